@@ -1,0 +1,89 @@
+"""PredRNN (Wang, Long, Wang, Gao, Yu; NeurIPS 2017)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from baselines.recurrent import Recurrent
+from tau.predictor import Clip
+
+State = tuple[list[tuple[Tensor, Tensor]], Tensor]  # (h, c) of each layer, and m
+
+
+class STLSTMCell(nn.Module):
+    """One spatiotemporal LSTM layer (Eq. 4): x [B, C_in, H, W], h, c, m [B, C, H, W] -> h, c, m.
+
+    i, f, g = s(W_x * x + W_h * h), c' = f c + i g: the layer's own memory.
+    i, f, g = s(V_x * x + V_m * m), m' = f m + i g: the memory that climbs the layers.
+    o = sigmoid(W_xo * x + W_ho * h + W_o * [c', m']), h' = o tanh(W_1x1 * [c', m']).
+    s is sigmoid, tanh for g; both forget gates add 1 before it.
+    """
+
+    def __init__(self, channels_in: int, channels: int, kernel: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.conv_x = nn.Conv2d(channels_in, 7 * channels, kernel, padding=kernel // 2, bias=False)
+        self.conv_h = nn.Conv2d(channels, 4 * channels, kernel, padding=kernel // 2, bias=False)
+        self.conv_m = nn.Conv2d(channels, 3 * channels, kernel, padding=kernel // 2, bias=False)
+        self.conv_o = nn.Conv2d(2 * channels, channels, kernel, padding=kernel // 2, bias=False)
+        self.conv_1x1 = nn.Conv2d(2 * channels, channels, 1, bias=False)
+
+    def forward(self, x: Tensor, h: Tensor, c: Tensor, m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One step."""
+        for_c, for_m = self.conv_x(x).split((4 * self.channels, 3 * self.channels), dim=1)
+        i, f, g, o = (for_c + self.conv_h(h)).chunk(4, dim=1)
+        c = torch.sigmoid(f + 1) * c + torch.sigmoid(i) * torch.tanh(g)
+        i, f, g = (for_m + self.conv_m(m)).chunk(3, dim=1)
+        m = torch.sigmoid(f + 1) * m + torch.sigmoid(i) * torch.tanh(g)
+        memories = torch.cat([c, m], dim=1)
+        h = torch.sigmoid(o + self.conv_o(memories)) * torch.tanh(self.conv_1x1(memories))
+        return h, c, m
+
+
+class PredRNN(Recurrent):
+    """A stack of ST-LSTM layers on patches, read out by a 1x1 convolution; no biases.
+
+    The memory m passes through the layers from bottom to top, and from the top layer to the bottom
+    one of the next step. The defaults are the published Moving MNIST size: 23.84 M parameters,
+    115.95 G multiply-adds for 10 -> 10 frames (TAU's Table 6 leaves the read-out out: 115.94).
+    Without the authors' optional layer normalisation and time-reversed training, as published.
+
+    Options as in `Recurrent`; layers share m, so all have one width, else ValueError. patch is 2
+    for the other three data sets.
+    """
+
+    def __init__(
+        self,
+        clip: Clip,
+        hidden: Sequence[int] = (128, 128, 128, 128),
+        kernel: int = 5,
+        patch: int = 4,
+        sampling_stop: int = 50_000,
+    ) -> None:
+        if len(set(hidden)) > 1:
+            raise ValueError(f"hidden is {hidden!r}; expected equal widths, as layers share m")
+        super().__init__(clip, hidden, kernel, patch, sampling_stop)
+        folded = clip.channels * patch**2
+        width = hidden[0]
+        self.cells = nn.ModuleList(
+            STLSTMCell(folded if i == 0 else width, width, kernel) for i in range(len(hidden))
+        )
+        self.readout = nn.Conv2d(width, folded, 1, bias=False)
+
+    def start(self, frame: Tensor) -> State:
+        """Zeros."""
+        layers = [(self.zeros(frame, n), self.zeros(frame, n)) for n in self.hidden]
+        return layers, self.zeros(frame, self.hidden[0])
+
+    def next_frame(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
+        """Up the stack: each layer reads the new h and m of the layer below."""
+        layers, m = state
+        x = frame
+        new = []
+        for cell, (h, c) in zip(self.cells, layers, strict=True):
+            x, c, m = cell(x, h, c, m)
+            new.append((x, c))
+        return self.readout(x), (new, m)

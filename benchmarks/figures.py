@@ -1,0 +1,433 @@
+"""Figures of stored runs: learning curves, error per frame, predictions as a strip and as a GIF.
+
+A row has the same colour in every figure, by its place among the suite's labels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import matplotlib
+import numpy as np
+import pandas as pd
+from matplotlib import colormaps
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import findfont
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+
+from benchmarks import stats
+
+if TYPE_CHECKING:
+    from benchmarks.store import StoredRun
+
+# Okabe and Ito's colours without yellow, in an order that keeps neighbours apart; a second round is
+# dashed. The first, grey, suits the floor that suites list first.
+COLOURS = ("#7F7F7F", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00")
+LINES = ("-", (0, (4, 1.5)), (0, (1, 1)))
+
+STYLE: dict[Any, Any] = {
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "axes.titlesize": 8,
+    "xtick.labelsize": 7.5,
+    "ytick.labelsize": 7.5,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "ytick.minor.width": 0.4,
+    "lines.linewidth": 1.4,
+    "lines.markersize": 2.2,
+    "axes.xmargin": 0.02,
+    "pdf.fonttype": 42,  # text stays text
+    "savefig.dpi": 200,
+}
+
+FRAME_INCHES = 0.5  # strip: width of a frame
+TRUTH, HEAT = "truth", "inferno"  # a tile's name; colours of differences
+FRAME_MS = 200  # GIF; sizes are in pixels
+GIF_WIDTH, BORDER, MARGIN, TEXT, GIF_COLOURS = 1000, 3, 6, 18, 64
+
+Frames = NDArray[np.floating]
+
+
+def draw(
+    runs: Sequence[StoredRun],
+    labels: Sequence[str],
+    folder: Path,
+    name: str,
+    *,
+    target: tuple[float, str] | None = None,
+    clip: int = 0,
+) -> list[Path]:
+    """Write every figure of finished runs into `folder` and return the paths.
+
+    `labels` are all rows of the suite, in order. `target` is a value and a label for the learning
+    curves. `clip` chooses the stored test clip that strip and GIF show, with each row's first seed.
+    Without a finished run nothing is drawn, without a trained one no learning curves.
+    """
+    done = [run for run in runs if run.done]
+    if not done:
+        return []
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    if any(_is_trained(run) for run in done):
+        curves = learning_curves(done, labels, target=target)
+        paths += [save(curves, folder / f"{name}-curves{kind}") for kind in (".png", ".pdf")]
+    per_frame = error_per_frame(done, labels)
+    paths.append(save(per_frame, folder / f"{name}-error-per-frame.png"))
+    paths.append(save(strip(done, labels, clip=clip), folder / f"{name}-strip.png"))
+    paths.append(animate(done, labels, folder / f"{name}.gif", clip=clip))
+    return paths
+
+
+def save(figure: Figure, path: Path) -> Path:
+    """Write a figure as PNG (200 dpi) or PDF, by the path's suffix, without a date."""
+    dates = {".png": {"Software": None}, ".pdf": {"CreationDate": None}}
+    if path.suffix not in dates:
+        raise ValueError(f"{path} has suffix {path.suffix!r}; expected .png or .pdf")
+    with matplotlib.rc_context(STYLE):
+        figure.savefig(path, metadata=dates[path.suffix], bbox_inches="tight", pad_inches=0.03)
+    return path
+
+
+# --- curves --------------------------------------------------------------------------------------
+
+
+@matplotlib.rc_context(STYLE)
+def learning_curves(
+    runs: Sequence[StoredRun], labels: Sequence[str], *, target: tuple[float, str] | None = None
+) -> Figure:
+    """Validation MSE over epochs and over minutes of training: mean and range over seeds.
+
+    Rows without parameters have no curve. An epoch that is not finite for all seeds is left out.
+    """
+    figure = Figure(figsize=(6.9, 2.6))
+    by_epoch, by_time = figure.subplots(1, 2, sharey=True)
+    ends: dict[str, float] = {}
+    for label, of in _by_label(runs, labels).items():
+        if not all(map(_is_trained, of)):
+            continue
+        curve = _mean_curve([run.curve() for run in of])
+        style = _line_style(label, labels) | {"marker": "o" if len(curve) <= 20 else ""}
+        for axes, x in ((by_epoch, curve.index), (by_time, curve["seconds"] / 60)):
+            axes.fill_between(x, curve["min"], curve["max"], alpha=0.2, lw=0, color=style["color"])
+            axes.plot(x, curve["mean"], **style)
+        if not curve.empty:
+            ends[label] = float(curve["mean"].iloc[-1])
+    by_epoch.set_yscale("log")
+    if target is not None:
+        for axes in (by_epoch, by_time):
+            axes.axhline(target[0], color="0.25", lw=0.8, ls=(0, (1, 2)), zorder=1)
+        by_epoch.annotate(
+            target[1],
+            (0, target[0]),
+            (2, 2),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            fontsize=7,
+            color="0.25",
+        )
+    by_epoch.set(xlabel="epoch", ylabel="validation MSE per frame", xlim=(0, None))
+    by_time.set(xlabel="training time (min)", xlim=(0, None))
+    by_time.tick_params(labelleft=False)
+    by_epoch.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    _plain_log_ticks(by_epoch)
+    names = 0.3 + 0.065 * max(map(len, ends), default=0)  # inches between the panels
+    figure.subplots_adjust(0.08, 0.16, 0.99, 0.98, wspace=2 * names / (0.91 * 6.9 - names))
+    _label_ends(by_epoch, ends, labels)
+    return figure
+
+
+@matplotlib.rc_context(STYLE)
+def error_per_frame(runs: Sequence[StoredRun], labels: Sequence[str]) -> Figure:
+    """Test MSE of each predicted frame: mean over sequences, mean and range over seeds.
+
+    Rows with scores that are not finite (diverged) are left out.
+    """
+    figure = Figure(figsize=(3.4, 2.4))
+    axes = figure.subplots()
+    ends: dict[str, float] = {}
+    for label, of in _by_label(runs, labels).items():
+        errors = stats.per_frame([run.scores()["mse"] for run in of])
+        if not np.isfinite(errors).all():
+            continue
+        frames = np.arange(1, errors.shape[1] + 1)
+        style = _line_style(label, labels)
+        axes.fill_between(
+            frames, errors.min(0), errors.max(0), alpha=0.2, lw=0, color=style["color"]
+        )
+        axes.plot(frames, errors.mean(0), marker="o", **style)
+        ends[label] = float(errors[:, -1].mean())
+    axes.set(xlabel="predicted frame", ylabel="test MSE")
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
+    _label_ends(axes, ends, labels)
+    return figure
+
+
+def _mean_curve(curves: Sequence[pd.DataFrame]) -> pd.DataFrame:
+    """Mean, min and max of `val_mse` and mean `seconds`, by epoch, where all seeds have both."""
+    known = pd.concat(curves).astype({"val_mse": float}).dropna(subset=["val_mse"])
+    points = known.groupby("epoch")
+    summary = points["val_mse"].agg(["mean", "min", "max", "count"])
+    summary["seconds"] = points["seconds"].mean()
+    return summary[summary["count"] == len(curves)]
+
+
+def _is_trained(run: StoredRun) -> bool:
+    return bool(run.record["cost"]["parameters"])
+
+
+def _by_label(runs: Sequence[StoredRun], labels: Sequence[str]) -> dict[str, list[StoredRun]]:
+    """Finished runs of each label that has some, in the labels' order, by seed."""
+    unknown = {run.record["row"] for run in runs} - set(labels)
+    if unknown:
+        raise ValueError(f"runs have rows {sorted(unknown)}; expected some of {list(labels)}")
+    done = sorted((run for run in runs if run.done), key=lambda run: run.record["seed"])
+    found = {label: [run for run in done if run.record["row"] == label] for label in labels}
+    return {label: of for label, of in found.items() if of}
+
+
+def _line_style(label: str, labels: Sequence[str]) -> dict[str, Any]:
+    dashes, colour = divmod(list(labels).index(label), len(COLOURS))
+    return {"color": COLOURS[colour], "linestyle": LINES[dashes % len(LINES)]}
+
+
+def _plain_log_ticks(axes: Axes) -> None:
+    """Write 20, 50, 100 rather than powers of ten: errors span one decade or two."""
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+
+
+def _label_ends(axes: Axes, ends: Mapping[str, float], labels: Sequence[str]) -> None:
+    """Write each row's name beside the end of its line, moved apart where names would overlap."""
+    if not ends:
+        return
+    axes.set_ylim(axes.get_ylim())  # the names' places hold for these limits
+    apart = 9.5 * axes.figure.dpi / 72  # pixels between names
+    at = {label: axes.transData.transform((0, value))[1] for label, value in ends.items()}
+    order = sorted(at, key=at.__getitem__)
+    placed = _spread([at[label] for label in order], apart)
+    for label, height in zip(order, placed, strict=True):
+        colour = _line_style(label, labels)["color"]
+        axes.annotate(
+            label,
+            xy=(1.0, ends[label]),
+            xytext=(9, (height - at[label]) * 72 / axes.figure.dpi),
+            xycoords=("axes fraction", "data"),
+            textcoords="offset points",
+            va="center",
+            fontsize=7.5,
+            color=colour,
+            arrowprops={
+                "arrowstyle": "-",
+                "color": colour,
+                "lw": 0.6,
+                "shrinkA": 1,
+                "shrinkB": 1,
+                "relpos": (0, 0.5),
+            },
+        )
+
+
+def _spread(heights: Sequence[float], apart: float) -> list[float]:
+    """Ascending positions at least `apart`, each group of neighbours centred on its own mean."""
+    groups: list[list[float]] = []  # [sum of wished-for positions, members]
+    for height in heights:
+        groups.append([height, 1])
+        while len(groups) > 1:
+            (low, few), (high, many) = groups[-2:]
+            if high / many - low / few >= apart * (few + many) / 2:
+                break
+            groups[-2:] = [[low + high, few + many]]
+    return [
+        total / count + apart * (i - (count - 1) / 2)
+        for total, count in groups
+        for i in range(int(count))
+    ]
+
+
+# --- predictions ---------------------------------------------------------------------------------
+
+
+def _clips(
+    runs: Sequence[StoredRun], labels: Sequence[str], clip: int
+) -> tuple[Frames, Frames, dict[str, Frames], float]:
+    """Past and future of a test clip [T, C, H, W], its prediction by label, and the data range."""
+    samples = {label: of[0].samples() for label, of in _by_label(runs, labels).items()}
+    if not samples:
+        raise ValueError("no finished run to take predictions from")
+    first = next(iter(samples.values()))
+    for label, arrays in samples.items():
+        if not np.array_equal(arrays["future"], first["future"]):
+            raise ValueError(f"row {label!r} was tested on other clips than the first row")
+    if not 0 <= clip < len(first["past"]):
+        raise ValueError(f"clip is {clip}; expected 0 to {len(first['past']) - 1}")
+    data_range = next(run for run in runs if run.done).record["clip"]["data_range"]
+    predictions = {x: arrays["prediction"][clip].astype(float) for x, arrays in samples.items()}
+    return (
+        first["past"][clip].astype(float),
+        first["future"][clip].astype(float),
+        predictions,
+        float(data_range),
+    )
+
+
+def _rgb(frames: Frames, data_range: float) -> NDArray[np.uint8]:
+    """Frames [T, C, H, W] as RGB [T, H, W, 3]: grey, RGB, or the first channel in colours."""
+    scaled = np.clip(np.nan_to_num(frames / data_range), 0, 1)
+    if frames.shape[1] == 3:
+        return _bytes(np.moveaxis(scaled, 1, -1))
+    return _bytes(colormaps["gray" if frames.shape[1] == 1 else "viridis"](scaled[:, 0])[..., :3])
+
+
+def _bytes(values: Frames) -> NDArray[np.uint8]:
+    return np.round(values * 255).astype(np.uint8)
+
+
+def _fit(label: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+    """The label, cut to a width in pixels."""
+    if font.getlength(label) <= width:
+        return label
+    kept = max(n for n in range(len(label)) if n == 0 or font.getlength(label[:n] + "…") <= width)
+    return label[:kept] + "…"
+
+
+@matplotlib.rc_context(STYLE)
+def strip(runs: Sequence[StoredRun], labels: Sequence[str], *, clip: int = 0) -> Figure:
+    """One test clip as in the paper's Figs. 5 to 7: input, truth, then each row's prediction.
+
+    Below each prediction stands its absolute difference from the truth, averaged over channels, on
+    one scale for all rows that ends at their largest or at the data range. Of more than ten frames
+    every second (third, ...) is shown.
+    """
+    past, future, predictions, data_range = _clips(runs, labels, clip)
+    errors = {label: np.abs(p - future).mean(1) for label, p in predictions.items()}
+    finite = [error[np.isfinite(error)] for error in errors.values()]
+    largest = min(float(np.concatenate(finite).max(initial=0.0)), data_range) or data_range
+    height, width = past.shape[-2:]
+    inch = width / FRAME_INCHES  # in pixels of a frame
+    times = range(1, len(past) + len(future) + 1)
+    # images, frame numbers to print above, label, its colour, space above in inches
+    lines: list[tuple[NDArray[np.uint8], Sequence[int], str, str, float]] = [
+        (_rgb(past, data_range), times[: len(past)], "input", "black", 0.0),
+        (_rgb(future, data_range), times[len(past) :], TRUTH, "black", 0.22),
+    ]
+    for label, prediction in predictions.items():
+        colour = _line_style(label, labels)["color"]
+        heat = colormaps[HEAT](np.nan_to_num(errors[label] / largest, nan=1.0, posinf=1.0))[..., :3]
+        lines.append((_rgb(prediction, data_range), (), label, colour, 0.09))
+        lines.append((_bytes(heat), (), "difference", "0.5", 0.03))
+
+    every = max(1, -(-max(len(past), len(future)) // 10))
+    columns = -(-max(len(past), len(future)) // every)
+    step = width + 0.03 * inch
+    figure = Figure()
+    axes = figure.add_axes((0, 0, 1, 1))
+    top = 0.0
+    for images, numbers, label, colour, space in lines:
+        top += space * inch
+        for column, i in enumerate(range(0, len(images), every)):
+            left = column * step
+            axes.imshow(
+                images[i],
+                extent=(left, left + width, top + height, top),
+                interpolation="nearest",
+            )
+            if numbers:
+                x, y = left + width / 2, top - 0.03 * inch
+                axes.text(x, y, str(numbers[i]), ha="center", va="bottom", fontsize=7, color="0.4")
+        small = label == "difference"
+        axes.text(
+            -0.08 * inch,
+            top + height / 2,
+            label,
+            ha="right",
+            va="center",
+            fontsize=7 if small else 8,
+            color=colour,
+        )
+        top += height
+    axes.set(xlim=(0, columns * step), ylim=(top, 0))
+    axes.set_axis_off()
+    figure.set_size_inches(columns * step / inch, top / inch)
+    _scale_bar(figure, largest, figure.get_figwidth(), figure.get_figheight())
+    return figure
+
+
+def _scale_bar(figure: Figure, largest: float, width: float, height: float) -> None:
+    """The differences' colours and their range, below the figure's left end."""
+    bar = figure.add_axes((0, -0.15 / height, 1.2 / width, 0.08 / height))
+    bar.imshow(np.linspace(0, 1, 256)[None], cmap=HEAT, aspect="auto")
+    bar.set_axis_off()
+    for x, text, side in ((0, "0", "right"), (1, f"{largest:.2g}", "left")):
+        bar.annotate(
+            text,
+            (x, 0.5),
+            (-3 if side == "right" else 3, 0),
+            xycoords="axes fraction",
+            textcoords="offset points",
+            ha=side,
+            va="center",
+            fontsize=7,
+            color="0.4",
+        )
+
+
+def animate(runs: Sequence[StoredRun], labels: Sequence[str], path: Path, *, clip: int = 0) -> Path:
+    """Write a GIF of truth and all rows side by side: the input frames, then the predicted ones.
+
+    A grey border means input, a border in the row's colour prediction. The last frame rests.
+    """
+    past, future, predictions, data_range = _clips(runs, labels, clip)
+    height, width = past.shape[-2:]
+    zoom = 3 if width <= 64 else 2
+    tile_width, tile_height = zoom * width + 2 * BORDER, zoom * height + 2 * BORDER
+    tiles = {TRUTH: future, **predictions}
+    columns = min(len(tiles), max(1, GIF_WIDTH // (tile_width + MARGIN)))
+    rows = -(-len(tiles) // columns)
+    columns = -(-len(tiles) // rows)  # as even as possible
+    size = (
+        columns * (tile_width + MARGIN) + MARGIN,
+        rows * (tile_height + TEXT + MARGIN) + MARGIN + TEXT,
+    )
+    font = ImageFont.truetype(findfont("DejaVu Sans"), 13)
+    images = []
+    for time in range(len(past) + len(future)):
+        is_input, step = time < len(past), time - len(past)
+        image = Image.new("RGB", size, "white")
+        pen = ImageDraw.Draw(image)
+        now = f"input {time + 1}/{len(past)}"
+        if not is_input:
+            now = f"prediction {step + 1}/{len(future)}"
+        pen.text((MARGIN, MARGIN / 2), now, "#808080" if is_input else "black", font)
+        for i, (label, frames) in enumerate(tiles.items()):
+            x = MARGIN + i % columns * (tile_width + MARGIN)
+            y = TEXT + MARGIN + i // columns * (tile_height + TEXT + MARGIN)
+            colour = "black" if label == TRUTH else _line_style(label, labels)["color"]
+            name = _fit(label, font, tile_width)
+            pen.text((x + tile_width / 2, y), name, colour, font, anchor="ma")
+            y += TEXT
+            box = (x, y, x + tile_width - 1, y + tile_height - 1)
+            pen.rectangle(box, fill="#D0D0D0" if is_input else colour)
+            frame = past[time] if is_input else frames[step]
+            picture = Image.fromarray(_rgb(frame[None], data_range)[0])
+            picture = picture.resize((zoom * width, zoom * height), Image.Resampling.NEAREST)
+            image.paste(picture, (x + BORDER, y + BORDER))
+        images.append(image)
+    seen = Image.new("RGB", (size[0], 2 * size[1]))
+    seen.paste(images[len(past) - 1])
+    seen.paste(images[-1], (0, size[1]))
+    palette = seen.quantize(GIF_COLOURS)  # one palette for all: smaller, and no flicker
+    first, *rest = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images)
+    durations = [FRAME_MS] * len(rest) + [5 * FRAME_MS]
+    first.save(path, save_all=True, append_images=rest, duration=durations, loop=0, optimize=True)
+    return path

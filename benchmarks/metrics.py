@@ -1,0 +1,294 @@
+"""Scores of predicted frames, one number per sequence and frame: [B, T, C, H, W] -> [B, T].
+
+A metric's name fixes its convention. Frames lie in [0, data_range]; predictions are clipped to it
+before the SSIM and PSNR kinds, not before MSE and MAE. Scores are computed in float64 and returned
+in float32, or in float64 for float64 frames. Metal (MPS) has no float64: its frames are scored on
+the CPU. A NaN in a predicted frame makes that frame's score NaN. No gradients flow.
+
+`chunk` is the number of frames scored at once. It bounds memory and does not change a score; by
+default intermediate results fit the cache of a CPU, or about 0.5 GB of a GPU.
+
+Every function raises ValueError if `pred` and `true` differ in shape, dtype or device or are not
+non-empty 5-D floating tensors, or if `chunk` is not a positive integer. Those that take a
+`data_range` raise it if that is not positive and finite or if `true` exceeds [0, data_range].
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+WINDOW = 7
+FRAME = (-3, -2, -1)  # channel, height, width
+
+
+def mse(pred: Tensor, true: Tensor, *, chunk: int | None = None) -> Tensor:
+    """Squared error summed over a frame's channels and pixels: [B, T], in squared data units."""
+    return _by_tiles(
+        lambda p, t: (p.double() - t.double()).square().sum(FRAME), pred, true, chunk=chunk
+    )
+
+
+def mae(pred: Tensor, true: Tensor, *, chunk: int | None = None) -> Tensor:
+    """Absolute error summed over a frame's channels and pixels: [B, T], in data units."""
+    return _by_tiles(
+        lambda p, t: (p.double() - t.double()).abs().sum(FRAME), pred, true, chunk=chunk
+    )
+
+
+def ssim(pred: Tensor, true: Tensor, data_range: float, *, chunk: int | None = None) -> Tensor:
+    """Structural similarity with scikit-image's defaults: [B, T], 1 for equal frames.
+
+    Wang et al. 2004, Eq. 13, with a uniform 7x7 window, sample covariance, K1 = 0.01, K2 = 0.03;
+    averaged over the windows that lie inside the frame, then over channels. Raises ValueError for
+    frames smaller than the window.
+    """
+    return _by_tiles(lambda p, t: _ssim(p, t, data_range), pred, true, data_range, chunk=chunk)
+
+
+def ssim_range2(
+    pred: Tensor, true: Tensor, data_range: float, *, chunk: int | None = None
+) -> Tensor:
+    """`ssim` computed as if the data spanned twice its range: [B, T]; not comparable with `ssim`.
+
+    scikit-image before 0.20 inferred a range of 2 for floating frames in [0, 1]; the numbers
+    published with SimVP and OpenSTL contain it.
+    """
+    return _by_tiles(lambda p, t: _ssim(p, t, 2 * data_range), pred, true, data_range, chunk=chunk)
+
+
+def ssim_uint8(
+    pred: Tensor, true: Tensor, data_range: float, *, chunk: int | None = None
+) -> Tensor:
+    """`ssim` of frames scaled to [0, 255] and truncated to integers, as in PredRNN's code: [B, T].
+
+    Truncation removes noise below 1/255 of the range from a black background.
+    """
+    return _by_tiles(
+        lambda p, t: _ssim(_levels(p, data_range), _levels(t, data_range), 255),
+        pred,
+        true,
+        data_range,
+        chunk=chunk,
+    )
+
+
+def psnr(pred: Tensor, true: Tensor, data_range: float, *, chunk: int | None = None) -> Tensor:
+    """Peak signal-to-noise ratio of each frame, channels pooled: [B, T] in dB.
+
+    10 log10(data_range^2 / mean squared error); infinite where the frames are equal.
+    """
+    return _by_tiles(
+        lambda p, t: _decibels((p.double() - t.double()).square(), data_range),
+        pred,
+        true,
+        data_range,
+        chunk=chunk,
+    )
+
+
+def psnr_uint8_wrap(
+    pred: Tensor, true: Tensor, data_range: float, *, chunk: int | None = None
+) -> Tensor:
+    """PSNR as SimVP and TAU print it, from 8-bit arithmetic that overflows: [B, T] in dB.
+
+    Frames are scaled to [0, 255] and truncated; difference and square wrap modulo 256, so a
+    difference of 16 counts as none. At least 24.17 dB, whatever is predicted; infinite where every
+    wrapped square is 0. Only for standing beside numbers published in this convention.
+    """
+
+    def score(p: Tensor, t: Tensor) -> Tensor:
+        difference = _levels(p, data_range).double() - _levels(t, data_range).double()
+        # (d mod 256)^2 = d^2 mod 256, exact in floats, which unlike uint8 keep a NaN.
+        return _decibels(difference.square().remainder(256), 255)
+
+    return _by_tiles(score, pred, true, data_range, chunk=chunk)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A metric and what a table says about it; called as (pred, true, data_range) -> [B, T].
+
+    `better` gives the arrow, `unit` is empty if there is none to print, and `convention` is the
+    line for a caption.
+    """
+
+    function: Callable[[Tensor, Tensor, float], Tensor]
+    better: Literal["lower", "higher"]
+    unit: str
+    convention: str
+
+    def __call__(self, pred: Tensor, true: Tensor, data_range: float) -> Tensor:
+        """Score frames: [B, T, C, H, W] -> [B, T]."""
+        return self.function(pred, true, data_range)
+
+
+METRICS: dict[str, Metric] = {
+    "mse": Metric(
+        lambda pred, true, data_range: mse(pred, true),
+        better="lower",
+        unit="",
+        convention="squared error summed over a frame's channels and pixels; not clipped",
+    ),
+    "mae": Metric(
+        lambda pred, true, data_range: mae(pred, true),
+        better="lower",
+        unit="",
+        convention="absolute error summed over a frame's channels and pixels; not clipped",
+    ),
+    "ssim": Metric(
+        ssim,
+        better="higher",
+        unit="",
+        convention="SSIM at the true data range, uniform 7x7 window, sample covariance",
+    ),
+    "ssim_range2": Metric(
+        ssim_range2,
+        better="higher",
+        unit="",
+        convention="SSIM at twice the data range, as old scikit-image inferred for float frames",
+    ),
+    "ssim_uint8": Metric(
+        ssim_uint8,
+        better="higher",
+        unit="",
+        convention="SSIM of frames truncated to 8 bits, range 255",
+    ),
+    "psnr": Metric(
+        psnr,
+        better="higher",
+        unit="dB",
+        convention="mean of each frame's PSNR at the true data range, channels pooled",
+    ),
+    "psnr_uint8_wrap": Metric(
+        psnr_uint8_wrap,
+        better="higher",
+        unit="dB",
+        convention="PSNR from 8-bit differences that wrap modulo 256; never below 24.17 dB",
+    ),
+}
+
+
+def _by_tiles(
+    score: Callable[[Tensor, Tensor], Tensor],
+    pred: Tensor,
+    true: Tensor,
+    data_range: float | None = None,
+    *,
+    chunk: int | None,
+) -> Tensor:
+    """Score tiles of at most `chunk` frames, clipping predictions if there is a data range."""
+    _check_frames(pred, true)
+    if data_range is not None:
+        _check_range(true, data_range)
+    if chunk is None:
+        elements = 2**22 if pred.is_cuda else 2**16
+        chunk = max(1, elements // math.prod(pred.shape[2:]))
+    if not isinstance(chunk, int) or chunk < 1:
+        raise ValueError(f"chunk is {chunk!r}; expected a positive number of frames")
+
+    device = torch.device("cpu") if pred.device.type == "mps" else pred.device
+    dtype = torch.float64 if pred.dtype is torch.float64 else torch.float32
+    pred, true = pred.detach(), true.detach()
+    scores = torch.empty(pred.shape[:2], dtype=dtype, device=pred.device)
+    sequences = max(1, chunk // pred.shape[1])
+    for b in range(0, pred.shape[0], sequences):
+        for t in range(0, pred.shape[1], chunk):
+            tile = slice(b, b + sequences), slice(t, t + chunk)
+            p = pred[tile].to(device, dtype)
+            if data_range is not None:
+                p = p.clamp(0, data_range)
+            scores[tile] = score(p, true[tile].to(device, dtype))
+    return scores
+
+
+def _ssim(x: Tensor, y: Tensor, data_range: float) -> Tensor:
+    """Mean structural similarity of the frames x and y: [..., C, H, W] -> [...].
+
+    Needs the window means of four fields instead of five: with s = x + y and d = x - y,
+    4 mu_x mu_y = mu_s^2 - mu_d^2 and 2 (mu_x^2 + mu_y^2) = mu_s^2 + mu_d^2, and likewise for the
+    covariance and the variances.
+    """
+    if min(x.shape[-2:]) < WINDOW:
+        raise ValueError(
+            f"frames are {x.shape[-2]}x{x.shape[-1]} pixels; SSIM needs at least {WINDOW}x{WINDOW}"
+        )
+    x, y = x.double(), y.double()
+    s, d = x + y, x - y
+    means = _window_sums(torch.stack([s, d, s.square(), d.square()])) / WINDOW**2
+    squares = means[:2].square()
+    mean_s, mean_d = squares.unbind()
+    var_s, var_d = ((means[2:] - squares) * (WINDOW**2 / (WINDOW**2 - 1))).unbind()
+    c1, c2 = 2 * (0.01 * data_range) ** 2, 2 * (0.03 * data_range) ** 2
+    luminance = (mean_s - mean_d + c1) / (mean_s + mean_d + c1)
+    structure = (var_s - var_d + c2) / (var_s + var_d + c2)
+    return (luminance * structure).mean(FRAME)
+
+
+def _window_sums(x: Tensor) -> Tensor:
+    """Sums over the 7x7 windows inside each plane: [..., H, W] -> [..., H - 6, W - 6].
+
+    One axis at a time, 7 = 2 + 2 + 2 + 1; no running sum, whose rounding errors would pile up.
+    """
+    for axis in (-2, -1):
+        n = x.shape[axis] - WINDOW + 1
+        twos = x.narrow(axis, 0, n + 4) + x.narrow(axis, 1, n + 4)
+        sevens = twos.narrow(axis, 0, n) + twos.narrow(axis, 2, n)
+        sevens += twos.narrow(axis, 4, n)
+        sevens += x.narrow(axis, 6, n)
+        x = sevens
+    return x
+
+
+def _levels(x: Tensor, data_range: float) -> Tensor:
+    """Frames in [0, data_range] as 8-bit levels: truncated, not rounded, and left in floats.
+
+    They are scaled in their own precision, as in the published codes.
+    """
+    return (x * (255 / data_range)).trunc()
+
+
+def _decibels(squared_error: Tensor, peak: float) -> Tensor:
+    """Squared errors [..., C, H, W] -> peak signal-to-noise ratio [...] in dB."""
+    return -10 * (squared_error.mean(FRAME) / peak**2).log10()
+
+
+def _check_frames(pred: Tensor, true: Tensor) -> None:
+    if pred.shape != true.shape:
+        raise ValueError(
+            f"pred has shape {tuple(pred.shape)} but true has {tuple(true.shape)}; "
+            "expected one shape [B, T, C, H, W]"
+        )
+    if pred.ndim != 5 or pred.numel() == 0:
+        raise ValueError(
+            f"frames have shape {tuple(pred.shape)}; expected a non-empty [B, T, C, H, W]"
+        )
+    if pred.dtype != true.dtype:
+        raise ValueError(
+            f"pred is {pred.dtype} but true is {true.dtype}; convert one to the other's dtype"
+        )
+    if not pred.is_floating_point():
+        raise ValueError(
+            f"frames are {pred.dtype}; expected floating point: convert both with .float()"
+        )
+    if pred.device != true.device:
+        raise ValueError(
+            f"pred is on {pred.device} but true is on {true.device}; move one to the other's device"
+        )
+
+
+def _check_range(true: Tensor, data_range: float) -> None:
+    if not 0 < data_range < math.inf:
+        raise ValueError(f"data_range is {data_range!r}; expected a positive, finite number")
+    low, high = (bound.item() for bound in true.aminmax())
+    slack = 1e-3 * data_range  # for rounding; well below one of 255 levels
+    if not -slack <= low <= high <= data_range + slack:
+        raise ValueError(
+            f"true spans [{low:g}, {high:g}] but data_range is {data_range:g}; expected values in "
+            f"[0, {data_range:g}]: shift and scale both tensors, or correct data_range"
+        )

@@ -1,0 +1,190 @@
+"""Published numbers: what papers and model zoos print, to stand beside measured ones.
+
+published.csv has one row per printed number. `uncertain` is true where the row that a number
+belongs to had to be inferred. `value` keeps the printed digits.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pandas as pd
+
+PAPER = "TAU_CVPR2023"
+ZOO = "OpenSTL_model_zoo"
+SOURCES = {
+    PAPER: "the TAU paper (Tan et al., CVPR 2023)",
+    ZOO: "the OpenSTL model zoo",
+}
+
+
+class Column(NamedTuple):
+    """One published column. Name the protocol or the epochs where a table has several."""
+
+    metric: str
+    dataset: str
+    protocol: str | None = None
+    epochs: int | None = None
+
+
+class Value(NamedTuple):
+    """One published number, and as it was printed."""
+
+    value: float
+    printed: str
+    uncertain: bool
+
+
+class Convention(NamedTuple):
+    """What a reader must know before comparing with a published metric of these tables."""
+
+    source: str
+    tables: tuple[str, ...]
+    metric: str
+    text: str
+
+
+CONVENTIONS = (
+    Convention(
+        PAPER,
+        ("Table 2", "Table 6"),
+        "MSE",
+        "The paper does not state for how many epochs TAU was trained",
+    ),
+    Convention(PAPER, ("Table 3", "Table 6"), "MSEx100", "TaxiBJ's MSE is printed times 100"),
+    Convention(
+        PAPER,
+        ("Table 2",),
+        "SSIM",
+        "Published SSIM mixes conventions: going by the released evaluation codes, ConvLSTM, "
+        "PredRNN and PredRNN++ are scored on 8-bit frames (like ssim_uint8); MIM, LMC, "
+        "Conv-TT-LSTM, PhyDNet, SimVP and TAU with data range 2 (like ssim_range2); the others are "
+        "unknown",
+    ),
+    Convention(
+        PAPER,
+        ("Table 3", "Table 4", "Table 5"),
+        "SSIM",
+        "Published SSIM of SimVP and TAU uses data range 2 (like ssim_range2); other rows may "
+        "differ",
+    ),
+    Convention(
+        PAPER,
+        ("Table 4", "Table 5"),
+        "PSNR",
+        "Published PSNR of SimVP and TAU comes from 8-bit subtraction that wraps around (like "
+        "psnr_uint8_wrap): it cannot fall below 24.17 dB, and TAU's exceeds the correct "
+        "value by 6 to 7 dB",
+    ),
+    Convention(
+        PAPER,
+        ("Table 6",),
+        "FLOPs_G",
+        "Published FLOPs count batch normalisation in training mode and leave out the recurrent "
+        "models' output convolution; those of PredRNN++, MIM and E3D-LSTM belong to wider "
+        "re-implementations than the models whose MSE stands beside them",
+    ),
+    Convention(
+        ZOO,
+        ("MMNIST STL", "MMNIST MetaVP", "TaxiBJ STL", "TaxiBJ MetaVP"),
+        "MSE",
+        "The model zoo chose checkpoints on the test set, and its ConvLSTM ignores its cell state",
+    ),
+    Convention(
+        ZOO,
+        (
+            *("MMNIST STL", "MMNIST MetaVP", "TaxiBJ STL", "TaxiBJ MetaVP"),
+            *("KTH STL", "KTH MetaVP", "KittiCaltech STL", "KittiCaltech MetaVP"),
+        ),
+        "SSIM",
+        "Published SSIM uses data range 2 (like ssim_range2)",
+    ),
+    Convention(
+        ZOO,
+        ("MMNIST STL",),
+        "PSNR",
+        "Published PSNR of SimVP at 200 epochs comes from 8-bit subtraction that wraps around "
+        "(like psnr_uint8_wrap)",
+    ),
+    Convention(
+        ZOO,
+        ("KTH STL", "KTH MetaVP"),
+        "FLOPs_G",
+        "Published FLOPs of models that predict blocks count one block of 10 frames, though 20 "
+        "frames take two; those of recurrent models count the whole rollout",
+    ),
+)
+
+
+@cache
+def _load() -> pd.DataFrame:
+    types = {"value": "str", "epochs": "Int64", "uncertain": "bool"}
+    path = Path(__file__).with_name("published.csv")
+    rows = pd.read_csv(path, dtype=types, keep_default_na=True)
+    rows = rows.rename(columns={"value": "printed"})
+    rows.insert(6, "value", rows["printed"].astype(float))
+    return rows
+
+
+def published(table: str, source: str = PAPER) -> pd.DataFrame:
+    """Rows of one published table, with columns as in published.csv and `printed`.
+
+    Raises ValueError if the source has no such table.
+    """
+    rows = _load()
+    of_source = rows[rows["source"] == source]
+    if of_source.empty:
+        raise ValueError(f"source {source!r} is unknown; expected one of {sorted(SOURCES)}")
+    chosen = of_source[of_source["table"] == table]
+    if chosen.empty:
+        tables = sorted(of_source["table"].unique())
+        raise ValueError(f"{source} has no table {table!r}; expected one of {tables}")
+    return chosen.reset_index(drop=True)
+
+
+def lookup(rows: pd.DataFrame, method: str, column: Column) -> Value | None:
+    """The number of `method` in `column`, or None where the table leaves the cell blank.
+
+    `rows` come from `published`. Raises ValueError if the table has no such method or column, or
+    if several numbers fit.
+    """
+    methods = list(dict.fromkeys(rows["method"]))
+    if method not in methods:
+        near = get_close_matches(method, methods, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"no published method {method!r}{hint} The table has {methods}")
+    in_column = (rows["metric"] == column.metric) & (rows["dataset"] == column.dataset)
+    if column.protocol is not None:
+        in_column &= rows["protocol"] == column.protocol
+    if column.epochs is not None:
+        in_column &= (rows["epochs"] == column.epochs).fillna(False).astype(bool)
+    if not in_column.any():
+        pairs = sorted(set(zip(rows["metric"], rows["dataset"], strict=True)))
+        raise ValueError(f"no published numbers for {column}; metrics and data sets are {pairs}")
+    found = rows[in_column & (rows["method"] == method)]
+    if len(found) > 1:
+        protocols, epochs = (
+            found[name].dropna().unique().tolist() for name in ("protocol", "epochs")
+        )
+        raise ValueError(
+            f"{len(found)} published numbers of {method!r} fit {column}; name its protocol (of "
+            f"{protocols}) or epochs (of {epochs})"
+        )
+    if found.empty:
+        return None
+    row = found.iloc[0]
+    return Value(float(row["value"]), str(row["printed"]), bool(row["uncertain"]))
+
+
+def conventions(source: str, table: str, metrics: set[str]) -> list[str]:
+    """Sentences a caption needs for these published metrics, without full stops."""
+    return [
+        convention.text
+        for convention in CONVENTIONS
+        if convention.source == source
+        and table in convention.tables
+        and convention.metric in metrics
+    ]

@@ -1,0 +1,298 @@
+"""The command: python -m benchmarks.run --suite ablation."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import os
+import pkgutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks import cost, heap, suites
+from benchmarks.check import accept, check
+from benchmarks.data import Dataset, open_dataset
+from benchmarks.execute import execute, paper_cost
+from benchmarks.report import report
+from benchmarks.store import StoredRun, import_file, read_run, set_aside, write_json
+from benchmarks.suite import PRECISIONS, SCALES, Run, Suite, choose, plan
+
+ACCEPT_SEEDS = 5
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command's options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.run",
+        description="Train and evaluate a suite's rows; write its table and figures.",
+    )
+    add = parser.add_argument
+    add("--suite", metavar="NAME|FILE", help="a suite's name, or a Python file that holds SUITE")
+    add("--list", action="store_true", help="list the suites and their rows")
+    add("--scale", choices=SCALES, help="default: quick on a CPU, standard on a GPU")
+    add("--rows", metavar="LABEL", nargs="+", help="only these rows of the suite")
+    add("--seeds", metavar="N", type=_positive, help="train every row with seeds 0 to N-1")
+    add("--epochs", metavar="N", type=_positive, help="train for N epochs instead of the scale's")
+    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any")
+    add(
+        "--precision",
+        choices=PRECISIONS,
+        default="auto",
+        help="auto: bf16 where the device computes it natively, else fp32",
+    )
+    add(
+        "--data",
+        metavar="DIR|FILE",
+        type=Path,
+        help="folder with the official files, or your own .npy/.npz of [N, T, C, H, W]",
+    )
+    add("--past", metavar="T", type=_positive, help="your own data: frames given (default: half)")
+    add("--data-range", metavar="R", type=float, help="your own data: values lie in [0, R]")
+    add("--out", metavar="DIR", type=Path, default=Path("results"), help="default: results")
+    add("--report", action="store_true", help="rebuild table and figures from stored runs")
+    add("--dry-run", action="store_true", help="print the plan: runs, keys, sizes, cost")
+    add(
+        "--resume",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="continue checkpoints and keep finished runs (default)",
+    )
+    add("--fresh", dest="resume", action="store_false", help="move stored runs aside, start anew")
+    add(
+        "--checkpoint-seconds",
+        metavar="S",
+        type=float,
+        help="write a checkpoint every S seconds (default: as often as it costs under 5 %%)",
+    )
+    add("--check", metavar="FILE", type=Path, help="compare the metrics with a reference file")
+    add("--accept", action="store_true", help="with --check: write the reference anew")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns 0, 1 if a row failed or a metric moved, 2 for bad input."""
+    parser = arguments()
+    args = parser.parse_args(argv)
+    heap.keep_freed_memory()
+    try:
+        if args.list:
+            _list()
+            return 0
+        if args.suite is None:
+            parser.error("--suite is needed; --list shows them")
+        if args.accept and args.check is None:
+            parser.error("--accept needs --check FILE, the reference to write")
+        return _run(args)
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted; the same command continues from the last checkpoint", file=sys.stderr)
+        return 130
+
+
+def _run(args: argparse.Namespace) -> int:
+    suite = find_suite(args.suite)
+    device = (
+        ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
+    )
+    if device == "cuda" and not torch.cuda.is_available():
+        raise ValueError("--device cuda, but torch finds no GPU; use --device cpu")
+    scale = args.scale or _default_scale(suite, device)
+    choose(f"suite {suite.name!r}: scale", scale, suite.training)
+    dataset = _open(suite, scale, args)
+    seeds = range(args.seeds) if args.seeds else None
+    if args.accept and seeds is None:
+        seeds = range(ACCEPT_SEEDS)
+    runs = plan(
+        suite,
+        scale,
+        dataset,
+        device,
+        rows=args.rows,
+        seeds=seeds,
+        epochs=args.epochs,
+        precision=args.precision,
+    )
+    folder = args.out / "runs"
+    if args.dry_run:
+        _print_plan(suite, runs, dataset, folder)
+        return 0
+    if args.report:
+        stored = [run for r in runs if (run := read_run(folder / r.folder)) is not None]
+        if not stored:
+            raise ValueError(
+                f"no stored run of this plan in {folder}; --dry-run shows what is looked for"
+            )
+    elif args.accept:
+        return _accept(suite, runs, dataset, args)
+    else:
+        stored = _execute(suite, runs, dataset, folder, args)
+    if int(os.environ.get("RANK", "0")) > 0:
+        return 0
+    written = report(suite, scale, stored, args.out, name=_report_name(suite, scale, args))
+    print(written.text)
+    for path in written.paths:
+        print(path)
+    return _verdict(stored, args.check)
+
+
+def _execute(
+    suite: Suite, runs: Sequence[Run], dataset: Dataset, folder: Path, args: argparse.Namespace
+) -> list[StoredRun]:
+    stored = []
+    for i, run in enumerate(runs, start=1):
+        print(f"[{i}/{len(runs)}] {run.row.label}, seed {run.seed}: {run.folder}", file=sys.stderr)
+        if not args.resume:
+            set_aside(folder / run.folder)
+        result = execute(run, suite, dataset, folder, args.checkpoint_seconds)
+        if not result.done:
+            print(f"{run.row.label} failed: {result.record['reason']}", file=sys.stderr)
+        stored.append(result)
+    return stored
+
+
+def _accept(suite: Suite, runs: Sequence[Run], dataset: Dataset, args: argparse.Namespace) -> int:
+    """Train with every seed on one thread and on all, and write the reference."""
+    stored: list[StoredRun] = []
+    threads = torch.get_num_threads()
+    for count in sorted({1, threads}):
+        torch.set_num_threads(count)
+        stored += _execute(suite, runs, dataset, args.out / f"runs-{count}-threads", args)
+    torch.set_num_threads(threads)
+    write_json(args.check, accept(stored, suite.orderings, args.check))
+    print(f"wrote {args.check}")
+    return 0
+
+
+def _verdict(stored: Sequence[StoredRun], reference: Path | None) -> int:
+    failed = [run for run in stored if not run.done]
+    faults = check(stored, reference) if reference is not None else []
+    for fault in faults:
+        print(f"MOVED {fault}")
+    if reference is not None and not faults:
+        print(f"all metrics within the tolerances of {reference}")
+    return 1 if failed or faults else 0
+
+
+def find_suite(name: str) -> Suite:
+    """The suite of that name in benchmarks/suites, or the SUITE of a user's Python file."""
+    if name.endswith(".py"):
+        module = import_file(Path(name))
+        suite = getattr(module, "SUITE", None)
+        if not isinstance(suite, Suite):
+            raise ValueError(f"{name} has no SUITE; expected `SUITE = Suite(...)`")
+        return suite
+    choose("suite", name, _suite_names())
+    module = importlib.import_module(f"benchmarks.suites.{name}")
+    found: Suite = module.SUITE
+    return found
+
+
+def _suite_names() -> list[str]:
+    return sorted(module.name for module in pkgutil.iter_modules(suites.__path__))
+
+
+def _default_scale(suite: Suite, device: str) -> str:
+    wanted = "standard" if device == "cuda" else "quick"
+    return wanted if wanted in suite.training else next(iter(suite.training))
+
+
+def _open(suite: Suite, scale: str, args: argparse.Namespace) -> Dataset:
+    own: dict[str, Any] = {
+        name: value
+        for name, value in (("past", args.past), ("data_range", args.data_range))
+        if value is not None
+    }
+    if args.data is not None and args.data.suffix in (".npy", ".npz"):
+        return open_dataset(str(args.data), **own)
+    if own:
+        raise ValueError(f"--{next(iter(own)).replace('_', '-')} needs --data FILE.npy or .npz")
+    return open_dataset(suite.data, args.data, **suite.data_options.get(scale, {}))
+
+
+def _report_name(suite: Suite, scale: str, args: argparse.Namespace) -> str:
+    """Name of the table: the suite and scale, and what was asked for that is not the default."""
+    parts = [suite.name, scale]
+    if args.rows:
+        parts.append("-".join("".join(c for c in row if c.isalnum()) for row in args.rows).lower())
+    if args.seeds:
+        parts.append(f"{args.seeds}-seeds")
+    if args.epochs:
+        parts.append(f"{args.epochs}-epochs")
+    if args.data is not None:
+        parts.append(args.data.stem)
+    if args.precision != "auto":
+        parts.append(args.precision)
+    if args.device != "auto":
+        parts.append(args.device)
+    return "-".join(parts)
+
+
+def _list() -> None:
+    for name in _suite_names():
+        suite = find_suite(name)
+        print(f"{name}: {suite.title}")
+        print(f"  data: {suite.data}; scales: {', '.join(suite.training)}")
+        print(f"  rows: {', '.join(row.label for row in suite.rows)}")
+
+
+def _print_plan(suite: Suite, runs: Sequence[Run], dataset: Dataset, folder: Path) -> None:
+    print(f"{suite.title}\n{dataset.caption}")
+    heads = ("row", "seed", "key", "state", "params", "GMACs", "epochs", "train TMACs", "precision")
+    layout = "{:<16} {:>4} {:<12} {:<10} {:>8} {:>9} {:>6} {:>12} {:>9}"
+    print(layout.format(*heads))
+    total = 0.0
+    for run in runs:
+        with torch.device("meta"):
+            model = run.build()
+        macs, parameters = cost.macs(model, run.clip), cost.parameters(model)
+        # forward and backward cost three times the forward pass
+        training = 3 * macs * run.training.steps * run.training.batch_size if parameters else 0
+        total += training
+        place = folder / run.folder
+        stored = read_run(place)
+        state = (
+            stored.record["status"]
+            if stored
+            else "checkpoint"
+            if (place / "checkpoint.pt").exists()
+            else "new"
+        )
+        print(
+            layout.format(
+                run.row.label[:16],
+                run.seed,
+                run.key,
+                state,
+                f"{parameters / 1e6:.2f}M",
+                f"{macs / 1e9:.3f}",
+                run.training.epochs,
+                f"{training / 1e12:.1f}",
+                run.training.precision,
+            )
+        )
+    print(f"{len(runs)} runs, {total / 1e12:.1f} TMACs of training; runs go to {folder}")
+    if any(run.scale in ("smoke", "quick") for run in runs):
+        print("at the paper's size:")
+        for run in {run.row.label: run for run in runs}.values():
+            paper = paper_cost(run, suite)
+            print(
+                f"  {run.row.label:<16} {paper['paper_parameters'] / 1e6:8.2f}M "
+                f"{paper['paper_macs'] / 1e9:9.3f} GMACs"
+            )
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not a positive number")
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

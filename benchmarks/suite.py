@@ -1,0 +1,385 @@
+"""What is measured: Row, Training, Suite, Run, and the plan that turns a suite into runs.
+
+Everything is checked here, before anything trains. A row holds the model class itself; the
+constructor's signature is the schema of its options.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+import hashlib
+import inspect
+import json
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from benchmarks.data import Dataset
+from benchmarks.metrics import METRICS
+from tau import Clip, Predictor
+
+SCALES = ("smoke", "quick", "standard", "paper")
+OPTIMISERS = ("adam", "adamw")
+SCHEDULES = ("onecycle", "constant")
+PRECISIONS = ("auto", "fp32", "tf32", "bf16")
+
+# Part of every run's key. Raise it when the loop, the data or the metrics change the numbers.
+PROTOCOL = 1
+
+
+@dataclass(frozen=True)
+class Training:
+    """How a row is trained, validated and tested.
+
+    An epoch counts `sequences` training sequences; `rate` is the peak of the schedule; onecycle is
+    torch's OneCycleLR stepped every iteration (warm-up over 30 %, cosine, Adam's first momentum
+    cycling between 0.95 and 0.85), as TAU was released. `clip_norm` bounds the gradient's norm.
+    `validation` sequences are drawn from the training side after each epoch; `test` test sequences
+    are scored at the end (None: all). Raises ValueError naming the field.
+    """
+
+    epochs: int
+    sequences: int = 10_000
+    batch_size: int = 16
+    optimiser: str = "adam"
+    rate: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: str = "onecycle"
+    clip_norm: float | None = None
+    precision: str = "auto"
+    validation: int = 1_000
+    test: int | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "sequences", "batch_size", "validation"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more")
+        if self.test is not None and self.test < 1:
+            raise ValueError(f"test is {self.test}; expected 1 or more, or None for all")
+        if self.sequences < self.batch_size:
+            raise ValueError(
+                f"an epoch of {self.sequences} sequences holds no batch of {self.batch_size}"
+            )
+        if not self.rate > 0 or self.weight_decay < 0:
+            raise ValueError(
+                f"rate is {self.rate}, weight_decay is {self.weight_decay}; expected a positive "
+                "rate and a weight_decay of 0 or more"
+            )
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise ValueError(f"clip_norm is {self.clip_norm}; expected a positive number or None")
+        choose("optimiser", self.optimiser, OPTIMISERS)
+        choose("schedule", self.schedule, SCHEDULES)
+        choose("precision", self.precision, PRECISIONS)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches in an epoch."""
+        return self.sequences // self.batch_size
+
+    @property
+    def steps(self) -> int:
+        """Optimiser steps of the whole training."""
+        return self.epochs * self.steps_per_epoch
+
+
+@dataclass(frozen=True, init=False)
+class Row:
+    """One line of a table: a label, a model class and its options.
+
+    `options` hold at every scale. `sizes` gives further options for a scale by name; a scale that
+    it does not name gets the constructor's defaults, which are the paper's size. `training`
+    changes fields of the suite's Training at a scale. `published` is the method's name in
+    published.csv; `note` is printed under the table.
+    """
+
+    label: str
+    model: type[Predictor]
+    options: Mapping[str, Any]
+    sizes: Mapping[str, Mapping[str, Any]]
+    training: Mapping[str, Mapping[str, Any]]
+    published: str | None
+    note: str
+
+    def __init__(
+        self,
+        label: str,
+        model: type[Predictor],
+        *,
+        sizes: Mapping[str, Mapping[str, Any]] | None = None,
+        training: Mapping[str, Mapping[str, Any]] | None = None,
+        published: str | None = None,
+        note: str = "",
+        **options: Any,
+    ) -> None:
+        for name, value in {
+            "label": label,
+            "model": model,
+            "options": options,
+            "sizes": sizes or {},
+            "training": training or {},
+            "published": published,
+            "note": note,
+        }.items():
+            object.__setattr__(self, name, value)
+        if not (inspect.isclass(model) and issubclass(model, Predictor)):
+            raise ValueError(f"row {label!r}: {model!r} is not a class derived from tau.Predictor")
+        for scale in (*self.sizes, *self.training):
+            choose(f"row {label!r}: scale", scale, SCALES)
+        for chosen in (self.options, *self.sizes.values()):
+            for option in chosen:
+                choose(f"row {label!r}: option", option, self._accepted())
+        for changes in self.training.values():
+            for name in changes:
+                choose(f"row {label!r}: training", name, [f.name for f in fields(Training)])
+
+    def _accepted(self) -> list[str]:
+        return [p for p in inspect.signature(self.model).parameters if p != "clip"]
+
+    def at(self, scale: str) -> dict[str, Any]:
+        """The constructor's options at a scale."""
+        return {**self.sizes.get(scale, {}), **self.options}
+
+    def build(self, clip: Clip, scale: str) -> Predictor:
+        """Build the model; raises ValueError that names the row if an option does not fit."""
+        try:
+            return self.model(clip, **self.at(scale))
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"row {self.label!r} at scale {scale!r}: {error}") from error
+
+
+@dataclass(frozen=True)
+class Suite:
+    """One table or figure: rows on a data set under one training protocol for each scale.
+
+    `clip` is the paper's task, at which parameters and multiply-adds are always given.
+    `columns` are metric names. `published` names the table of the TAU paper in published.csv and
+    `published_columns` its (metric, dataset) pairs to print; `also_published` are methods that the
+    paper's table has and this suite cannot train yet. `data_options` go to the data set at a
+    scale. `target` is a horizontal line (value, label) in the learning curves of the scales in
+    `target_scales`. `notes` are sentences for the caption. `orderings` (metric, better row, worse
+    row) are what `--check` insists on.
+    """
+
+    name: str
+    title: str
+    data: str
+    rows: Sequence[Row]
+    training: Mapping[str, Training]
+    clip: Clip = Clip()  # noqa: RUF009 - frozen, so one instance serves all
+    columns: Sequence[str] = ("mse", "mae", "ssim", "psnr")
+    seeds: Sequence[int] = (0,)
+    data_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    published: str | None = None
+    published_columns: Sequence[tuple[str, str]] = ()
+    also_published: Sequence[str] = ()
+    target: tuple[float, str] | None = None
+    target_scales: Sequence[str] = ("standard", "paper")
+    notes: Sequence[str] = ()
+    orderings: Sequence[tuple[str, str, str]] = ()
+
+    def __post_init__(self) -> None:
+        labels = [row.label for row in self.rows]
+        if not labels:
+            raise ValueError(f"suite {self.name!r} has no rows")
+        for label in labels:
+            if labels.count(label) > 1:
+                raise ValueError(f"suite {self.name!r} has two rows labelled {label!r}")
+        for scale in self.training:
+            choose(f"suite {self.name!r}: scale", scale, SCALES)
+        for column in self.columns:
+            choose(f"suite {self.name!r}: column", column, METRICS)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of one row: what it is, and the key that identifies its result.
+
+    `key` hashes everything that can change the number: model class and source, options, clip,
+    training, data, seed, device type, precision and PROTOCOL.
+    """
+
+    suite: str
+    row: Row
+    scale: str
+    seed: int
+    training: Training
+    clip: Clip
+    device: str
+    key: str
+
+    @property
+    def folder(self) -> str:
+        """Name of the run's folder: readable, and unique by its key."""
+        slug = "".join(c if c.isalnum() else "-" for c in self.row.label.lower())
+        return f"{'-'.join(filter(None, slug.split('-')))}-{self.scale}-{self.seed}-{self.key}"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The constructor's options."""
+        return self.row.at(self.scale)
+
+    def build(self) -> Predictor:
+        """Build the model with this run's options."""
+        return self.row.build(self.clip, self.scale)
+
+
+def plan(
+    suite: Suite,
+    scale: str,
+    dataset: Dataset,
+    device: str,
+    *,
+    rows: Sequence[str] | None = None,
+    seeds: Iterable[int] | None = None,
+    epochs: int | None = None,
+    precision: str = "auto",
+) -> list[Run]:
+    """All runs of a suite at a scale, in table order; raises ValueError before anything trains.
+
+    `rows` selects by label. Every model is built once on the meta device, so that a wrong option
+    value or a frame size that does not fit is found now.
+    """
+    choose(f"suite {suite.name!r}: scale", scale, suite.training)
+    labels = [row.label for row in suite.rows]
+    for label in rows or ():
+        choose(f"suite {suite.name!r}: row", label, labels)
+    runs = []
+    for row in suite.rows:
+        if rows and row.label not in rows:
+            continue
+        with torch.device("meta"):
+            row.build(dataset.clip, scale)
+        try:
+            training = replace(suite.training[scale], **row.training.get(scale, {}))
+            training = replace(training, epochs=epochs if epochs is not None else training.epochs)
+            training = replace(
+                training,
+                precision=resolve_precision(
+                    training.precision if precision == "auto" else precision, device
+                ),
+            )
+        except ValueError as error:
+            raise ValueError(f"row {row.label!r} at scale {scale!r}: {error}") from error
+        if training.batch_size > dataset.train_sequences:
+            raise ValueError(
+                f"row {row.label!r}: a batch of {training.batch_size} needs as many training "
+                f"sequences; {dataset.name} has {dataset.train_sequences}"
+            )
+        for seed in suite.seeds if seeds is None else seeds:
+            key = run_key(row, scale, seed, training, dataset, device)
+            runs.append(Run(suite.name, row, scale, seed, training, dataset.clip, device, key))
+    return runs
+
+
+def run_key(
+    row: Row, scale: str, seed: int, training: Training, dataset: Dataset, device: str
+) -> str:
+    """Twelve hex digits that identify a run's result (see `Run`)."""
+    identity = {
+        "protocol": PROTOCOL,
+        "model": qualified_name(row.model),
+        "source": source_digest(row.model),
+        "options": row.at(scale),
+        "clip": vars(dataset.clip),
+        "training": vars(training),
+        "data": dataset.digest,
+        "seed": seed,
+        "device": device,
+    }
+    text = json.dumps(identity, sort_keys=True, default=list)
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def qualified_name(model: type) -> str:
+    """`module:Class`, as a run's record names its model."""
+    return f"{model.__module__}:{model.__qualname__}"
+
+
+def model_file(model: type) -> str | None:
+    """Path of the file a model class comes from, if that is a user's own and not a package's."""
+    if "." in model.__module__:
+        return None
+    return getattr(sys.modules[model.__module__], "__file__", None)
+
+
+def source_digest(model: type) -> str:
+    """SHA-256 of the code a model is made of: its module and the modules that this one uses.
+
+    Only modules beside the model's own or in tau/ and baselines/ are followed; comments,
+    docstrings and layout do not count. An edited model is trained afresh, a reworded one is not.
+    """
+    pending = [sys.modules[model.__module__]]
+    found: dict[str, str] = {}
+    while pending:
+        module = pending.pop()
+        if module.__name__ in found or not getattr(module, "__file__", None):
+            continue
+        path = Path(str(module.__file__))
+        found[module.__name__] = _code_of(path)
+        top = module.__name__.partition(".")[0]
+        for value in vars(module).values():
+            name = value.__name__ if isinstance(value, ModuleType) else _module_name(value)
+            if name and name.partition(".")[0] in {top, "tau", "baselines"} and name in sys.modules:
+                pending.append(sys.modules[name])
+    text = json.dumps(sorted(found.values()))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _module_name(value: object) -> str | None:
+    name = getattr(value, "__module__", None)
+    return name if isinstance(name, str) else None
+
+
+def _code_of(path: Path) -> str:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
+            and ast.get_docstring(node, clean=False) is not None
+        ):
+            node.body = node.body[1:]
+    return ast.dump(tree)
+
+
+def resolve_precision(precision: str, device: str) -> str:
+    """Turn "auto" into bf16 where the device computes it natively, else fp32.
+
+    Raises ValueError for a precision that the device has not: tf32 off CUDA, bf16 without native
+    support on CUDA.
+    """
+    choose("precision", precision, PRECISIONS)
+    if precision == "auto":
+        return "bf16" if has_native_bf16(device) else "fp32"
+    if precision == "tf32" and not (
+        device == "cuda" and torch.cuda.get_device_capability() >= (8, 0)
+    ):
+        raise ValueError("precision 'tf32' needs an NVIDIA GPU of compute capability 8 or more")
+    if precision == "bf16" and device == "cuda" and not has_native_bf16(device):
+        raise ValueError("precision 'bf16' is not native on this GPU; use fp32")
+    return precision
+
+
+def has_native_bf16(device: str) -> bool:
+    """Whether the device multiplies bfloat16 in hardware (CPU: AVX512-BF16 or AMX; GPU: native)."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device == "cpu" and sys.platform == "linux":
+        words = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split()
+        return not {"avx512_bf16", "amx_bf16"}.isdisjoint(words)
+    return False
+
+
+def choose(what: str, value: str, valid: Iterable[str]) -> str:
+    """Return `value` if it is valid; else raise ValueError with the nearest name and the list."""
+    names = list(valid)
+    if value in names:
+        return value
+    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    raise ValueError(f"{what} {value!r} does not exist; {hint}valid: {', '.join(names)}")

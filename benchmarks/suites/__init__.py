@@ -1,0 +1,1 @@
+"""One file is one table or figure of the paper; each holds a `SUITE`."""

@@ -1,0 +1,676 @@
+"""Tables of stored runs beside published numbers, as LaTeX (booktabs) and as Markdown.
+
+`build` turns runs into a `Table` of text cells; `latex` and `markdown` print it. Measured and
+published numbers never share a column.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import groupby
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import pandas as pd
+
+from benchmarks import stats
+from benchmarks.published import PAPER, SOURCES, Column, Value, conventions, lookup, published
+
+if TYPE_CHECKING:
+    from benchmarks.store import StoredRun
+
+
+# --- what a table shows --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How a measured column is headed and printed: `factor` times the stored number."""
+
+    heading: str
+    lower_is_better: bool
+    digits: int
+    unit: str = ""
+    stored: str = ""  # name in the record where it differs from the column's
+    factor: float = 1.0
+    cost: bool = False  # measured once a run, not once a test sequence: never tested for bold
+
+
+METRICS: Mapping[str, Metric] = {
+    "mse": Metric("MSE", True, 2),
+    "mse_x100": Metric("MSE", True, 2, "×100", stored="mse", factor=100.0),
+    "mae": Metric("MAE", True, 2),
+    "ssim": Metric("SSIM", False, 4),
+    "ssim_range2": Metric("SSIM", False, 4, "range 2"),
+    "ssim_uint8": Metric("SSIM", False, 4, "8-bit"),
+    "psnr": Metric("PSNR", False, 2, "dB"),
+    "psnr_uint8_wrap": Metric("PSNR", False, 2, "wrapped"),
+    "training_sequences_per_second": Metric("Training", False, 1, "seq./s", cost=True),
+    "inference_sequences_per_second": Metric("Inference", False, 1, "seq./s", cost=True),
+    "peak_memory_bytes": Metric("Memory", True, 2, "GiB", factor=2.0**-30, cost=True),
+}
+
+PUBLISHED: Mapping[str, tuple[str, str, bool]] = {  # heading, unit, cost
+    "MSE": ("MSE ↓", "", False),
+    "MSEx100": ("MSE ↓", "×100", False),
+    "MAE": ("MAE ↓", "", False),
+    "SSIM": ("SSIM ↑", "", False),
+    "PSNR": ("PSNR ↑", "dB", False),
+    "LPIPS": ("LPIPS ↓", "", False),
+    "FLOPs_G": ("FLOPs", "G", True),
+    "Params_M": ("Params", "M", True),
+    "FPS": ("FPS ↑", "", True),
+}
+
+SIZES = (("parameters", "Params", "M", 1e-6), ("macs", "FLOPs", "G", 1e-9))
+
+ABSENT = "–"
+ONLY_PUBLISHED, UNCERTAIN, NOT_FINITE = "†", "‡", "*"  # marks; letters mark the rows' own notes
+
+
+class TableRow(NamedTuple):
+    """A row's label, its method's name in the published table, and a note to print below."""
+
+    label: str
+    published: str | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class TableSpec:
+    """What a table shows, apart from the runs.
+
+    `columns` are keys of METRICS. `caption` follows the title; `conventions` says what the metrics
+    mean. Raises ValueError for a name that is unknown or repeats.
+    """
+
+    name: str
+    title: str
+    rows: tuple[TableRow, ...]
+    columns: tuple[str, ...]
+    published_table: str | None = None
+    published_columns: tuple[Column, ...] = ()
+    source: str = PAPER
+    caption: str = ""
+    conventions: str = ""
+
+    def __post_init__(self) -> None:
+        unknown = [name for name in self.columns if name not in METRICS]
+        if unknown:
+            raise ValueError(f"columns {unknown} are unknown; expected some of {list(METRICS)}")
+        for names in ([row.label for row in self.rows], list(self.columns)):
+            if len(set(names)) < len(names):
+                raise ValueError(f"names {names} repeat; expected each once")
+        for row in self.rows:
+            self.published_values(row)
+
+    def published_values(self, row: TableRow) -> list[Value | None]:
+        """The row's published number for each of `published_columns`."""
+        if row.published is None or self.published_table is None:
+            return [None] * len(self.published_columns)
+        numbers = published(self.published_table, self.source)
+        return [lookup(numbers, row.published, column) for column in self.published_columns]
+
+
+class Head(NamedTuple):
+    """A column's heading, from the group above it down to the unit below it."""
+
+    group: str
+    part: str  # the data set or protocol of a published column, where a table has several
+    heading: str
+    unit: str
+    cost: bool
+
+
+class Cell(NamedTuple):
+    """One printed cell; `spread` is the part after ±."""
+
+    text: str
+    spread: str = ""
+    bold: bool = False
+    mark: str = ""
+
+
+class Line(NamedTuple):
+    """One printed row; `marks` refer to notes. A failed row prints "failed" for its measures."""
+
+    label: str
+    marks: tuple[str, ...]
+    cells: tuple[Cell, ...]
+    failed: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table ready to print. `frame` holds the measured numbers behind it."""
+
+    name: str
+    title: str
+    caption: str
+    heads: tuple[Head, ...]
+    lines: tuple[Line, ...]
+    notes: tuple[tuple[str, str], ...]  # mark and text
+    protocol: tuple[tuple[str, str], ...]  # topic and text
+    provenance: tuple[str, ...]
+    frame: pd.DataFrame = field(repr=False, compare=False)
+
+
+# --- from runs to numbers ------------------------------------------------------------------------
+
+MUST_AGREE: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+    "scale": lambda record: record["scale"],
+    "data digest": lambda record: record["data"]["digest"],
+    "clip": lambda record: record["clip"],
+    "test_sequences": lambda record: record["test_sequences"],
+    "precision": lambda record: record["precision"],
+    "epochs": lambda record: record["training"]["epochs"],
+}
+
+
+def check_comparable(runs: Sequence[StoredRun]) -> None:
+    """Raise ValueError, naming the runs, if finished runs differ in what must be equal.
+
+    Runs without parameters, such as the last frame repeated, have no epochs to compare.
+    """
+    for name, value in MUST_AGREE.items():
+        found: dict[str, list[str]] = {}
+        for run in runs:
+            if run.done and (name != "epochs" or _is_trained(run)):
+                found.setdefault(repr(value(run.record)), []).append(_describe(run))
+        if len(found) > 1:
+            listed = "; ".join(f"{value}: {', '.join(who)}" for value, who in found.items())
+            raise ValueError(
+                f"runs of one table must agree in {name}, but have {listed}. Repeat the odd ones, "
+                "or report them apart"
+            )
+
+
+def measure(runs: Sequence[StoredRun], spec: TableSpec) -> pd.DataFrame:
+    """Numbers of the table, one row per label that has runs, in the spec's order.
+
+    For each column of the spec `<name>`, `<name>_std` and `<name>_best`, in printed units; the
+    sizes `parameters`, `macs`, `paper_parameters`, `paper_macs`; lists `seeds` and `failures`.
+    Raises ValueError if runs are not comparable, repeat a seed or have a label the spec lacks.
+    """
+    if not runs:
+        raise ValueError(f"table {spec.name!r} has no runs; expected at least one")
+    by_label: dict[str, list[StoredRun]] = {row.label: [] for row in spec.rows}
+    for run in runs:
+        if run.record["row"] not in by_label:
+            raise ValueError(
+                f"{_describe(run)} is not a row of {spec.name!r}, which has {list(by_label)}"
+            )
+        for other in by_label[run.record["row"]]:
+            if other.record["seed"] == run.record["seed"]:
+                raise ValueError(f"{_describe(run)} and {_describe(other)} repeat a row and a seed")
+        by_label[run.record["row"]].append(run)
+    check_comparable(runs)
+
+    rows = {label: _measure_row(of, spec) for label, of in by_label.items() if of}
+    frame = pd.DataFrame(rows.values(), index=list(rows))
+    scores = {x: [run.scores() for run in of if run.done] for x, of in by_label.items()}
+    scores = {label: of for label, of in scores.items() if of}
+    for name in spec.columns:
+        metric = METRICS[name]
+        best: set[str] = set()
+        if len(scores) > 1 and not metric.cost:
+            stored = metric.stored or name
+            means = {x: stats.per_sequence([s[stored] for s in of]) for x, of in scores.items()}
+            best = stats.best_group(means, metric.lower_is_better)
+        frame[f"{name}_best"] = [label in best for label in frame.index]
+    return frame
+
+
+def _measure_row(runs: Sequence[StoredRun], spec: TableSpec) -> dict[str, Any]:
+    done = [run.record for run in runs if run.done]
+    row: dict[str, Any] = {
+        "seeds": sorted(record["seed"] for record in done),
+        "failures": [(r.record["seed"], r.record["reason"]) for r in runs if not r.done],
+    }
+    for name in spec.columns:
+        metric = METRICS[name]
+        place = "cost" if metric.cost else "means"
+        values = [record[place][metric.stored or name] for record in done]
+        row[name] = row[f"{name}_std"] = None
+        if values and None not in values:  # JSON has null for not-a-number and infinity
+            summary = stats.over_seeds([metric.factor * value for value in values])
+            row[name], row[f"{name}_std"] = summary.mean, summary.std
+    for size, *_ in SIZES:
+        for name in (size, f"paper_{size}"):
+            row[name] = done[0]["cost"][name] if done else None
+    return row
+
+
+def _describe(run: StoredRun) -> str:
+    return f"{run.record['row']} seed {run.record['seed']} ({run.folder.name})"
+
+
+def _is_trained(run: StoredRun) -> bool:
+    return bool(run.record["cost"]["parameters"])
+
+
+def _known(value: Any) -> float | None:
+    return None if pd.isna(value) else float(value)
+
+
+# --- from numbers to cells -----------------------------------------------------------------------
+
+
+def build(runs: Sequence[StoredRun], spec: TableSpec) -> Table:
+    """The table of `runs`. Rows with neither a run nor a published method are left out.
+
+    Raises ValueError as `measure` does.
+    """
+    frame = measure(runs, spec)
+    ran_small = any(
+        _known(frame.at[label, size]) != _known(frame.at[label, f"paper_{size}"])
+        for label in frame.index
+        for size, *_ in SIZES
+    )
+    lines: list[Line] = []
+    notes: dict[str, str] = {}
+    for row in spec.rows:
+        numbers = frame.loc[row.label] if row.label in frame.index else None
+        if numbers is None and row.published is None:
+            continue
+        marks = [] if numbers is not None else [ONLY_PUBLISHED]
+        texts = [row.note, "" if numbers is None else _failure(numbers)]
+        if any(texts):
+            marks.append(chr(ord("a") + len(notes)))
+            notes[marks[-1]] = "; ".join(text for text in texts if text)
+        cells = (
+            *(_measured_cell(numbers, name) for name in spec.columns),
+            *(_size_cell(numbers, f"paper_{size}", by) for size, *_, by in SIZES),
+            *(_size_cell(numbers, size, by) for size, *_, by in SIZES if ran_small),
+            *(_published_cell(value) for value in spec.published_values(row)),
+        )
+        failed = numbers is not None and not numbers["seeds"]
+        lines.append(Line(row.label, tuple(marks), cells, failed))
+    used = {mark for line in lines for mark in (*line.marks, *(c.mark for c in line.cells))}
+    for mark, text in (
+        (ONLY_PUBLISHED, "not measured here: published numbers only"),
+        (UNCERTAIN, "published, but which row it belongs to is inferred"),
+        (NOT_FINITE, "at least one score is not a finite number"),
+    ):
+        if mark in used:
+            notes[mark] = text
+    done = [run for run in runs if run.done]
+    return Table(
+        name=spec.name,
+        title=spec.title,
+        caption=" ".join(filter(None, (_sentence(text) for text in _caption(frame, spec)))),
+        heads=tuple(_heads(spec, ran_small)),
+        lines=tuple(lines),
+        notes=tuple((mark, _sentence(text)) for mark, text in notes.items()),
+        protocol=tuple(
+            (topic, _sentence(text)) for topic, text in _protocol(done, spec, ran_small) if text
+        ),
+        provenance=tuple(_provenance(done)),
+        frame=frame,
+    )
+
+
+def _measured_cell(row: pd.Series | None, name: str) -> Cell:
+    if row is None or not row["seeds"]:
+        return Cell(ABSENT)
+    metric, mean, std = METRICS[name], _known(row[name]), _known(row[f"{name}_std"])
+    if mean is None:
+        return Cell(ABSENT) if metric.cost else Cell("nan", mark=NOT_FINITE)
+    spread = "" if std is None else f"{std:.{metric.digits}f}"
+    return Cell(f"{mean:.{metric.digits}f}", spread, bool(row[f"{name}_best"]))
+
+
+def _size_cell(row: pd.Series | None, name: str, factor: float) -> Cell:
+    value = None if row is None else _known(row[name])
+    if value is None:
+        return Cell(ABSENT)
+    scaled = value * factor
+    return Cell(f"{scaled:.2f}" if scaled >= 0.1 else f"{scaled:.1g}")
+
+
+def _published_cell(value: Value | None) -> Cell:
+    if value is None:
+        return Cell(ABSENT)
+    return Cell(value.printed, mark=UNCERTAIN if value.uncertain else "")
+
+
+def _failure(row: pd.Series) -> str:
+    if not row["failures"]:
+        return ""
+    seeds = ", ".join(str(seed) for seed, _ in row["failures"])
+    reason = " ".join(str(row["failures"][0][1]).split())
+    shown = reason if len(reason) <= 160 else reason[:159] + "…"
+    return f"seed {seeds} failed ({shown}){', the mean is over the others' * bool(row['seeds'])}"
+
+
+def _heads(spec: TableSpec, ran_small: bool) -> Iterator[Head]:
+    for name in spec.columns:
+        metric = METRICS[name]
+        arrow = "↓" if metric.lower_is_better else "↑"
+        yield Head("measured", "", f"{metric.heading} {arrow}", metric.unit, metric.cost)
+    for group in ("paper size", "run size") if ran_small else ("paper size",):
+        for _, heading, unit, _ in SIZES:
+            yield Head(group, "", heading, unit, True)
+    columns = spec.published_columns
+    for column in columns:
+        parts = [
+            str(part).replace("->", "→")
+            for part, *others in zip(column[1:], *(c[1:] for c in columns), strict=True)
+            if len(set(others)) > 1
+        ]
+        yield Head("published", ", ".join(parts), *PUBLISHED[column.metric])
+
+
+# --- caption and protocol ------------------------------------------------------------------------
+
+NAMES = {"adam": "Adam", "adamw": "AdamW", "onecycle": "one-cycle"}
+
+
+def _sentence(text: str) -> str:
+    joined = " ".join(text.split())
+    return joined if not joined or joined.endswith((".", "!", "?")) else joined + "."
+
+
+def _either(values: Iterable[Any]) -> str:
+    """Distinct values in order, as "a or b"."""
+    return " or ".join(dict.fromkeys(NAMES.get(str(value), str(value)) for value in values))
+
+
+def _caption(frame: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
+    yield spec.caption
+    labels: dict[str, list[str]] = {}
+    for label, seeds in frame["seeds"].items():
+        if seeds:
+            labels.setdefault(", ".join(map(str, seeds)), []).append(str(label))
+    if not labels:
+        yield "No run has finished"
+    elif not any("," in seeds for seeds in labels):
+        yield f"One run a row (seed {_either(labels)}), so no spread is given"
+    else:
+        listed = "; ".join(f"{seeds} for {', '.join(of)}" for seeds, of in labels.items())
+        which = next(iter(labels)) if len(labels) == 1 else listed
+        yield f"Mean ± sample standard deviation over seeds ({which})"
+    if any(frame[f"{name}_best"].any() for name in spec.columns):
+        yield (
+            "Bold: the best mean, and every mean that does not differ from it significantly "
+            f"(paired bootstrap over test sequences, {stats.RESAMPLES:,} resamples, two-sided, "
+            f"{stats.SIGNIFICANCE:.0%}; it does not cover the spread over seeds)"
+        )
+
+
+def _protocol(
+    done: Sequence[StoredRun], spec: TableSpec, ran_small: bool
+) -> Iterator[tuple[str, str]]:
+    if done:
+        records = [run.record for run in done if _is_trained(run)] or [done[0].record]
+        clip, training = records[0]["clip"], [record["training"] for record in records]
+        yield (
+            "Data",
+            f"{_sentence(records[0]['data']['caption'])} {records[0]['test_sequences']:,} test "
+            f"sequences; from {clip['past']} frames the next {clip['future']}; frames of "
+            f"{clip['channels']}×{clip['height']}×{clip['width']}",
+        )
+        yield (
+            "Training",
+            f"scale {records[0]['scale']}: {training[0]['epochs']:,} epochs of "
+            f"{_either(format(t['sequences'], ',') for t in training)} sequences, batch size "
+            f"{_either(t['batch_size'] for t in training)}; "
+            f"{_either(t['optimiser'] for t in training)}, learning rate "
+            f"{_either(t['rate'] for t in training)}, "
+            f"{_either(t['schedule'] for t in training)} schedule; {records[0]['precision']}; "
+            f"{_either(_device(record) for record in records)}",
+        )
+    yield "Metrics", spec.conventions
+    where = "the run's own size stands beside it" if ran_small else "which these runs have"
+    yield (
+        "Cost",
+        "one FLOP is one multiply-add (fvcore), counted over the whole rollout at batch size 1; "
+        f"parameters and FLOPs are given at the paper's size, {where}",
+    )
+    if spec.published_table and spec.published_columns:
+        metrics = {column.metric for column in spec.published_columns}
+        texts = [f"{spec.published_table} of {SOURCES[spec.source]}, not measured here"]
+        texts += conventions(spec.source, spec.published_table, metrics)
+        yield "Published", " ".join(map(_sentence, texts))
+
+
+def _device(record: Mapping[str, Any]) -> str:
+    device = record["device"]
+    threads = f", {device['threads']} threads" if device["type"] == "cpu" else ""
+    return f"{device['name']}{threads}"
+
+
+def _provenance(done: Sequence[StoredRun]) -> Iterator[str]:
+    records = [run.record for run in done]
+    local = {True: " with local changes", False: "", None: ""}
+    yield f"commit {_either(str(r['commit']) + local[r['dirty']] for r in records)}"
+    yield f"data {_either(r['data']['digest'] for r in records)}"
+    yield f"torch {_either(r['versions']['torch'] for r in records)}"
+    yield from (f"run {key}" for key in sorted({str(r["key"]) for r in records}))
+
+
+# --- LaTeX ---------------------------------------------------------------------------------------
+
+SPECIAL = {
+    **{character: "\\" + character for character in "&%$#_{}"},
+    **{character: f"${character}$" for character in "<>|"},
+    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
+    **{"–": "--", "—": "---", "…": r"\ldots{}", "†": r"$\dagger$", "‡": r"$\ddagger$"},
+    **{"‘": "`", "’": "'", "“": "``", "”": "''", '"': "''"},
+    **{"±": r"$\pm$", "×": r"$\times$", "⊗": r"$\otimes$", "·": r"$\cdot$", "−": "$-$"},
+    **{"→": r"$\rightarrow$", "↓": r"$\downarrow$", "↑": r"$\uparrow$"},
+    **{"≤": r"$\leq$", "≥": r"$\geq$", "α": r"$\alpha$", "β": r"$\beta$", "τ": r"$\tau$"},
+}
+
+
+def escape_latex(text: str) -> str:
+    """Text for pdflatex without packages; a character it cannot set is printed as U+XXXX."""
+
+    def one(character: str) -> str:
+        if character in SPECIAL:
+            return SPECIAL[character]
+        accented = "À" <= character <= "ÿ" and character.isalpha() and character not in "ÐÞðþ"
+        return character if character.isascii() or accented else f"U+{ord(character):04X}"
+
+    return "".join(one(character) for character in " ".join(text.split()))
+
+
+class Layout(NamedTuple):
+    """Fonts of the cells and of the spreads, their digits' widths, and the space beside a column.
+
+    Widths are in points: Computer Modern's small sizes are wider for their height.
+    """
+
+    font: str
+    digit: float
+    spread_font: str
+    spread_digit: float
+    gap: float
+
+
+NARROW = " .,:;'|()iljtfI"
+TEXT_WIDTH = 345.0  # points: the article class's
+LAYOUTS = (
+    Layout("small", 4.63, "scriptsize", 3.99, 4),
+    Layout("footnotesize", 4.26, "tiny", 3.41, 3),
+    Layout("scriptsize", 3.99, "tiny", 3.41, 2),
+)
+
+
+def latex(table: Table) -> str:
+    """The table as a LaTeX `table` environment; needs booktabs and nothing else.
+
+    A table too wide for an article's page in footnotesize is set as two, accuracy above cost.
+    """
+    together = [table]
+    halves = (_select(table, cost=False), _select(table, cost=True))
+    apart = [half for half in halves if half.heads and half.lines]
+    options = [(together, x) for x in LAYOUTS[:2]] + [(apart, x) for x in LAYOUTS]
+    fitting = (o for o in options if max(_width(panel, o[1]) for panel in o[0]) <= TEXT_WIDTH)
+    panels, layout = next(fitting, options[-1])
+    caption = rf"\textbf{{{escape_latex(_sentence(table.title))}}} {escape_latex(table.caption)}"
+    below = [rf"{_superscript(mark)}\,{escape_latex(text)}" for mark, text in table.notes]
+    below += [rf"\emph{{{topic}:}} {escape_latex(text)}" for topic, text in table.protocol]
+    return "\n".join(
+        [
+            *(f"% {line}" for line in table.provenance),
+            r"\begin{table}[t]",
+            r"\centering",
+            r"\setlength{\abovecaptionskip}{0pt}",
+            r"\setlength{\belowcaptionskip}{6pt}",
+            rf"\caption[{{{escape_latex(table.title)}}}]{{\small {caption}}}",
+            rf"\label{{tab:{re.sub(r'[^A-Za-z0-9]+', '-', table.name)}}}",
+            rf"\{layout.font}",
+            rf"\setlength{{\tabcolsep}}{{{layout.gap:g}pt}}",
+            "\n\\par\\medskip\n".join(_tabular(panel, layout) for panel in panels),
+            rf"\par\medskip\parbox{{\linewidth}}{{\scriptsize {' '.join(below)}}}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _select(table: Table, cost: bool) -> Table:
+    """The table's columns that tell of cost, or the others, the cost without its empty lines."""
+    kept = [i for i, head in enumerate(table.heads) if head.cost == cost]
+    lines = [line._replace(cells=tuple(line.cells[i] for i in kept)) for line in table.lines]
+    if cost:
+        lines = [line for line in lines if any(cell.text != ABSENT for cell in line.cells)]
+    return replace(table, heads=tuple(table.heads[i] for i in kept), lines=tuple(lines))
+
+
+def _tabular(table: Table, layout: Layout) -> str:
+    rows = [*_head_rows(table.heads), r"\midrule"]
+    rows += [_latex_line(line, table, layout) for line in table.lines]
+    return "\n".join(
+        [
+            rf"\begin{{tabular}}{{@{{}}l{'r' * len(table.heads)}@{{}}}}",
+            r"\toprule",
+            *rows,
+            r"\bottomrule",
+            r"\end{tabular}",
+        ]
+    )
+
+
+def _spans(names: Iterable[str]) -> list[tuple[str, int, int]]:
+    """Stretches of equal names as (name, first column, last column); column 1 is the label's."""
+    spans, column = [], 2
+    for name, stretch in groupby(names):
+        width = len(list(stretch))
+        spans.append((name, column, column + width - 1))
+        column += width
+    return spans
+
+
+def _head_rows(heads: Sequence[Head]) -> Iterator[str]:
+    for level in ([head.group for head in heads], [head.part for head in heads]):
+        if any(level):
+            spans = _spans(level)
+            cells = (rf"\multicolumn{{{b - a + 1}}}{{c}}{{{escape_latex(n)}}}" for n, a, b in spans)
+            yield rf" & {' & '.join(cells)} \\"
+            yield " ".join(rf"\cmidrule(lr){{{a}-{b}}}" for name, a, b in spans if name)
+    yield rf" & {' & '.join(escape_latex(head.heading) for head in heads)} \\"
+    if any(head.unit for head in heads):
+        units = (escape_latex(f"({head.unit})") if head.unit else "" for head in heads)
+        yield rf" & {' & '.join(units)} \\"
+
+
+def _latex_line(line: Line, table: Table, layout: Layout) -> str:
+    columns = zip(*(x.cells for x in table.lines), strict=True)
+    widest = [max((cell.spread for cell in column), key=len) for column in columns]
+    cells = [_latex_cell(c, room, layout) for c, room in zip(line.cells, widest, strict=True)]
+    measured = sum(head.group == "measured" for head in table.heads)
+    if line.failed and measured:
+        cells[:measured] = [rf"\multicolumn{{{measured}}}{{c}}{{failed}}"]
+    return rf"{escape_latex(line.label)}{_superscript(*line.marks)} & {' & '.join(cells)} \\"
+
+
+def _latex_cell(cell: Cell, room: str, layout: Layout) -> str:
+    """A cell; where its column has spreads and it has none, a blank keeps the digits in line."""
+    if cell.text == ABSENT:
+        return r"\multicolumn{1}{c}{--}"
+    text = escape_latex(cell.text)
+    text = (rf"\textbf{{{text}}}" if cell.bold else text) + _superscript(cell.mark)
+    spread = rf"{{\{layout.spread_font}\,$\pm$\,{cell.spread or room}}}" if room else ""
+    return text + (spread if cell.spread or not room else rf"\phantom{{{spread}}}")
+
+
+def _superscript(*marks: str) -> str:
+    listed = escape_latex(",".join(filter(None, marks)))
+    return rf"\textsuperscript{{{listed}}}" if listed else ""
+
+
+def _digits(text: str) -> float:
+    """Approximate width in Computer Modern, in units of a digit."""
+    narrow = sum(character in NARROW for character in text)
+    medium = sum((c.islower() or c.isdigit()) and c not in NARROW for c in text)
+    return 0.56 * narrow + 1.03 * medium + 1.52 * (len(text) - narrow - medium)
+
+
+def _width(table: Table, layout: Layout) -> float:
+    """Approximate width of the tabular in points, a few percent too wide rather than too narrow."""
+
+    def points(cell: Cell) -> float:
+        text = _digits(cell.text) * (1.15 if cell.bold else 1.0) + 0.8 * bool(cell.mark)
+        spread = (_digits(f"±{cell.spread}") + 1.0) * layout.spread_digit if cell.spread else 0.0
+        return text * layout.digit + spread
+
+    widths = []
+    for i, head in enumerate(table.heads):
+        heading = max(_digits(head.heading), _digits(f"({head.unit})")) * layout.digit
+        widths.append(max(heading, *(points(line.cells[i]) for line in table.lines)))
+    for level in ([head.group for head in table.heads], [head.part for head in table.heads]):
+        for name, a, b in _spans(level):
+            lacking = _digits(name) * layout.digit - sum(widths[a - 2 : b - 1])
+            widths[b - 2] += max(0.0, lacking - 2 * layout.gap * (b - a))
+    labels = max(_digits(line.label) + 0.8 * len(line.marks) for line in table.lines)
+    return labels * layout.digit + sum(widths) + 2 * layout.gap * len(widths)
+
+
+# --- Markdown ------------------------------------------------------------------------------------
+
+
+def escape_markdown(text: str) -> str:
+    """Text for a GitHub-flavoured Markdown table cell or paragraph."""
+    return re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", " ".join(text.split()))
+
+
+def markdown(table: Table) -> str:
+    """The table in GitHub-flavoured Markdown, with the caption above and the notes below."""
+    heads = [escape_markdown(_markdown_head(head)) for head in table.heads]
+    measured = sum(head.group == "measured" for head in table.heads)
+    out = [
+        f"**{escape_markdown(_sentence(table.title))}** {escape_markdown(table.caption)}",
+        "",
+        f"| | {' | '.join(heads)} |",
+        f"|:--|{'--:|' * len(heads)}",
+    ]
+    for line in table.lines:
+        cells = [_markdown_cell(cell) for cell in line.cells]
+        if line.failed:
+            cells[:measured] = ["failed"] * measured
+        out.append(f"| {escape_markdown(line.label)}{_sup(*line.marks)} | {' | '.join(cells)} |")
+    out.append("")
+    out += [f"- {_sup(mark)} {escape_markdown(text)}" for mark, text in table.notes]
+    out += [f"- *{topic}:* {escape_markdown(text)}" for topic, text in table.protocol]
+    provenance = "\n".join(table.provenance).replace("--", "—")
+    return "\n".join([*out, "", f"<!--\n{provenance}\n-->", ""])
+
+
+def _markdown_head(head: Head) -> str:
+    unit = f" ({head.unit})" if head.unit else ""
+    part = f", {head.part}" if head.part else ""
+    group = "" if head.group == "measured" else f", {head.group}"
+    return f"{head.heading}{unit}{group}{part}"
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = escape_markdown(cell.text) + (f" ± {cell.spread}" if cell.spread else "")
+    return (f"**{text}**" if cell.bold else text) + _sup(cell.mark)
+
+
+def _sup(*marks: str) -> str:
+    listed = escape_markdown(",".join(filter(None, marks)))
+    return f"<sup>{listed}</sup>" if listed else ""

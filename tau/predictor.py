@@ -1,0 +1,88 @@
+"""The contract between data sets, predictors and the benchmark: Clip, Predictor, rollout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+@dataclass(frozen=True)
+class Clip:
+    """The shape of a task: `past` frames are given, `future` frames are asked for.
+
+    A frame is [channels, height, width]; `data_range` is the largest value minus the smallest
+    (1.0 for frames in [0, 1]). Raises ValueError if a size is not a positive integer or
+    `data_range` is not positive.
+    """
+
+    past: int = 10
+    future: int = 10
+    channels: int = 1
+    height: int = 64
+    width: int = 64
+    data_range: float = 1.0
+
+    def __post_init__(self) -> None:
+        for name in ("past", "future", "channels", "height", "width"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ValueError(f"Clip.{name} is {value!r}; expected a positive integer")
+        if not self.data_range > 0:
+            raise ValueError(f"Clip.data_range is {self.data_range!r}; expected a positive number")
+
+    @property
+    def frames(self) -> int:
+        """Frames of a whole sequence, past and future."""
+        return self.past + self.future
+
+    def split(self, clips: Tensor) -> tuple[Tensor, Tensor]:
+        """Whole sequences [B, past + future, C, H, W] -> (past, future), as views."""
+        if clips.shape[1] != self.frames:
+            raise ValueError(f"sequences have {clips.shape[1]} frames; expected {self.frames}")
+        return clips[:, : self.past], clips[:, self.past :]
+
+
+class Predictor(nn.Module):
+    """Predicts frames: forward(past [B, T, C, H, W], horizon) -> [B, horizon, C, H, W].
+
+    `forward` never sees the future; `loss` does, and returns the scalar to minimise. What a model
+    needs besides (teacher forcing, extra loss terms) lives in its own `loss`.
+    """
+
+    def __init__(self, clip: Clip) -> None:
+        super().__init__()
+        self.clip = clip
+
+    def forward(self, past: Tensor, horizon: int) -> Tensor:
+        """Predict `horizon` frames that follow `past` [B, T, C, H, W]."""
+        raise NotImplementedError
+
+    def loss(self, past: Tensor, future: Tensor) -> Tensor:
+        """Mean squared error of the prediction of `future` [B, T', C, H, W]: a scalar."""
+        return F.mse_loss(self(past, future.shape[1]), future)
+
+    if TYPE_CHECKING:
+
+        def __call__(self, past: Tensor, horizon: int) -> Tensor: ...
+
+
+def rollout(block: Callable[[Tensor], Tensor], past: Tensor, horizon: int) -> Tensor:
+    """Make a fixed-block predictor answer any horizon: [B, T, C, H, W] -> [B, horizon, C, H, W].
+
+    `block` maps the T newest frames to the next T. Blocks are fed back until `horizon` frames
+    exist, and the last one is cut; gradients flow through every pass, as in SimVP and TAU.
+    Raises ValueError if `horizon` is not a positive integer.
+    """
+    if not isinstance(horizon, int) or horizon < 1:
+        raise ValueError(f"horizon is {horizon!r}; expected a positive integer")
+    blocks = [block(past)]
+    while sum(b.shape[1] for b in blocks) < horizon:
+        blocks.append(block(torch.cat([past, *blocks], dim=1)[:, -past.shape[1] :]))
+    if len(blocks) == 1:
+        return blocks[0][:, :horizon]
+    return torch.cat(blocks, dim=1)[:, :horizon]

@@ -1,0 +1,59 @@
+"""What several test files share: a data set of a few tiny clips, tiny rows, a suite of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from baselines import ConvBaseline, LastFrame
+from benchmarks.data import Arrays
+from benchmarks.suite import Row, Suite, Training
+from tau import TAU
+
+SMALL = {"spatial_hidden": 4, "temporal_hidden": 8, "spatial_depth": 2, "temporal_depth": 2}
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _two_threads() -> None:
+    torch.set_num_threads(min(2, torch.get_num_threads()))
+
+
+@pytest.fixture
+def clips_file(tmp_path: Path) -> Path:
+    """40 clips of a bright square that moves right: [40, 6, 1, 16, 16] uint8."""
+    rng = np.random.default_rng(0)
+    clips = np.zeros((40, 6, 1, 16, 16), np.uint8)
+    for clip in clips:
+        y, x = rng.integers(0, 10, 2)
+        for t, frame in enumerate(clip):
+            frame[0, y : y + 5, (x + t) % 11 : (x + t) % 11 + 5] = 255
+    path = tmp_path / "squares.npy"
+    np.save(path, clips)
+    return path
+
+
+@pytest.fixture
+def dataset(clips_file: Path) -> Arrays:
+    """The clips as a data set: 3 frames to 3 frames."""
+    return Arrays(clips_file)
+
+
+@pytest.fixture
+def suite() -> Suite:
+    """Three rows that train in a moment."""
+    return Suite(
+        name="tiny",
+        title="Tiny",
+        data="moving-mnist",
+        rows=(
+            Row("Last frame", LastFrame),
+            Row("Conv", ConvBaseline, sizes={"smoke": SMALL}),
+            Row("TAU", TAU, sizes={"smoke": {**SMALL, "mlp_ratio": 2}}),
+        ),
+        training={
+            "smoke": Training(epochs=2, sequences=16, batch_size=4, validation=4, test=4),
+        },
+    )

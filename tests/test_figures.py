@@ -1,0 +1,303 @@
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_hex
+from matplotlib.figure import Figure
+from PIL import Image
+
+from benchmarks import figures
+from benchmarks.figures import animate, draw, error_per_frame, learning_curves, save, strip
+
+LABELS = ["Last frame", "SimVP", "Ours"]
+PAST, FUTURE, SIDE = 3, 4, 16
+
+
+@dataclass(frozen=True)
+class Run:
+    """A stored run that lives in memory."""
+
+    record: dict[str, Any]
+    stored: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        return self.record["status"] == "done"
+
+    def curve(self) -> pd.DataFrame:
+        if not self.record["cost"]["parameters"]:
+            raise FileNotFoundError("curve.jsonl")  # as a run that trained nothing
+        return self.stored["curve"]
+
+    def scores(self) -> dict[str, np.ndarray]:
+        return self.stored["scores"]
+
+    def samples(self) -> dict[str, np.ndarray]:
+        return self.stored["samples"]
+
+
+def make(label: str, seed: int = 0, channels: int = 1, future: int = FUTURE) -> Run:
+    rng = np.random.default_rng(7)
+    shape = (2, PAST + future, channels, SIDE, SIDE)
+    clips = rng.uniform(0, 1, shape).astype(np.float16)
+    level = 1 + LABELS.index(label) if label in LABELS else 5
+    mse = np.full((6, future), 100.0 / level) + np.arange(future) + seed
+    epochs = np.arange(1, 5)
+    curve = pd.DataFrame(
+        {
+            "epoch": epochs,
+            "seconds": 60.0 * epochs * (1 + seed),
+            "val_mse": 400.0 / (level * epochs) + seed,
+        }
+    )
+    prediction = np.clip(clips[:, PAST:] + 0.1 * level, 0, 1)
+    record = {
+        "status": "done",
+        "row": label,
+        "seed": seed,
+        "clip": {"data_range": 1.0},
+        "cost": {"parameters": 0 if label == "Last frame" else 10},
+    }
+    samples = {"past": clips[:, :PAST], "future": clips[:, PAST:], "prediction": prediction}
+    return Run(record, {"curve": curve, "scores": {"mse": mse}, "samples": samples})
+
+
+RUNS = [make(label, seed) for label in LABELS for seed in (0, 1)]
+FAILED = Run({"status": "failed", "row": "Ours", "seed": 2, "reason": "no memory"})
+
+
+def texts(figure: Figure) -> dict[str, str]:
+    """All texts of a figure with their colours."""
+    found = [text for axes in figure.axes for text in axes.texts]
+    return {text.get_text(): to_hex(text.get_color()) for text in found}
+
+
+def pixels(figure: Figure) -> list[np.ndarray]:
+    return [np.asarray(image.get_array()) for image in figure.axes[0].images]
+
+
+def test_learning_curves_show_the_mean_and_the_range_over_seeds() -> None:
+    by_epoch, by_time = learning_curves([*RUNS, FAILED], LABELS).axes
+    assert by_epoch.get_yscale() == by_time.get_yscale() == "log"
+    assert len(by_epoch.lines) == len(by_epoch.collections) == 2  # nothing for the last frame
+    np.testing.assert_allclose(by_epoch.lines[1].get_xdata(), [1, 2, 3, 4])
+    np.testing.assert_allclose(by_epoch.lines[1].get_ydata(), 400 / (3 * np.arange(1, 5)) + 0.5)
+    band = by_epoch.collections[1].get_paths()[0].vertices
+    at_one = band[band[:, 0] == 1, 1]
+    assert (at_one.min(), at_one.max()) == pytest.approx((400 / 3, 400 / 3 + 1))
+
+
+def test_time_is_in_minutes() -> None:
+    _, by_time = learning_curves(RUNS, LABELS).axes
+    np.testing.assert_allclose(by_time.lines[0].get_xdata(), [1.5, 3, 4.5, 6])
+
+
+def test_epochs_that_a_seed_lacks_are_left_out() -> None:
+    short, gap = make("Ours", 1), make("Ours", 2)
+    short.stored["curve"] = short.stored["curve"].iloc[:3]
+    gap.stored["curve"].loc[0, "val_mse"] = None
+    by_epoch, _ = learning_curves([make("Ours"), short, gap], LABELS).axes
+    np.testing.assert_allclose(by_epoch.lines[0].get_xdata(), [2, 3])
+
+
+@pytest.mark.filterwarnings("error")
+def test_curves_of_diverged_runs_are_empty() -> None:
+    run = make("Ours")
+    run.stored["curve"]["val_mse"] = None
+    figure = learning_curves([run], LABELS)
+    assert len(figure.axes[0].lines[0].get_xdata()) == 0
+    assert "Ours" not in texts(figure)
+
+
+@pytest.mark.filterwarnings("error")
+def test_one_epoch_and_one_frame_are_enough(tmp_path: Path) -> None:
+    run = make("Ours", future=1)
+    run.stored["curve"] = run.stored["curve"].iloc[:1]
+    assert len(draw([run], LABELS, tmp_path, "x")) == 5
+
+
+def test_target_is_drawn_and_named_in_both_panels() -> None:
+    figure = learning_curves(RUNS, LABELS, target=(35.0, "TAU, 50 epochs (Fig. 8)"))
+    for axes in figure.axes:
+        assert list(axes.lines[-1].get_ydata()) == [35.0, 35.0]
+    assert "TAU, 50 epochs (Fig. 8)" in texts(figure)
+
+
+def test_error_per_frame_counts_frames_from_one() -> None:
+    (axes,) = error_per_frame([*RUNS, FAILED], LABELS).axes
+    assert len(axes.lines) == 3
+    np.testing.assert_array_equal(axes.lines[2].get_xdata(), [1, 2, 3, 4])
+    np.testing.assert_allclose(axes.lines[2].get_ydata(), 100 / 3 + np.arange(4) + 0.5)
+    assert axes.get_ylim()[0] == 0
+
+
+def test_a_diverged_row_is_left_out_and_spoils_nothing() -> None:
+    broken = make("SimVP")
+    broken.stored["scores"]["mse"][0, 0] = np.nan
+    broken.stored["samples"]["prediction"][:] = np.inf
+    runs = [make("Ours"), broken]
+    assert len(error_per_frame(runs, LABELS).axes[0].lines) == 1
+    assert "1" in texts(strip(runs, LABELS))  # the differences' scale ends at the data range
+
+
+def test_a_row_has_one_colour_everywhere() -> None:
+    figures_ = [
+        learning_curves(RUNS, LABELS),
+        learning_curves(RUNS[4:], LABELS),  # alone
+        error_per_frame(RUNS, LABELS),
+        strip(RUNS, LABELS),
+    ]
+    colours = {texts(figure)["Ours"] for figure in figures_}
+    assert colours == {to_hex(figures.COLOURS[2])}
+    assert texts(figures_[2])["SimVP"] == to_hex(figures.COLOURS[1])
+
+
+def test_more_rows_than_colours_change_the_line() -> None:
+    labels = [f"row {i}" for i in range(2 * len(figures.COLOURS))]
+    (axes,) = error_per_frame([make(label) for label in labels], labels).axes
+    styles = {(line.get_color(), str(line.get_linestyle())) for line in axes.lines}
+    assert len(styles) == len(labels)
+
+
+def test_names_at_line_ends_do_not_overlap() -> None:
+    labels = [f"row {i}" for i in range(5)]  # all end at the same value
+    figure = error_per_frame([make(label) for label in labels], labels)
+    names = figure.axes[0].texts
+    offsets = sorted(text.xyann[1] for text in names)  # points above the common end
+    assert len(offsets) == 5
+    assert min(np.diff(offsets)) >= 1.2 * names[0].get_fontsize()
+
+
+@pytest.mark.parametrize(
+    ("wished", "placed"),
+    [
+        ([0, 10, 20], [0, 10, 20]),
+        ([0, 0], [-2, 2]),
+        ([0, 1, 30], [-1.5, 2.5, 30]),
+        ([0, 1, 2, 3], [-4.5, -0.5, 3.5, 7.5]),
+        ([0, 4.5, 5], [-2.5 / 3, 9.5 / 3, 21.5 / 3]),  # moving two apart pushes the third
+    ],
+)
+def test_spread_moves_apart_as_little_as_needed(wished: list, placed: list) -> None:
+    assert figures._spread(wished, 4) == pytest.approx(placed)
+
+
+def test_strip_shows_input_truth_prediction_and_difference() -> None:
+    figure = strip(RUNS, LABELS)
+    shown = pixels(figure)
+    assert len(shown) == PAST + FUTURE + 3 * 2 * FUTURE
+    sample = RUNS[0].samples()
+    truth = np.round(sample["future"][0, 1, 0].astype(float) * 255)
+    np.testing.assert_allclose(shown[PAST + 1][..., 0], truth, atol=1)
+    assert (shown[PAST + 1] == shown[PAST + 1][..., :1]).all()  # grey
+    named = texts(figure)
+    assert {"input", "truth", "difference", *LABELS, "1", "7"} <= set(named)
+
+
+def test_strip_differences_share_one_scale() -> None:
+    worst, best = make("Last frame"), make("Ours")
+    for run, error in ((worst, 0.5), (best, 0.25)):
+        samples = run.samples()
+        samples["future"][:] = 0.25
+        samples["prediction"][:] = 0.25 + error
+    figure = strip([worst, best], LABELS)
+    shown = pixels(figure)
+    heat = figures.colormaps[figures.HEAT]
+    for image, value in ((shown[PAST + 2 * FUTURE], 1.0), (shown[-1], 0.5)):
+        np.testing.assert_allclose(image[0, 0] / 255, heat(value)[:3], atol=0.01)
+    assert "0.5" in texts(figure)
+
+
+def test_strip_of_a_chosen_clip() -> None:
+    first, second = (pixels(strip(RUNS, LABELS, clip=clip))[0] for clip in (0, 1))
+    assert not np.array_equal(first, second)
+    with pytest.raises(ValueError, match="clip is 2; expected 0 to 1"):
+        strip(RUNS, LABELS, clip=2)
+
+
+def test_strip_skips_frames_of_long_clips() -> None:
+    figure = strip([make("Ours", future=20)], LABELS)
+    assert len(pixels(figure)) == 2 + 3 * 10
+    assert {"1", "3", "4", "6", "22"} <= set(texts(figure))
+
+
+def test_colour_frames_are_rgb_and_two_channels_show_the_first() -> None:
+    rgb = make("Ours", channels=3)
+    image = pixels(strip([rgb], LABELS))[0]
+    expected = np.moveaxis(rgb.samples()["past"][0, 0].astype(float), 0, -1)
+    np.testing.assert_allclose(image / 255, expected, atol=0.01)
+
+    flow = make("Ours", channels=2)
+    image = pixels(strip([flow], LABELS))[0]
+    expected = figures.colormaps["viridis"](flow.samples()["past"][0, 0, 0].astype(float))[..., :3]
+    np.testing.assert_allclose(image / 255, expected, atol=0.01)
+
+
+def test_gif_shows_past_then_future_with_the_border_of_each(tmp_path: Path) -> None:
+    path = animate([*RUNS, FAILED], LABELS, tmp_path / "a.gif")
+    zoom, border = 3, figures.BORDER
+    tile = zoom * SIDE + 2 * border
+    left = figures.MARGIN + (tile + figures.MARGIN)  # second tile: the last frame
+    top = 2 * figures.TEXT + figures.MARGIN
+    with Image.open(path) as gif:
+        assert gif.n_frames == PAST + FUTURE
+        assert gif.width == 4 * (tile + figures.MARGIN) + figures.MARGIN
+        seen = []
+        for i in range(gif.n_frames):
+            gif.seek(i)
+            corner = gif.convert("RGB").getpixel((left + 1, top + 1))
+            seen.append("#{:02X}{:02X}{:02X}".format(*corner))
+            durations = gif.info["duration"]
+        assert durations == 5 * figures.FRAME_MS
+    near = [np.array([int(c[i : i + 2], 16) for i in (1, 3, 5)]) for c in seen]
+    for i, colour in enumerate(near):
+        expected = 0xD0 if i < PAST else 0x7F
+        assert np.abs(colour - expected).max() <= 8
+    assert path.stat().st_size < 200_000
+
+
+def test_gif_wraps_many_rows(tmp_path: Path) -> None:
+    labels = [f"row {i} with a long name" for i in range(20)]
+    runs = [make(label) for label in labels]
+    with Image.open(animate(runs, labels, tmp_path / "a.gif")) as gif:
+        assert gif.width <= figures.GIF_WIDTH
+        assert gif.height > 2 * 3 * SIDE
+
+
+def test_draw_writes_every_figure_and_repeats_to_the_byte(tmp_path: Path) -> None:
+    first = draw([*RUNS, FAILED], LABELS, tmp_path / "a", "ablation")
+    second = draw([*RUNS, FAILED], LABELS, tmp_path / "b", "ablation")
+    assert [path.name for path in first] == [
+        *("ablation-curves.png", "ablation-curves.pdf"),
+        *("ablation-error-per-frame.png", "ablation-strip.png", "ablation.gif"),
+    ]
+    for one, other in zip(first, second, strict=True):
+        assert one.read_bytes() == other.read_bytes()
+    with Image.open(first[0]) as image:
+        assert image.info["dpi"] == pytest.approx((200, 200), abs=0.1)
+
+
+def test_draw_without_training_or_runs(tmp_path: Path) -> None:
+    untrained = draw([make("Last frame")], LABELS, tmp_path, "x")
+    assert not any("curves" in path.name for path in untrained)
+    assert draw([FAILED], LABELS, tmp_path, "x") == []
+
+
+def test_wrong_runs_are_rejected() -> None:
+    with pytest.raises(ValueError, match=r"rows \['Theirs'\]"):
+        error_per_frame([make("Theirs")], LABELS)
+    other = make("SimVP")
+    other = replace(other, stored={**other.stored, "samples": dict(other.samples())})
+    other.samples()["future"] = 1 - other.samples()["future"]
+    with pytest.raises(ValueError, match="'Ours' was tested on other clips"):
+        strip([other, make("Ours")], LABELS)
+    with pytest.raises(ValueError, match="no finished run"):
+        strip([FAILED], LABELS)
+
+
+def test_save_knows_two_formats(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"'\.jpg'; expected \.png or \.pdf"):
+        save(Figure(), tmp_path / "a.jpg")

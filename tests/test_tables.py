@@ -1,0 +1,415 @@
+import re
+import shutil
+import subprocess
+from dataclasses import dataclass, field, replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from benchmarks import tables
+from benchmarks.published import Column
+from benchmarks.tables import TableRow, TableSpec, build, latex, markdown, measure
+
+SEQUENCES, FRAMES = 60, 4
+HARD = np.random.default_rng(0).lognormal(0, 0.4, SEQUENCES)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A stored run that lives in memory."""
+
+    folder: Path
+    record: dict[str, Any]
+    stored: dict[str, np.ndarray] = field(default_factory=dict)
+
+    @property
+    def done(self) -> bool:
+        return self.record["status"] == "done"
+
+    def scores(self) -> dict[str, np.ndarray]:
+        return self.stored
+
+
+def make(label: str, seed: int = 0, level: float = 50.0, **changes: Any) -> Run:
+    rng = np.random.default_rng([seed, *label.encode()])
+    mse = level * HARD[:, None] * np.linspace(0.5, 1.5, FRAMES) * rng.normal(1, 0.02, (60, 4))
+    scores = {"mse": mse, "mae": 2 * mse, "ssim": 1 - mse / 999, "psnr": 30 - np.log(mse)}
+    trained = changes.pop("trained", True)
+    size = {"parameters": 910_000, "macs": 600_000_000} if trained else {"parameters": 0, "macs": 0}
+    paper = {"paper_parameters": 44_656_001, "paper_macs": 15_952_646_000}
+    record = {
+        "status": "done",
+        "row": label,
+        "seed": seed,
+        "key": f"{label}{seed}",
+        "scale": "quick",
+        "training": {
+            "epochs": 8,
+            "sequences": 1000,
+            "batch_size": 16,
+            "optimiser": "adam",
+            "rate": 1e-3,
+            "schedule": "onecycle",
+        },
+        "clip": {"past": 10, "future": FRAMES, "channels": 1, "height": 64, "width": 64},
+        "data": {"caption": "Moving MNIST & 100% real digits", "digest": "0f" * 32},
+        "test_sequences": SEQUENCES,
+        "versions": {"torch": "2.13.0"},
+        "device": {"type": "cpu", "name": "Some CPU", "threads": 2},
+        "precision": "fp32",
+        "commit": "c0ffee",
+        "dirty": False,
+        "means": {name: float(values.mean()) for name, values in scores.items()},
+        "cost": size | (paper if trained else {f"paper_{name}": 0 for name in size}),
+    }
+    return Run(Path(f"{label}-{seed}"), record | changes, scores)
+
+
+def fail(label: str, seed: int = 0, reason: str = "RuntimeError: out of memory") -> Run:
+    record = make(label, seed).record
+    kept = {key: record[key] for key in record if key not in ("means", "cost", "test_sequences")}
+    return Run(Path(f"{label}-{seed}"), kept | {"status": "failed", "reason": reason})
+
+
+SPEC = TableSpec(
+    name="ablation",
+    title="Ablation_1 (Table 6)",
+    rows=(
+        TableRow("Last frame", None, "the floor"),
+        TableRow("SimVP", "SimVP"),
+        TableRow("Ours w/o DDR", "TAU w/o DDR"),
+        TableRow("Ours", "TAU"),
+        TableRow("MIM", "MIM"),
+    ),
+    columns=("mse", "ssim"),
+    published_table="Table 6",
+    published_columns=(
+        Column("MSE", "Moving MNIST"),
+        Column("FLOPs_G", "Moving MNIST"),
+        Column("MSEx100", "TaxiBJ"),
+    ),
+    caption="Validation is not the test set",
+    conventions="mse: sums over pixels",
+)
+RUNS = [
+    make("Last frame", level=200, trained=False),
+    *(make("SimVP", seed, level=80) for seed in (0, 1, 2)),
+    *(make("Ours w/o DDR", seed) for seed in (0, 1, 2)),
+    *(make("Ours", seed) for seed in (0, 1, 2)),
+]
+
+
+def cells(text: str, label: str) -> list[str]:
+    """Cells of a Markdown row, by its label."""
+    (row,) = [
+        line for line in text.splitlines() if re.match(rf"\| {re.escape(label)}( \||<)", line)
+    ]
+    return [cell.strip() for cell in re.split(r"(?<!\\)\|", row)[2:-1]]
+
+
+def test_measure_gives_mean_and_sample_deviation() -> None:
+    frame = measure(RUNS, SPEC)
+    means = [run.record["means"]["mse"] for run in RUNS if run.record["row"] == "Ours"]
+    assert list(frame.index) == ["Last frame", "SimVP", "Ours w/o DDR", "Ours"]
+    assert frame.at["Ours", "mse"] == pytest.approx(np.mean(means))
+    assert frame.at["Ours", "mse_std"] == pytest.approx(np.std(means, ddof=1))
+    assert np.isnan(frame.at["Last frame", "mse_std"])
+    assert frame.at["Ours", "seeds"] == [0, 1, 2]
+
+
+def test_bold_marks_the_best_and_what_cannot_be_told_from_it() -> None:
+    frame = measure(RUNS, SPEC)
+    assert list(frame["mse_best"]) == [False, False, True, True]
+    assert list(frame["ssim_best"]) == [False, False, True, True]
+    text = markdown(build(RUNS, SPEC))
+    assert cells(text, "Ours w/o DDR")[0].startswith("**")
+    assert not cells(text, "SimVP")[0].startswith("**")
+
+
+def test_markdown_row_holds_measured_cost_and_published_apart() -> None:
+    text = markdown(build(RUNS, SPEC))
+    heads = text.splitlines()[2].split("|")[2:-1]
+    assert [head.strip() for head in heads] == [
+        *("MSE ↓", "SSIM ↑", "Params (M), paper size", "FLOPs (G), paper size"),
+        *("Params (M), run size", "FLOPs (G), run size"),
+        *("MSE ↓, published, Moving MNIST", "FLOPs (G), published, Moving MNIST"),
+        "MSE ↓ (×100), published, TaxiBJ",
+    ]
+    row = cells(text, "SimVP")
+    frame = measure(RUNS, SPEC)
+    assert row[0] == f"{frame.at['SimVP', 'mse']:.2f} ± {frame.at['SimVP', 'mse_std']:.2f}"
+    assert row[2:] == ["44.66", "15.95", "0.91", "0.60", "23.8", "19.43", "41.4"]
+
+
+def test_one_seed_shows_the_mean_alone() -> None:
+    table = build([make("Ours"), make("SimVP", level=80)], SPEC)
+    assert not any(cell.spread for line in table.lines for cell in line.cells)
+    assert "One run a row (seed 0)" in table.caption
+    assert "±" not in markdown(table)
+
+
+def test_run_size_is_left_out_where_it_is_the_papers() -> None:
+    run = make("Ours")
+    cost = run.record["cost"]
+    cost |= {name: cost[f"paper_{name}"] for name in ("parameters", "macs")}
+    groups = {head.group for head in build([run], SPEC).heads}
+    assert groups == {"measured", "paper size", "published"}
+
+
+def test_failed_row_says_so_and_why() -> None:
+    table = build([*RUNS[:-3], fail("Ours", 0, "ValueError: 50% |bad|\nmore")], SPEC)
+    assert dict(table.notes)["b"] == "seed 0 failed (ValueError: 50% |bad| more)."
+    text = markdown(table)
+    assert cells(text, "Ours<sup>b</sup>")[:3] == ["failed", "failed", "–"]
+    assert r"Ours\textsuperscript{b} & \multicolumn{2}{c}{failed} & " in latex(table)
+
+
+def test_a_failed_seed_leaves_the_mean_of_the_others() -> None:
+    table = build([*RUNS[:-1], fail("Ours", 2)], SPEC)
+    assert "the mean is over the others" in dict(table.notes)["b"]
+    assert table.frame.at["Ours", "seeds"] == [0, 1]
+    assert "0, 1, 2 for SimVP, Ours w/o DDR; 0, 1 for Ours" in table.caption
+
+
+def test_only_failures_still_make_a_table() -> None:
+    table = build([fail("Ours"), fail("SimVP")], SPEC)
+    assert "No run has finished." in table.caption
+    check_structure(latex(table))
+
+
+def test_published_rows_have_dashes_and_a_mark() -> None:
+    text = markdown(build(RUNS, SPEC))
+    assert cells(text, "MIM<sup>†</sup>") == ["–"] * 6 + ["44.2", "179.17", "42.9"]
+    assert "not measured here" in text
+
+
+def test_rows_with_nothing_to_show_are_left_out() -> None:
+    labels = [line.label for line in build(RUNS[1:], SPEC).lines]
+    assert labels == ["SimVP", "Ours w/o DDR", "Ours", "MIM"]
+
+
+def test_uncertain_published_values_are_marked() -> None:
+    columns = (Column("MAE", "Moving MNIST"),)
+    rows = (TableRow("Ours", "TAU"), TableRow("VPN", "VPN"))
+    spec = replace(SPEC, rows=rows, published_table="Table 2", published_columns=columns)
+    text = markdown(build([make("Ours")], spec))
+    assert cells(text, "Ours")[-1] == "60.3<sup>‡</sup>"
+    assert cells(text, "VPN")[-1] == "–"
+    assert "- <sup>‡</sup> published, but" in text
+
+
+def test_scores_that_are_not_finite_are_shown_and_never_bold() -> None:
+    broken = make("SimVP", level=1)
+    broken.stored["mse"][3, 2] = np.nan
+    broken.record["means"]["mse"] = None  # as JSON stores it
+    table = build([broken, make("Ours")], SPEC)
+    first = {line.label: line.cells[0] for line in table.lines}
+    assert (first["SimVP"].text, first["SimVP"].bold) == ("nan", False)
+    assert first["Ours"].bold
+    assert "not a finite number" in dict(table.notes)["*"]
+
+
+def test_values_are_printed_in_the_columns_unit() -> None:
+    spec = replace(SPEC, columns=("mse_x100", "peak_memory_bytes"))
+    run = make("Ours")
+    run.record["means"]["mse"] = 0.34449
+    run.record["cost"]["peak_memory_bytes"] = 3 * 2**29
+    assert cells(markdown(build([run], spec)), "Ours")[:2] == ["34.45", "1.50"]
+    run.record["cost"]["peak_memory_bytes"] = None
+    assert cells(markdown(build([run], spec)), "Ours")[1] == "–"
+
+
+def test_caption_and_notes_state_the_protocol() -> None:
+    table = build(RUNS, SPEC)
+    protocol = dict(table.protocol)
+    assert "60 test sequences" in protocol["Data"]
+    assert "quick: 8 epochs of 1,000 sequences, batch size 16; Adam" in protocol["Training"]
+    assert "learning rate 0.001, one-cycle schedule; fp32; Some CPU, 2 threads" in str(protocol)
+    assert protocol["Metrics"] == "mse: sums over pixels."
+    assert "one multiply-add" in protocol["Cost"]
+    assert "batch size 1" in protocol["Cost"]
+    assert "Table 6 of the TAU paper" in protocol["Published"]
+    assert "wider re-implementations" in protocol["Published"]
+    assert table.caption.startswith("Validation is not the test set. Mean ± sample standard")
+    assert "paired bootstrap" in table.caption
+    for text in (latex(table), markdown(table)):
+        assert "c0ffee" in text
+        assert "Ours2" in text  # a run's key
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("scale", {"scale": "paper"}),
+        ("data digest", {"data": {"caption": "other", "digest": "ff"}}),
+        ("clip", {"clip": {"past": 4, "future": 4, "channels": 1, "height": 64, "width": 64}}),
+        ("test_sequences", {"test_sequences": 59}),
+        ("precision", {"precision": "bf16"}),
+        ("epochs", {"training": {**RUNS[1].record["training"], "epochs": 9}}),
+    ],
+)
+def test_runs_that_disagree_are_named(name: str, change: dict) -> None:
+    odd = make("Ours", 1, **change)
+    with pytest.raises(ValueError, match=f"agree in {name}") as error:
+        build([make("SimVP"), make("Ours"), odd], SPEC)
+    assert "Ours seed 1 (Ours-1)" in str(error.value)
+    assert "SimVP seed 0 (SimVP-0)" in str(error.value)
+
+
+def test_epochs_of_a_model_without_parameters_do_not_matter() -> None:
+    training = {**RUNS[1].record["training"], "epochs": 1}
+    build([make("Last frame", trained=False, training=training), make("Ours")], SPEC)
+
+
+def test_bad_runs_are_rejected() -> None:
+    with pytest.raises(ValueError, match="no runs"):
+        build([], SPEC)
+    with pytest.raises(ValueError, match="'ablation', which has"):
+        build([make("Theirs")], SPEC)
+    with pytest.raises(ValueError, match="repeat a row and a seed"):
+        build([make("Ours"), make("Ours")], SPEC)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"columns": ("mse", "fid")}, "fid"),
+        ({"columns": ("mse", "mse")}, "repeat"),
+        ({"rows": (TableRow("Ours"), TableRow("Ours"))}, "repeat"),
+        ({"rows": (TableRow("Ours", "TAO"),)}, "did you mean 'TAU'"),
+        ({"published_table": "Table 66"}, "no table 'Table 66'"),
+        ({"published_columns": (Column("SSIM", "Moving MNIST"),)}, "no published numbers"),
+    ],
+)
+def test_a_wrong_specification_fails_at_once(change: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        replace(SPEC, **change)
+
+
+# --- LaTeX ---------------------------------------------------------------------------------------
+
+
+def check_structure(text: str) -> None:
+    """Balanced braces and environments, equal columns a line, nothing left unescaped."""
+    body = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
+    bare = re.sub(r"\\[&%$#_{}]", "", body)
+    assert body.isascii() or all(c.isalpha() for c in body if not c.isascii())
+    assert "%" not in bare
+    assert "#" not in bare
+    assert bare.count("$") % 2 == 0
+    depth = 0
+    for character in bare:
+        depth += (character == "{") - (character == "}")
+        assert depth >= 0
+    assert depth == 0
+    opened = []
+    for kind, name in re.findall(r"\\(begin|end)\{(\w+)\}", bare):
+        opened.append(name) if kind == "begin" else None
+        assert kind == "begin" or opened.pop() == name
+    assert not opened
+
+    tabulars = re.findall(r"\\begin\{tabular\}\{@\{\}(\w+)@\{\}\}(.*?)\\end", bare, re.S)
+    assert tabulars
+    for columns, content in tabulars:
+        lines = [line for line in content.splitlines() if line.endswith("\\\\")]
+        assert len(lines) >= 3
+        for line in lines:
+            spans = [int(n) - 1 for n in re.findall(r"\\multicolumn\{(\d+)\}", line)]
+            assert line.count("&") + 1 + sum(spans) == len(columns)
+        rules = [int(n) for n in re.findall(r"\\cmidrule\(lr\)\{\d+-(\d+)\}", content)]
+        assert max(rules) == len(columns)
+    # outside tabulars and mathematics no special character is bare
+    prose = re.sub(r"\\begin\{tabular\}.*?\\end\{tabular\}|\$[^$]*\$", "", bare, flags=re.S)
+    assert not re.search(r"[&_^~<>|]", prose)
+
+
+NASTY = 'a & b_c 5% $x$ #1 {y} \\ ~ ^ <z> |w| "q" ± × → ↓ α é 世 — …'
+
+
+@cache
+def variants() -> dict[str, str]:
+    """LaTeX of a narrow table, a wide one in two parts, one with failures, a nasty one."""
+    wide = replace(SPEC, columns=("mse", "mae", "ssim", "psnr"), name="wide table")
+    narrow = replace(SPEC, columns=("mse",), published_columns=SPEC.published_columns[:2])
+    nasty = replace(
+        SPEC,
+        title=NASTY,
+        caption=NASTY,
+        rows=(TableRow(f"Ours {NASTY[:30]}", "TAU", NASTY), TableRow("SimVP")),
+    )
+    failures = [*RUNS[:-3], fail("Ours", 0, NASTY)]
+    return {
+        "narrow": latex(build(RUNS, narrow)),
+        "wide": latex(build(RUNS, wide)),
+        "one seed": latex(build([run for run in RUNS if run.record["seed"] == 0], wide)),
+        "failures": latex(build(failures, wide)),
+        "nasty": latex(build([make(f"Ours {NASTY[:30]}"), fail("SimVP", 0, NASTY)], nasty)),
+    }
+
+
+@pytest.mark.parametrize("name", ["narrow", "wide", "one seed", "failures", "nasty"])
+def test_latex_is_well_formed(name: str) -> None:
+    check_structure(variants()[name])
+
+
+def test_the_structural_check_finds_faults() -> None:
+    good = variants()["narrow"]
+    for old, new in (
+        (r"\end{tabular}", r"\end{tabula}"),
+        ("Ours & ", "Ours & & "),
+        (r"\textbf{", r"\textbf"),
+        ("Ablation\\_1", "Ablation_1"),
+        ("5\\%", "5%"),
+    ):
+        assert old in good
+        with pytest.raises(AssertionError):
+            check_structure(good.replace(old, new))
+
+
+def test_a_narrow_table_is_one_and_a_wide_one_is_cut_by_topic() -> None:
+    assert variants()["narrow"].count(r"\begin{tabular}") == 1
+    wide = variants()["wide"]
+    accuracy, cost = re.findall(r"\\begin\{tabular\}.*?\\end\{tabular\}", wide, re.S)
+    assert "PSNR" in accuracy
+    assert "TaxiBJ" in accuracy
+    assert "FLOPs" not in accuracy
+    assert "15.95" in cost
+    assert "179.17" in cost
+    assert "MSE" not in cost
+
+
+def test_escaping() -> None:
+    assert tables.escape_latex("a_b & 5% {#}") == r"a\_b \& 5\% \{\#\}"
+    assert tables.escape_latex("10→20 ×2\n é 世") == r"10$\rightarrow$20 $\times$2 é U+4E16"
+    assert tables.escape_markdown("a|b *c* _d_ <e>") == r"a\|b \*c\* \_d\_ \<e\>"
+
+
+@pytest.mark.slow
+def test_latex_compiles_and_fits_the_page(tmp_path: Path) -> None:
+    pdflatex = shutil.which("pdflatex")
+    kpsewhich = shutil.which("kpsewhich")
+    if pdflatex is None or kpsewhich is None:
+        pytest.skip("pdflatex is not installed")
+    if subprocess.run([kpsewhich, "booktabs.sty"], capture_output=True).returncode:
+        pytest.skip("LaTeX's booktabs package is not installed")
+    pages = "\n\\clearpage\n".join(variants().values())
+    source = (
+        "\\documentclass{article}\\usepackage{booktabs}\\hbadness=10000\n"
+        f"\\begin{{document}}\n{pages}\\end{{document}}\n"
+    )
+    (tmp_path / "table.tex").write_text(source, encoding="utf-8")
+    result = subprocess.run(
+        [pdflatex, "-interaction=nonstopmode", "-halt-on-error", "table.tex"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    assert result.returncode == 0, result.stdout[-2000:]
+    log = (tmp_path / "table.log").read_text(encoding="utf-8", errors="replace")
+    assert "Overfull" not in log
+    assert "Missing character" not in log
+    assert (tmp_path / "table.pdf").stat().st_size > 10_000

@@ -1,0 +1,247 @@
+"""Training resumes to the bit, stops at a non-finite loss, and does what its options say."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks import store
+from benchmarks.execute import execute, make_fabric
+from benchmarks.suite import Row, Suite, Training, plan
+from benchmarks.train import NonFiniteLossError, make_optimiser, make_schedule, train
+from tau import TAU, Predictor
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _run(suite: Suite, dataset, label="TAU", **changes):
+    training = {"smoke": replace(suite.training["smoke"], **changes)}
+    return plan(
+        replace(suite, training=training), "smoke", dataset, "cpu", rows=[label], precision="fp32"
+    )[0]
+
+
+def _train(run, dataset, folder, **kwargs):
+    folder.mkdir(exist_ok=True)
+    return train(run, dataset, folder, make_fabric("cpu", "fp32"), **kwargs)[0]
+
+
+def _equal(a: Predictor, b: Predictor) -> bool:
+    pairs = zip(a.state_dict().values(), b.state_dict().values(), strict=True)
+    return all(torch.equal(x, y) for x, y in pairs)
+
+
+class Interrupted(Exception):
+    pass
+
+
+@pytest.mark.parametrize("stop", [1, 3, 4, 6])
+def test_resuming_equals_not_stopping_to_the_bit(suite, dataset, tmp_path, monkeypatch, stop):
+    """Stopped at any step, mid-epoch (an epoch is 4 steps) or at its end."""
+    run = _run(suite, dataset)
+    whole = _train(run, dataset, tmp_path / "whole")
+
+    batch = type(dataset).batch
+    calls = []
+
+    def interrupting(self, seed, step, size, device):
+        if step == stop and not calls:
+            calls.append(step)
+            raise Interrupted
+        return batch(self, seed, step, size, device)
+
+    monkeypatch.setattr(type(dataset), "batch", interrupting)
+    with pytest.raises(Interrupted):
+        _train(run, dataset, tmp_path / "part", checkpoint_seconds=0)
+    saved = torch.load(tmp_path / "part" / "checkpoint.pt", weights_only=True)
+    assert saved["step"] == stop
+    torch.manual_seed(1234)  # whatever the interrupted process left behind
+    resumed = _train(run, dataset, tmp_path / "part", checkpoint_seconds=0)
+    assert _equal(whole, resumed)
+    curves = [
+        [json.loads(line) for line in (tmp_path / f / "curve.jsonl").read_text().splitlines()]
+        for f in ("whole", "part")
+    ]
+    for a, b in zip(*curves, strict=True):
+        assert a | {"seconds": 0} == b | {"seconds": 0}
+    assert [point["step"] for point in curves[0]] == [4, 8]
+
+
+def test_seeds_give_different_models_and_a_seed_the_same(suite, dataset, tmp_path):
+    a = _train(_run(suite, dataset), dataset, tmp_path / "a")
+    b = _train(_run(suite, dataset), dataset, tmp_path / "b")
+    assert _equal(a, b)
+    other = replace(_run(suite, dataset), seed=1)
+    assert not _equal(a, _train(other, dataset, tmp_path / "c"))
+
+
+class Exploding(TAU):
+    """Its loss is not a number from the third step on."""
+
+    calls = 0
+
+    def loss(self, past, future):
+        Exploding.calls += 1
+        loss = super().loss(past, future)
+        return loss * float("nan") if Exploding.calls >= 3 else loss
+
+
+def test_a_non_finite_loss_stops_at_its_step(suite, dataset, tmp_path):
+    Exploding.calls = 0
+    row = Row("exploding", Exploding, sizes=suite.rows[2].sizes)
+    run = _run(replace(suite, rows=(row,)), dataset, label="exploding")
+    with pytest.raises(NonFiniteLossError, match="nan at step 3 of 8"):
+        _train(run, dataset, tmp_path / "x", checkpoint_seconds=0)
+    state = torch.load(tmp_path / "x" / "checkpoint.pt", weights_only=True)
+    assert state["step"] == 2, "the last good checkpoint stays"
+    assert all(v.isfinite().all() for v in state["model"].values() if v.is_floating_point())
+
+
+def test_a_failed_row_is_recorded_and_tried_again(suite, dataset, tmp_path):
+    Exploding.calls = 0
+    row = Row("exploding", Exploding, sizes=suite.rows[2].sizes)
+    tiny = replace(suite, rows=(row,))
+    run = _run(tiny, dataset, label="exploding")
+    failed = execute(run, tiny, dataset, tmp_path)
+    assert not failed.done and "nan at step 3" in failed.record["reason"]
+    assert (tmp_path / run.folder / "failure.json").exists()
+    Exploding.calls = -1000
+    again = execute(run, tiny, dataset, tmp_path)
+    assert again.done and not (tmp_path / run.folder / "failure.json").exists()
+
+
+def test_clipping_bounds_the_gradient_that_is_applied(suite, dataset, tmp_path, monkeypatch):
+    norms = []
+    step = torch.optim.Adam.step
+
+    def watching(self, *args, **kwargs):
+        gradients = [p.grad for group in self.param_groups for p in group["params"]]
+        norms.append(torch.nn.utils.get_total_norm(gradients).item())
+        return step(self, *args, **kwargs)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", watching)
+    _train(_run(suite, dataset), dataset, tmp_path / "free")
+    free, norms[:] = list(norms), []
+    bound = min(free) / 2
+    _train(_run(suite, dataset, clip_norm=bound), dataset, tmp_path / "clipped")
+    assert norms and max(norms) <= bound * 1.001
+
+
+def test_one_cycle_is_the_released_schedule():
+    """Values of torch's OneCycleLR for rate 1e-3 and 125,000 steps (200 epochs of Moving MNIST)."""
+    training = Training(epochs=200)
+    assert training.steps == 125_000
+    model = torch.nn.Linear(1, 1)
+    optimiser = make_optimiser(model, training)
+    schedule = make_schedule(optimiser, training)
+    expected = {0: 4e-5, 37_499: 1e-3, 60_000: 8.455e-4, 90_000: 3.455e-4}
+    momenta = {}
+    optimiser.step()
+    for step in range(90_001):
+        if step in expected:
+            assert schedule.get_last_lr()[0] == pytest.approx(expected[step], rel=1e-3)
+            momenta[step] = optimiser.param_groups[0]["betas"][0]
+        schedule.step()
+    assert momenta[0] == pytest.approx(0.95) and momenta[37_499] == pytest.approx(0.85)
+
+
+def test_weight_decay_and_optimiser_are_honoured():
+    model = torch.nn.Linear(1, 1)
+    chosen = make_optimiser(model, Training(epochs=1, optimiser="adamw", weight_decay=0.05))
+    assert type(chosen) is torch.optim.AdamW
+    assert chosen.param_groups[0]["weight_decay"] == 0.05
+
+
+def test_a_constant_schedule_is_constant():
+    training = Training(epochs=1, schedule="constant", rate=0.5)
+    optimiser = make_optimiser(torch.nn.Linear(1, 1), training)
+    schedule = make_schedule(optimiser, training)
+    for _ in range(3):
+        optimiser.step()
+        schedule.step()
+        assert schedule.get_last_lr() == [0.5]
+
+
+def test_a_checkpoint_of_another_run_is_refused(suite, dataset, tmp_path):
+    run = _run(suite, dataset)
+    _train(run, dataset, tmp_path / "x")
+    with pytest.raises(ValueError, match="belongs to run"):
+        _train(replace(run, key="0" * 12), dataset, tmp_path / "x")
+
+
+def test_bf16_is_used_when_asked_for(suite, dataset, tmp_path):
+    seen = []
+
+    class Watching(TAU):
+        def loss(self, past, future):
+            seen.append(torch.is_autocast_enabled("cpu"))
+            return super().loss(past, future)
+
+    sys.modules[__name__].Watching = Watching  # type: ignore[attr-defined]
+    row = Row("w", Watching, sizes=suite.rows[2].sizes)
+    tiny = replace(suite, rows=(row,))
+    for precision, expected in (("fp32", False), ("bf16", True)):
+        seen.clear()
+        run = plan(tiny, "smoke", dataset, "cpu", precision=precision)[0]
+        folder = tmp_path / precision
+        folder.mkdir()
+        train(run, dataset, folder, make_fabric("cpu", precision))
+        assert seen and set(seen) == {expected}
+
+
+@pytest.mark.slow
+def test_kill_9_and_the_same_command_give_the_same_result(clips_file, tmp_path):
+    """A real process, killed without warning in the middle of an epoch, twice."""
+    suite = tmp_path / "killed_suite.py"
+    suite.write_text(
+        "from benchmarks.suite import Row, Suite, Training\n"
+        "from tau import TAU\n"
+        "SUITE = Suite('killed', 'Killed', 'moving-mnist', (Row('TAU', TAU, spatial_hidden=8,"
+        " temporal_hidden=16, spatial_depth=2, temporal_depth=2, mlp_ratio=2),),"
+        " {'smoke': Training(epochs=2, sequences=480, batch_size=8, validation=4, test=4)})\n"
+    )
+
+    def command(out: str) -> list[str]:
+        return [
+            *(sys.executable, "-m", "benchmarks.run", "--suite", str(suite)),
+            *("--data", str(clips_file), "--out", str(tmp_path / out), "--precision", "fp32"),
+            *("--checkpoint-seconds", "0"),
+        ]
+
+    subprocess.run(command("whole"), cwd=ROOT, check=True, capture_output=True)
+    steps = []
+    for _ in range(2):
+        process = subprocess.Popen(
+            command("killed"), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        floor = steps[-1] if steps else 0
+        steps.append(_wait_for_step(tmp_path / "killed", beyond=floor + 5))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    assert 0 < steps[0] < steps[1] < 120, f"killed at steps {steps} of 120"
+    subprocess.run(command("killed"), cwd=ROOT, check=True, capture_output=True)
+    (whole,) = (tmp_path / "whole" / "runs").iterdir()
+    (killed,) = (tmp_path / "killed" / "runs").iterdir()
+    assert _equal(store.load(whole), store.load(killed))
+    scores = [store.read_run(folder).scores() for folder in (whole, killed)]
+    for name, values in scores[0].items():
+        assert (values == scores[1][name]).all()
+
+
+def _wait_for_step(out: Path, beyond: int) -> int:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for path in out.glob("runs/*/checkpoint.pt"):
+            step = torch.load(path, weights_only=True)["step"]
+            if step > beyond and step % 60:
+                return step
+        time.sleep(0.005)
+    raise AssertionError("no checkpoint in 60 s")
