@@ -36,8 +36,8 @@ def check(runs: Sequence[StoredRun], path: Path) -> list[str]:
             actual = _identity(run)[name]
             if actual != reference[name]:
                 raise ValueError(
-                    f"{path} was made with {name} {reference[name]}, {run.record['row']!r} ran with "
-                    f"{actual}; --check and --accept need the same options"
+                    f"{path} was made with {name} {reference[name]}, {run.record['row']!r} ran "
+                    f"with {actual}; --check and --accept need the same options"
                 )
     for label, metrics in reference["rows"].items():
         if label not in found:
@@ -71,9 +71,7 @@ def _moved(label: str, means: dict[str, float], metrics: dict[str, Any]) -> list
     ]
 
 
-def accept(
-    runs: Sequence[StoredRun], orderings: Sequence[tuple[str, str, str]], path: Path
-) -> dict[str, Any]:
+def accept(runs: Sequence[StoredRun], orderings: Sequence[tuple[str, str, str]]) -> dict[str, Any]:
     """The reference that `runs` (several seeds and thread counts of each row) give; not written.
 
     Raises ValueError if a run failed, a row has a single run, or an ordering does not hold for

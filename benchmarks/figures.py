@@ -121,7 +121,9 @@ def learning_curves(
             axes.plot(x, curve["mean"], **style)
         if not curve.empty:
             ends[label] = float(curve["mean"].iloc[-1])
-    by_epoch.set_yscale("log")
+    if ends:
+        by_epoch.set_yscale("log")
+        _plain_log_ticks(by_epoch)
     if target is not None:
         for axes in (by_epoch, by_time):
             axes.axhline(target[0], color="0.25", lw=0.8, ls=(0, (1, 2)), zorder=1)
@@ -138,7 +140,6 @@ def learning_curves(
     by_time.set(xlabel="training time (min)", xlim=(0, None))
     by_time.tick_params(labelleft=False)
     by_epoch.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    _plain_log_ticks(by_epoch)
     names = 0.3 + 0.065 * max(map(len, ends), default=0)  # inches between the panels
     figure.subplots_adjust(0.08, 0.16, 0.99, 0.98, wspace=2 * names / (0.91 * 6.9 - names))
     _label_ends(by_epoch, ends, labels)

@@ -145,6 +145,12 @@ def published(table: str, source: str = PAPER) -> pd.DataFrame:
     return chosen.reset_index(drop=True)
 
 
+def methods(source: str = PAPER) -> list[str]:
+    """Names of all methods that a source has numbers for."""
+    rows = _load()
+    return sorted(rows.loc[rows["source"] == source, "method"].unique())
+
+
 def lookup(rows: pd.DataFrame, method: str, column: Column) -> Value | None:
     """The number of `method` in `column`, or None where the table leaves the cell blank.
 
@@ -154,8 +160,8 @@ def lookup(rows: pd.DataFrame, method: str, column: Column) -> Value | None:
     methods = list(dict.fromkeys(rows["method"]))
     if method not in methods:
         near = get_close_matches(method, methods, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"no published method {method!r}{hint} The table has {methods}")
+        hint = f" (did you mean {near[0]!r}?)" if near else ""
+        raise ValueError(f"no published method {method!r}{hint}; the table has {methods}")
     in_column = (rows["metric"] == column.metric) & (rows["dataset"] == column.dataset)
     if column.protocol is not None:
         in_column &= rows["protocol"] == column.protocol

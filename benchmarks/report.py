@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import store, tables
+from benchmarks import figures, store, tables
 from benchmarks.metrics import METRICS
-from benchmarks.published import Column
+from benchmarks.published import Column, methods, published
 from benchmarks.store import StoredRun
-from benchmarks.suite import Suite
+from benchmarks.suite import Suite, choose
 from benchmarks.tables import TableRow, TableSpec
 
 
@@ -36,12 +36,26 @@ def report(suite: Suite, scale: str, runs: Sequence[StoredRun], out: Path, name:
     }
     for path, text in paths.items():
         store.write_text(path, text)
-    return Report(markdown, tuple(paths))
+    drawn = figures.draw(
+        runs,
+        [row.label for row in suite.rows],
+        out / "figures",
+        name,
+        target=suite.target if scale in suite.target_scales else None,
+    )
+    return Report(markdown, (*paths, *drawn))
 
 
 def table_spec(suite: Suite, name: str) -> TableSpec:
     """What a suite's table shows."""
-    rows = [TableRow(row.label, row.published, row.note) for row in suite.rows]
+    in_table = set(published(suite.published)["method"]) if suite.published else set()
+    for row in suite.rows:
+        if row.published is not None:
+            choose(f"row {row.label!r}: published", row.published, methods())
+    rows = [
+        TableRow(row.label, row.published if row.published in in_table else None, row.note)
+        for row in suite.rows
+    ]
     rows[1:1] = [TableRow(method, method) for method in suite.also_published]
     used = {name: METRICS[name].convention for name in suite.columns}
     return TableSpec(

@@ -164,7 +164,7 @@ def _accept(suite: Suite, runs: Sequence[Run], dataset: Dataset, args: argparse.
         torch.set_num_threads(count)
         stored += _execute(suite, runs, dataset, args.out / f"runs-{count}-threads", args)
     torch.set_num_threads(threads)
-    write_json(args.check, accept(stored, suite.orderings, args.check))
+    write_json(args.check, accept(stored, suite.orderings))
     print(f"wrote {args.check}")
     return 0
 

@@ -444,7 +444,7 @@ def _device(record: Mapping[str, Any]) -> str:
 def _provenance(done: Sequence[StoredRun]) -> Iterator[str]:
     records = [run.record for run in done]
     local = {True: " with local changes", False: "", None: ""}
-    yield f"commit {_either(str(r['commit']) + local[r['dirty']] for r in records)}"
+    yield f"commit {_either((r['commit'] or 'unknown') + local[r['dirty']] for r in records)}"
     yield f"data {_either(r['data']['digest'] for r in records)}"
     yield f"torch {_either(r['versions']['torch'] for r in records)}"
     yield from (f"run {key}" for key in sorted({str(r["key"]) for r in records}))

@@ -68,7 +68,8 @@ class Predictor(nn.Module):
 
     if TYPE_CHECKING:
 
-        def __call__(self, past: Tensor, horizon: int) -> Tensor: ...
+        def __call__(self, past: Tensor, horizon: int) -> Tensor:
+            """Forward."""
 
 
 def rollout(block: Callable[[Tensor], Tensor], past: Tensor, horizon: int) -> Tensor:

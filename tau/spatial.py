@@ -112,7 +112,7 @@ class TranslatingPredictor(Predictor):
 
     def block(self, past: Tensor) -> Tensor:
         """One pass: [B, T, C, H, W] -> the next T frames, same shape."""
-        batch, time = past.shape[:2]
+        batch = past.shape[0]
         latent, skip = self.encoder(past.flatten(0, 1))
         folded = latent.reshape(batch, -1, *latent.shape[2:])
         translated: Tensor = self.translator(folded)

@@ -17,8 +17,8 @@ SMALL = {"spatial_hidden": 4, "temporal_hidden": 8, "spatial_depth": 2, "tempora
 
 
 @pytest.fixture(autouse=True, scope="session")
-def _two_threads() -> None:
-    torch.set_num_threads(min(2, torch.get_num_threads()))
+def _one_thread() -> None:
+    torch.set_num_threads(1)  # the tests' tensors are tiny, and tests run side by side
 
 
 @pytest.fixture

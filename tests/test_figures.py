@@ -104,10 +104,11 @@ def test_epochs_that_a_seed_lacks_are_left_out() -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_curves_of_diverged_runs_are_empty() -> None:
+def test_curves_of_diverged_runs_are_empty(tmp_path: Path) -> None:
     run = make("Ours")
     run.stored["curve"]["val_mse"] = None
     figure = learning_curves([run], LABELS)
+    save(figure, tmp_path / "empty.png")
     assert len(figure.axes[0].lines[0].get_xdata()) == 0
     assert "Ours" not in texts(figure)
 

@@ -30,7 +30,7 @@ def test_a_misspelt_training_field_is_found():
 
 
 def test_an_unknown_scale_is_found():
-    with pytest.raises(ValueError, match="'quik'.*did you mean 'quick'"):
+    with pytest.raises(ValueError, match=r"'quik'.*did you mean 'quick'"):
         Row("TAU", TAU, sizes={"quik": {}})
 
 
@@ -80,7 +80,7 @@ def test_an_unknown_column_is_refused():
 
 def test_plan_finds_a_size_that_does_not_fit_the_clip(suite: Suite, dataset: Arrays):
     rows = (Row("deep", TAU, spatial_depth=12),)
-    with pytest.raises(ValueError, match="row 'deep'.*divisible by 64"):
+    with pytest.raises(ValueError, match=r"row 'deep'.*divisible by 64"):
         plan(replace(suite, rows=rows), "smoke", dataset, "cpu")
 
 
@@ -181,7 +181,7 @@ def test_a_users_suite_is_a_file(tmp_path):
         " {'smoke': Training(1)})\n"
     )
     assert find_suite(str(path)).name == "mine"
-    with pytest.raises(FileNotFoundError, match="absent.py"):
+    with pytest.raises(FileNotFoundError, match="absent"):
         find_suite(str(tmp_path / "absent.py"))
     (tmp_path / "empty_suite.py").write_text("x = 1\n")
     with pytest.raises(ValueError, match="has no SUITE"):

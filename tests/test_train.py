@@ -211,6 +211,7 @@ def test_kill_9_and_the_same_command_give_the_same_result(clips_file, tmp_path):
 
     def command(out: str) -> list[str]:
         return [
+            *("env", "OMP_NUM_THREADS=1"),
             *(sys.executable, "-m", "benchmarks.run", "--suite", str(suite)),
             *("--data", str(clips_file), "--out", str(tmp_path / out), "--precision", "fp32"),
             *("--checkpoint-seconds", "0"),

@@ -1,0 +1,142 @@
+"""Every row of every suite: built, trained, asked for any horizon, blind to the future, reloaded.
+
+Nothing here names a row: a new one in a suite is tested by being there.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from benchmarks.cost import macs, parameters
+from benchmarks.run import _suite_names, find_suite
+from benchmarks.suite import Row
+from tau import Clip, Predictor
+
+SUITES = [find_suite(name) for name in _suite_names()]
+SMALL = Clip(past=4, future=4, height=16, width=16)
+
+
+def _id(row: Row) -> str:
+    return f"{row.model.__name__}-{row.label}"
+
+
+ROWS = {
+    (row.model, repr(sorted(row.at("smoke").items()))): row
+    for suite in SUITES
+    for row in suite.rows
+}
+rows = pytest.mark.parametrize("row", ROWS.values(), ids=_id)
+
+
+def _clips(clip: Clip = SMALL, batch: int = 2, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    shape = (batch, clip.frames, clip.channels, clip.height, clip.width)
+    return clip.split(torch.rand(shape, generator=generator))
+
+
+@pytest.fixture
+def model(row: Row) -> Predictor:
+    torch.manual_seed(0)
+    return row.build(SMALL, "smoke")
+
+
+@rows
+def test_one_step_reaches_every_parameter_and_lowers_the_loss(row, model):
+    past, future = _clips()
+    weights = dict(model.named_parameters())
+    if not weights:
+        assert parameters(model) == 0
+        return
+    model.train()
+    losses = []
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+    for _ in range(8):
+        torch.manual_seed(0)
+        loss = model.loss(past, future)
+        optimiser.zero_grad()
+        loss.backward()
+        if not losses:
+            for name, weight in weights.items():
+                assert weight.grad is not None, f"{name} has no gradient"
+                assert weight.grad.isfinite().all(), f"{name} has a gradient that is not finite"
+                assert weight.grad.abs().max() > 0, f"{name} has a zero gradient"
+        losses.append(loss.item())
+        optimiser.step()
+    assert losses[-1] < losses[0]
+
+
+@rows
+@pytest.mark.parametrize("horizon", [1, 4, 12])
+def test_any_horizon(row, model, horizon):
+    past, _ = _clips()
+    model.eval()
+    with torch.no_grad():
+        prediction = model(past, horizon)
+        longer = model(past, 12)
+    assert prediction.shape == (2, horizon, 1, 16, 16)
+    assert torch.allclose(prediction, longer[:, :horizon], atol=1e-6), "a longer horizon agrees"
+
+
+@rows
+def test_forward_does_not_see_the_future_nor_other_samples(row, model):
+    past, future = _clips(batch=3)
+    model.eval()
+    with torch.no_grad():
+        before = model(past, 4)
+        model.loss(past, torch.zeros_like(future))
+        model(past[:1], 7)  # another batch size and horizon between
+        after = model(past, 4)
+        alone = model(past[1:2], 4)
+    assert torch.equal(before, after), "no state survives a call"
+    assert torch.allclose(before[1:2], alone, atol=1e-5), "samples do not mix"
+
+
+@rows
+def test_reload_gives_equal_predictions(row, model, tmp_path):
+    past, future = _clips()
+    if parameters(model):
+        model.train()
+        model.loss(past, future).backward()
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    torch.manual_seed(99)
+    other = row.build(SMALL, "smoke")
+    other.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
+    with torch.no_grad():
+        assert torch.equal(model.eval()(past, 4), other.eval()(past, 4))
+
+
+@rows
+def test_colour_and_oblong_frames(row):
+    clip = Clip(past=3, future=3, channels=3, height=8, width=16)
+    past, future = _clips(clip)
+    torch.manual_seed(0)
+    model = row.build(clip, "smoke").eval()
+    with torch.no_grad():
+        assert model(past, 3).shape == future.shape
+        assert model.loss(past, future).shape == ()
+
+
+@rows
+def test_in_place_compilation_changes_nothing(row, model):
+    """What the trainer does on a GPU, here with a backend that compiles nothing."""
+    past, future = _clips()
+    model.eval()
+    twin = copy.deepcopy(model)
+    twin.compile(backend="eager")
+    assert twin.state_dict().keys() == model.state_dict().keys()
+    with torch.no_grad():
+        assert torch.allclose(twin(past, 4), model(past, 4), atol=1e-6)
+        assert torch.allclose(twin.loss(past, future), model.loss(past, future), atol=1e-6)
+
+
+@rows
+def test_every_scale_of_every_suite_can_be_built(row):
+    for suite in SUITES:
+        for scale in suite.training:
+            if row in suite.rows:
+                with torch.device("meta"):
+                    model = row.build(suite.clip, scale)
+                assert macs(model, suite.clip) >= 0

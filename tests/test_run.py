@@ -1,0 +1,175 @@
+"""The command, as a user types it: help, plan, run, report, errors, exit statuses."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from benchmarks import run as command
+from benchmarks.run import arguments, main
+
+SUITE = """
+from baselines import ConvBaseline, LastFrame
+from benchmarks.suite import Row, Suite, Training
+
+SUITE = Suite(
+    name="mine",
+    title="Mine",
+    data="moving-mnist",
+    rows=(
+        Row("Last frame", LastFrame),
+        Row("Conv", ConvBaseline, spatial_hidden=4, temporal_hidden=8, spatial_depth=2,
+            temporal_depth=2),
+    ),
+    training={"smoke": Training(epochs=1, sequences=16, batch_size=4, validation=4, test=4)},
+)
+"""
+
+
+@pytest.fixture
+def mine(tmp_path, clips_file, request):
+    """The arguments of a suite of a user's own on data of their own."""
+    name = "mine_" + re.sub(r"\W", "_", request.node.name)  # a module of this name, once
+    path = tmp_path / f"{name}.py"
+    path.write_text(SUITE)
+    data = ("--data", str(clips_file), "--precision", "fp32")
+    return ["--suite", str(path), *data, "--out", str(tmp_path / "out")]
+
+
+def test_help_explains_every_option_in_a_line():
+    for action in arguments()._actions:
+        assert action.help, f"{action.option_strings} has no help"
+        assert len(action.help) < 90, f"{action.option_strings}: {action.help}"
+
+
+def test_the_options_of_the_readme_exist():
+    options = {o for a in arguments()._actions for o in a.option_strings}
+    wanted = "suite list scale rows seeds epochs device precision data out report dry-run resume"
+    assert {f"--{w}" for w in (*wanted.split(), "fresh", "check", "accept")} <= options
+
+
+def test_list_names_suites_and_rows(capsys):
+    assert main(["--list"]) == 0
+    out = capsys.readouterr().out
+    for word in ("ablation", "mmnist", "smoke", "Ours w/o DDR", "PredRNN"):
+        assert word in out
+
+
+def test_a_run_writes_table_figures_and_records(mine, tmp_path, capsys):
+    assert main(mine) == 0
+    out = capsys.readouterr().out
+    assert "Conv" in out and "Last frame" in out
+    produced = {p.name for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    for suffix in (".tex", ".md", ".json", "-curves.png", "-strip.png", ".gif"):
+        assert any(name.startswith("mine-smoke") and name.endswith(suffix) for name in produced), (
+            f"no {suffix} in {sorted(produced)}"
+        )
+    for path in (line for line in out.splitlines() if line.startswith(str(tmp_path))):
+        assert (tmp_path / path).exists()
+
+
+def test_report_rebuilds_without_training(mine, tmp_path, capsys, monkeypatch):
+    assert main(mine) == 0
+    tables = tmp_path / "out" / "tables"
+    before = {p.name: p.read_bytes() for p in tables.iterdir()}
+    for path in tables.iterdir():
+        path.unlink()
+    monkeypatch.setattr(command, "execute", None)  # training now would raise
+    assert main([*mine, "--report"]) == 0
+    assert {p.name: p.read_bytes() for p in tables.iterdir()} == before
+
+
+def test_report_without_runs_is_an_error(mine, capsys):
+    assert main([*mine, "--report"]) == 2
+    assert "no stored run of this plan" in capsys.readouterr().err
+
+
+def test_dry_run_shows_keys_and_cost_and_writes_nothing(mine, tmp_path, capsys):
+    assert main([*mine, "--dry-run", "--seeds", "2"]) == 0
+    out = capsys.readouterr().out
+    assert len(set(re.findall(r"\b[0-9a-f]{12}\b", out))) == 4
+    assert "new" in out and "GMACs" in out and "0.021 GMACs" in out
+    assert not (tmp_path / "out").exists()
+
+
+def test_fresh_moves_old_runs_aside(mine, tmp_path):
+    assert main([*mine, "--rows", "Conv"]) == 0
+    assert main([*mine, "--rows", "Conv", "--fresh"]) == 0
+    names = [p.name for p in (tmp_path / "out" / "runs").iterdir()]
+    assert len(names) == 2 and sum(name.endswith(".replaced-1") for name in names) == 1
+
+
+def test_a_partial_run_does_not_overwrite_the_whole_table(mine, tmp_path):
+    assert main(mine) == 0
+    tables = tmp_path / "out" / "tables"
+    before = {p.name: p.read_bytes() for p in tables.iterdir()}
+    assert main([*mine, "--rows", "Conv"]) == 0
+    assert main([*mine, "--epochs", "2"]) == 0
+    assert before.items() <= {p.name: p.read_bytes() for p in tables.iterdir()}.items()
+    assert len(list(tables.iterdir())) == 3 * len(before)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--suite", "ablaton"], "did you mean 'ablation'"),
+        (["--suite", "absent.py"], "does not exist"),
+        (["--suite", "ablation", "--rows", "Our"], "did you mean 'Ours'"),
+        (["--suite", "smoke", "--scale", "paper"], "valid: smoke"),
+        (["--suite", "smoke", "--data", "/nowhere"], "does not exist"),
+        (["--suite", "smoke", "--data", "absent.npy"], "no such file"),
+        (["--suite", "smoke", "--past", "3"], "--past needs --data"),
+        (["--suite", "smoke", "--precision", "tf32", "--device", "cpu"], "tf32"),
+    ],
+)
+def test_bad_input_is_an_error_before_anything_trains(options, message, capsys, monkeypatch):
+    monkeypatch.setattr(command, "execute", None)
+    assert main(options) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_bad_own_data_is_an_error_before_anything_trains(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(command, "execute", None)
+    clips = np.full((20, 4, 1, 8, 8), 0.5, np.float32)
+    clips[3, 2] = np.nan
+    np.save(tmp_path / "nan.npy", clips)
+    assert main(["--suite", "smoke", "--data", str(tmp_path / "nan.npy")]) == 2
+    assert "nan" in capsys.readouterr().err.lower()
+
+
+def test_a_failed_row_is_shown_and_the_status_says_so(mine, tmp_path, capsys, monkeypatch):
+    from baselines import ConvBaseline
+
+    def broken(self, past, future):
+        raise RuntimeError("out of luck")
+
+    monkeypatch.setattr(ConvBaseline, "loss", broken)
+    assert main(mine) == 1
+    captured = capsys.readouterr()
+    assert "failed" in captured.out and "out of luck" in captured.out
+    monkeypatch.undo()
+    assert main(mine) == 0
+
+
+def test_check_and_accept(mine, tmp_path, capsys):
+    """A reference is written, holds for the same code, and fails when a metric moves."""
+    reference = tmp_path / "reference.json"
+    check = [*mine, "--check", str(reference)]
+    assert main(check) == 2, "no reference yet"
+    assert "--accept writes it" in capsys.readouterr().err
+    assert main([*check, "--accept", "--seeds", "2"]) == 0
+    assert main(check) == 0
+    content = json.loads(reference.read_text())
+    content["rows"]["Last frame"]["mse"]["value"] += 1.0
+    reference.write_text(json.dumps(content))
+    assert main(check) == 1
+    assert re.search(r"MOVED Last frame: mse is [\d.]+, expected [\d.]+ ±", capsys.readouterr().out)
+
+
+def test_accept_needs_check(capsys):
+    with pytest.raises(SystemExit):
+        main(["--suite", "smoke", "--accept"])
+    assert "--accept needs --check" in capsys.readouterr().err
