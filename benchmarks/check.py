@@ -60,15 +60,18 @@ def check(runs: Sequence[StoredRun], path: Path) -> list[str]:
     return faults
 
 
-def _moved(label: str, means: dict[str, float], metrics: dict[str, Any]) -> list[str]:
-    return [
-        f"{label}: {metric} is {means[metric]:.6g}, expected {expected['value']:.6g} "
-        f"± {expected['tolerance']:.2g}"
-        for metric, expected in metrics.items()
-        # written so that a value which is null or not a number is a fault
-        if means[metric] is None
-        or not abs(means[metric] - expected["value"]) <= expected["tolerance"]
-    ]
+def _moved(label: str, means: dict[str, float | None], metrics: dict[str, Any]) -> list[str]:
+    faults = []
+    for metric, expected in metrics.items():
+        value = means[metric]
+        # written so that a value which is not a number is a fault
+        if value is None or not abs(value - expected["value"]) <= expected["tolerance"]:
+            shown = "missing" if value is None else f"{value:.6g}"
+            faults.append(
+                f"{label}: {metric} is {shown}, expected {expected['value']:.6g} "
+                f"± {expected['tolerance']:.2g}"
+            )
+    return faults
 
 
 def accept(runs: Sequence[StoredRun], orderings: Sequence[tuple[str, str, str]]) -> dict[str, Any]:

@@ -1,0 +1,138 @@
+"""The regression check notices what it is there for: a wrong sign, a broken window, a swap."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+import tau.model
+from benchmarks import metrics
+from benchmarks.check import accept, check
+from benchmarks.data import open_dataset
+from benchmarks.execute import execute
+from benchmarks.store import StoredRun
+from benchmarks.suite import plan
+from benchmarks.suites.smoke import SUITE
+from tau.loss import differential_divergence
+
+REFERENCE = Path(__file__).resolve().parent.parent / "results" / "reference" / "smoke.json"
+
+
+@pytest.fixture(scope="module")
+def data():
+    return open_dataset(SUITE.data, None, **SUITE.data_options["smoke"])
+
+
+def _faults(rows: list[str], data, tmp_path: Path) -> list[str]:
+    runs = plan(SUITE, "smoke", data, "cpu", rows=rows, precision="fp32")
+    stored = [execute(run, SUITE, data, tmp_path) for run in runs]
+    return [fault for fault in check(stored, REFERENCE) if "no run" not in fault]
+
+
+@pytest.mark.slow
+def test_the_untouched_row_passes(data, tmp_path):
+    assert _faults(["Last frame", "Ours"], data, tmp_path) == []
+
+
+@pytest.mark.slow
+def test_a_wrong_sign_in_the_divergence_fails(data, tmp_path, monkeypatch):
+    def wrong(pred, true, temperature):
+        return -differential_divergence(pred, true, temperature)
+
+    monkeypatch.setattr(tau.model, "differential_divergence", wrong)
+    faults = _faults(["Ours"], data, tmp_path)
+    assert any(fault.startswith("Ours: ") for fault in faults), faults
+
+
+def test_a_broken_ssim_window_fails(data, tmp_path, monkeypatch):
+    def wrong(x):  # 7 rows but only 6 columns of each window
+        return torch.nn.functional.avg_pool2d(x, (7, 6), 1) * 49
+
+    assert _faults(["Last frame"], data, tmp_path / "right") == []
+    monkeypatch.setattr(metrics, "_window_sums", wrong)
+    faults = _faults(["Last frame"], data, tmp_path / "wrong")
+    assert {fault.split()[2] for fault in faults} >= {"ssim", "ssim_range2", "ssim_uint8"}
+    assert not any(" mse is" in fault for fault in faults)
+
+
+def _stored(row: str, seed: int = 0, **means: float) -> StoredRun:
+    every = dict.fromkeys(metrics.METRICS, 1.0) | means
+    record = {
+        "row": row,
+        "status": "done",
+        "seed": seed,
+        "scale": "smoke",
+        "data": {"digest": "d"},
+        "means": every,
+        "device": {"threads": 1},
+        "versions": {},
+        "commit": None,
+    }
+    return StoredRun(Path(), record)
+
+
+@pytest.fixture
+def reference(tmp_path: Path) -> Path:
+    runs = [_stored("a", s, mse=10.0 + s) for s in range(3)]
+    runs += [_stored("b", s, mse=20.0 + s) for s in range(3)]
+    path = tmp_path / "reference.json"
+    path.write_text(json.dumps(accept(runs, [("mse", "a", "b")])))
+    return path
+
+
+def test_tolerances_come_from_the_spread(reference):
+    content = json.loads(reference.read_text())
+    assert content["rows"]["a"]["mse"] == {"value": 11.0, "tolerance": 5.0}
+    assert content["rows"]["a"]["mae"]["tolerance"] == pytest.approx(1e-5)
+    assert content["made"]["seeds"] == [0, 1, 2]
+
+
+def test_faults_name_row_metric_value_expected_and_tolerance(reference):
+    assert check([_stored("a", mse=12.0), _stored("b", mse=21.0)], reference) == []
+    (fault,) = check([_stored("a", mse=17.0), _stored("b", mse=21.0)], reference)
+    assert fault == "a: mse is 17, expected 11 ± 5"
+
+
+@pytest.mark.parametrize("value", [None, float("nan")])
+def test_a_value_that_is_not_a_number_is_a_fault(reference, value):
+    broken = _stored("a", mse=11.0)
+    broken.record["means"]["mae"] = value
+    (fault,) = check([broken, _stored("b", mse=21.0)], reference)
+    assert fault == f"a: mae is {'missing' if value is None else 'nan'}, expected 1 ± 1e-05"
+
+
+def test_a_broken_ordering_is_a_fault(reference):
+    content = json.loads(reference.read_text())
+    content["rows"]["a"]["mse"]["tolerance"] = 100.0
+    reference.write_text(json.dumps(content))
+    (fault,) = check([_stored("a", mse=22.0), _stored("b", mse=21.0)], reference)
+    assert fault.startswith("a: mse 22 is not better than b's 21")
+
+
+def test_missing_failed_and_unknown_rows_are_faults(reference):
+    failed = StoredRun(Path(), {**_stored("b").record, "status": "failed", "reason": "boom"})
+    faults = check([failed, _stored("c")], reference)
+    assert [f.partition(":")[0] for f in faults] == ["a", "b", "c"]
+    assert "no run" in faults[0] and "boom" in faults[1] and "--accept" in faults[2]
+
+
+def test_other_data_or_scale_is_refused(reference):
+    other = _stored("a")
+    other.record["data"] = {"digest": "synthetic"}
+    with pytest.raises(ValueError, match="made with data d"):
+        check([other], reference)
+
+
+def test_accept_refuses_what_does_not_hold():
+    runs = [_stored("a", s, mse=10.0 + s) for s in range(2)]
+    with pytest.raises(ValueError, match="not better"):
+        accept([*runs, *(_stored("b", s, mse=10.5) for s in range(2))], [("mse", "a", "b")])
+    with pytest.raises(ValueError, match="several seeds"):
+        accept(runs[:1], [])
+    with pytest.raises(ValueError, match="failed: x"):
+        accept([StoredRun(Path(), {**runs[0].record, "status": "failed", "reason": "x"})], [])
+    with pytest.raises(ValueError, match="ordering: row"):
+        accept(runs, [("mse", "a", "z")])
