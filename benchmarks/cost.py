@@ -97,7 +97,7 @@ class _Rollout(nn.Module):
 def _count(model: Predictor, clip: Clip, train: bool) -> FlopCounterMode:
     # A deep copy that finds meta tensors in the place of all weights: no data is copied.
     tensors = chain(model.parameters(), model.buffers())
-    shapes = {id(t): copy.copy(t).to("meta") for t in tensors}
+    shapes = {id(t): t.detach().to("meta") for t in tensors}
     clone = copy.deepcopy(model, shapes).train(train)
     counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
     with counter, torch.no_grad():

@@ -7,9 +7,12 @@ import importlib
 import os
 import pkgutil
 import sys
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -21,7 +24,7 @@ from benchmarks.report import report
 from benchmarks.store import StoredRun, import_file, read_run, set_aside, write_json
 from benchmarks.suite import PRECISIONS, SCALES, Run, Suite, choose, plan
 
-ACCEPT_SEEDS = 5
+ACCEPT_SEEDS = 4
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -68,6 +71,12 @@ def arguments() -> argparse.ArgumentParser:
         type=float,
         help="write a checkpoint every S seconds (default: as often as it costs under 5 %%)",
     )
+    add(
+        "--jobs",
+        metavar="N",
+        type=_positive,
+        help="train N rows at a time (default: one a core for small models on a CPU, else 1)",
+    )
     add("--check", metavar="FILE", type=Path, help="compare the metrics with a reference file")
     add("--accept", action="store_true", help="with --check: write the reference anew")
     return parser
@@ -95,7 +104,17 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _run(args: argparse.Namespace) -> int:
+class Job(NamedTuple):
+    """What the options ask for, checked: a suite at a scale, its data, its runs."""
+
+    suite: Suite
+    scale: str
+    dataset: Dataset
+    runs: list[Run]
+
+
+def prepare(args: argparse.Namespace) -> Job:
+    """Turn options into runs; raises ValueError or FileNotFoundError before anything trains."""
     suite = find_suite(args.suite)
     device = (
         ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
@@ -118,6 +137,12 @@ def _run(args: argparse.Namespace) -> int:
         epochs=args.epochs,
         precision=args.precision,
     )
+    return Job(suite, scale, dataset, runs)
+
+
+def _run(args: argparse.Namespace) -> int:
+    job = prepare(args)
+    suite, scale, dataset, runs = job
     folder = args.out / "runs"
     if args.dry_run:
         _print_plan(suite, runs, dataset, folder)
@@ -129,9 +154,9 @@ def _run(args: argparse.Namespace) -> int:
                 f"no stored run of this plan in {folder}; --dry-run shows what is looked for"
             )
     elif args.accept:
-        return _accept(suite, runs, dataset, args)
+        return _accept(job, args)
     else:
-        stored = _execute(suite, runs, dataset, folder, args)
+        stored = _execute(job, folder, args)
     if int(os.environ.get("RANK", "0")) > 0:
         return 0
     written = report(suite, scale, stored, args.out, name=_report_name(suite, scale, args))
@@ -142,29 +167,86 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _execute(
-    suite: Suite, runs: Sequence[Run], dataset: Dataset, folder: Path, args: argparse.Namespace
+    job: Job, folder: Path, args: argparse.Namespace, threads: int | None = None
 ) -> list[StoredRun]:
-    stored = []
-    for i, run in enumerate(runs, start=1):
-        print(f"[{i}/{len(runs)}] {run.row.label}, seed {run.seed}: {run.folder}", file=sys.stderr)
-        if not args.resume:
+    """Bring all runs to their end, several at a time if that pays; results in the plan's order.
+
+    Each has `threads` threads; by default what its share of the cores allows.
+    """
+    if not args.resume:
+        for run in job.runs:
             set_aside(folder / run.folder)
-        result = execute(run, suite, dataset, folder, args.checkpoint_seconds)
-        if not result.done:
-            print(f"{run.row.label} failed: {result.record['reason']}", file=sys.stderr)
-        stored.append(result)
-    return stored
+    cores = torch.get_num_threads()
+    jobs = args.jobs or (max(1, cores // threads) if threads else _default_jobs(job))
+    threads = threads or max(1, cores // jobs)
+    if jobs == 1:
+        torch.set_num_threads(threads)
+        return [_one(job, i, folder, args) for i in range(len(job.runs))]
+    # the longest first, so that the last ones fill the gaps
+    order = sorted(range(len(job.runs)), key=lambda i: -_training_macs(job.runs[i]))
+    with ProcessPoolExecutor(
+        jobs, get_context("spawn"), initializer=_start_worker, initargs=(args, threads)
+    ) as pool:
+        futures = {i: pool.submit(_work, i, folder) for i in order}
+        return [futures[i].result() for i in range(len(job.runs))]
 
 
-def _accept(suite: Suite, runs: Sequence[Run], dataset: Dataset, args: argparse.Namespace) -> int:
-    """Train with every seed on one thread and on all, and write the reference."""
-    stored: list[StoredRun] = []
-    threads = torch.get_num_threads()
-    for count in sorted({1, threads}):
-        torch.set_num_threads(count)
-        stored += _execute(suite, runs, dataset, args.out / f"runs-{count}-threads", args)
+def _one(job: Job, index: int, folder: Path, args: argparse.Namespace) -> StoredRun:
+    run = job.runs[index]
+    print(f"[{index + 1}/{len(job.runs)}] {run.row.label}, seed {run.seed}", file=sys.stderr)
+    result = execute(run, job.suite, job.dataset, folder, args.checkpoint_seconds)
+    if not result.done:
+        print(f"{run.row.label} failed: {result.record['reason']}", file=sys.stderr)
+    return result
+
+
+_worker: tuple[Job, argparse.Namespace] | None = None  # of a process that `_execute` started
+
+
+def _start_worker(args: argparse.Namespace, threads: int) -> None:
+    global _worker
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    heap.keep_freed_memory()
     torch.set_num_threads(threads)
-    write_json(args.check, accept(stored, suite.orderings))
+    _worker = prepare(args), args
+
+
+def _end_with_parent() -> None:
+    """A killed command must not leave workers that go on training and hold its runs' locks."""
+    parent = parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(index: int, folder: Path) -> StoredRun:
+    if _worker is None:
+        raise RuntimeError("the worker was not started")
+    job, args = _worker
+    return _one(job, index, folder, args)
+
+
+def _default_jobs(job: Job) -> int:
+    """Small models leave most of several cores idle, so on a CPU each core takes a row."""
+    small = job.scale in ("smoke", "quick") and job.runs[0].device == "cpu"
+    return torch.get_num_threads() if small and "WORLD_SIZE" not in os.environ else 1
+
+
+def _training_macs(run: Run) -> int:
+    """Multiply-adds of a run's training: forward and backward cost three times the forward pass."""
+    with torch.device("meta"):
+        model = run.build()
+    if not cost.parameters(model):
+        return 0
+    return 3 * cost.macs(model, run.clip) * run.training.steps * run.training.batch_size
+
+
+def _accept(job: Job, args: argparse.Namespace) -> int:
+    """Train with every seed on one thread and on two, and write the reference."""
+    stored: list[StoredRun] = []
+    for threads in (1, 2):
+        stored += _execute(job, args.out / f"runs-{threads}-threads", args, threads)
+    write_json(args.check, accept(stored, job.suite.orderings))
     print(f"wrote {args.check}")
     return 0
 
@@ -246,13 +328,12 @@ def _print_plan(suite: Suite, runs: Sequence[Run], dataset: Dataset, folder: Pat
     heads = ("row", "seed", "key", "state", "params", "GMACs", "epochs", "train TMACs", "precision")
     layout = "{:<16} {:>4} {:<12} {:<10} {:>8} {:>9} {:>6} {:>12} {:>9}"
     print(layout.format(*heads))
-    total = 0.0
+    total = 0
     for run in runs:
         with torch.device("meta"):
             model = run.build()
         macs, parameters = cost.macs(model, run.clip), cost.parameters(model)
-        # forward and backward cost three times the forward pass
-        training = 3 * macs * run.training.steps * run.training.batch_size if parameters else 0
+        training = _training_macs(run)
         total += training
         place = folder / run.folder
         stored = read_run(place)

@@ -462,6 +462,14 @@ def test_peak_memory_sees_what_the_block_held_and_no_more():
     assert 64 * MIB <= peak.bytes + 4 * MIB < 128 * MIB
 
 
+def test_peak_memory_first_gives_back_what_the_heap_keeps(monkeypatch):
+    calls = []
+    monkeypatch.setattr(cost.heap, "release_freed_memory", lambda: calls.append("released"))
+    with cost.peak_memory(CPU):
+        calls.append("block")
+    assert calls == ["released", "block"]
+
+
 @measurable
 def test_peak_memory_is_that_of_the_block_not_of_what_follows():
     with cost.peak_memory(CPU) as peak:

@@ -199,7 +199,10 @@ def test_bf16_is_used_when_asked_for(suite, dataset, tmp_path):
 
 @pytest.mark.slow
 def test_kill_9_and_the_same_command_give_the_same_result(clips_file, tmp_path):
-    """A real process, killed without warning in the middle of an epoch, twice."""
+    """A real process, killed without warning in the middle of an epoch, twice.
+
+    Its worker must end with it, or the same command would find the run locked.
+    """
     suite = tmp_path / "killed_suite.py"
     suite.write_text(
         "from benchmarks.suite import Row, Suite, Training\n"
@@ -209,15 +212,15 @@ def test_kill_9_and_the_same_command_give_the_same_result(clips_file, tmp_path):
         " {'smoke': Training(epochs=2, sequences=480, batch_size=8, validation=4, test=4)})\n"
     )
 
-    def command(out: str) -> list[str]:
+    def command(out: str, jobs: str = "2") -> list[str]:
         return [
             *("env", "OMP_NUM_THREADS=1"),
             *(sys.executable, "-m", "benchmarks.run", "--suite", str(suite)),
             *("--data", str(clips_file), "--out", str(tmp_path / out), "--precision", "fp32"),
-            *("--checkpoint-seconds", "0"),
+            *("--checkpoint-seconds", "0", "--jobs", jobs),
         ]
 
-    subprocess.run(command("whole"), cwd=ROOT, check=True, capture_output=True)
+    subprocess.run(command("whole", jobs="1"), cwd=ROOT, check=True, capture_output=True)
     steps = []
     for _ in range(2):
         process = subprocess.Popen(

@@ -1,7 +1,7 @@
 """Speed of a training step on the CPU: `python -m pytest benchmarks/speed/bench_step.py`.
 
 Each way is timed in a process of its own, since the heap's settings hold for a whole process. The
-paper's size takes minutes and up to 10 GB; `-k small` leaves it out. Page faults a step and peak
+paper's size takes minutes and 7 GB; `-k small` leaves it out. Page faults a step and peak
 memory are printed with `--benchmark-json` or `-s`.
 """
 

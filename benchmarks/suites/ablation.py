@@ -9,12 +9,12 @@ from tau import TAU
 # Sizes: standard and paper scale take the constructors' defaults, the paper's own size.
 TRANSLATING = {
     "smoke": {"spatial_hidden": 8, "temporal_hidden": 32, "spatial_depth": 2, "temporal_depth": 2},
-    "quick": {"spatial_hidden": 8, "temporal_hidden": 64, "spatial_depth": 6, "temporal_depth": 4},
+    "quick": {"spatial_hidden": 8, "temporal_hidden": 128, "spatial_depth": 6, "temporal_depth": 4},
 }
 ATTENTION = {scale: size | {"mlp_ratio": 4} for scale, size in TRANSLATING.items()}
 RECURRENT = {
-    "smoke": {"hidden": (16, 16), "patch": 4, "sampling_stop": 30},
-    "quick": {"hidden": (32, 32), "patch": 8, "sampling_stop": 375},
+    "smoke": {"hidden": (16, 16), "patch": 4, "sampling_stop": 80},
+    "quick": {"hidden": (32, 32), "kernel": 3, "patch": 8, "sampling_stop": 375},
 }
 
 # Rates: at standard and paper scale as released (Adam, one cycle); the paper's text has AdamW
@@ -28,7 +28,7 @@ RATE_5E4 = {
 }
 
 TRAINING = {
-    "smoke": Training(epochs=3, sequences=160, batch_size=8, validation=16, test=64),
+    "smoke": Training(epochs=4, sequences=160, batch_size=4, validation=16, test=64),
     "quick": Training(epochs=10, sequences=300, batch_size=4, validation=32, test=500),
     "standard": Training(epochs=200),
     "paper": Training(epochs=2_000),
