@@ -24,7 +24,7 @@ from benchmarks.report import report
 from benchmarks.store import StoredRun, import_file, read_run, set_aside, write_json
 from benchmarks.suite import PRECISIONS, SCALES, Run, Suite, choose, plan
 
-ACCEPT_SEEDS = 4
+ACCEPT_SEEDS = 3
 
 
 def arguments() -> argparse.ArgumentParser:
