@@ -56,7 +56,7 @@ def execute(
     """Bring a run to its end and return it; one that is done already is only read.
 
     A run that raises is stored as failed, with its reason, and is tried again the next time.
-    Raises RuntimeError if another process works on the same run.
+    Raises BlockingIOError if another process works on the same run.
     """
     folder = runs / run.folder
     folder.mkdir(parents=True, exist_ok=True)
@@ -163,6 +163,6 @@ def _locked(folder: Path, fabric: Fabric) -> Iterator[None]:
         with FileLock(folder / ".lock", timeout=0):
             yield
     except Timeout as error:
-        raise RuntimeError(
+        raise BlockingIOError(
             f"another process is working on {folder}; wait for it, or choose another --out"
         ) from error

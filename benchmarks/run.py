@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -99,6 +100,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (ValueError, OSError, ModuleNotFoundError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenProcessPool:
+        print(
+            "error: a worker was killed (out of memory?); its checkpoint stays, the same command "
+            "continues, with --jobs 1 in less memory",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         print("interrupted; the same command continues from the last checkpoint", file=sys.stderr)
         return 130
@@ -178,6 +186,7 @@ def _execute(
             set_aside(folder / run.folder)
     cores = torch.get_num_threads()
     jobs = args.jobs or (max(1, cores // threads) if threads else _default_jobs(job))
+    jobs = min(jobs, len(job.runs))
     threads = threads or max(1, cores // jobs)
     if jobs == 1:
         torch.set_num_threads(threads)

@@ -111,6 +111,6 @@ def test_two_processes_do_not_work_on_one_run(suite, dataset, tmp_path):
     (tmp_path / run.folder).mkdir()
     with (
         FileLock(tmp_path / run.folder / ".lock"),
-        pytest.raises(RuntimeError, match="another process"),
+        pytest.raises(BlockingIOError, match="another process"),
     ):
         execute(run, suite, dataset, tmp_path)
