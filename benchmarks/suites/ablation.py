@@ -14,7 +14,7 @@ TRANSLATING = {
 ATTENTION = {scale: size | {"mlp_ratio": 4} for scale, size in TRANSLATING.items()}
 RECURRENT = {
     "smoke": {"hidden": (16, 16), "patch": 4, "sampling_stop": 60},
-    "quick": {"hidden": (32, 32), "kernel": 3, "patch": 8, "sampling_stop": 450},
+    "quick": {"hidden": (32, 32), "kernel": 3, "patch": 8, "sampling_stop": 350},
 }
 
 # Rates: at standard and paper scale as released (Adam, one cycle); the paper's text has AdamW
@@ -29,7 +29,7 @@ RATE_5E4 = {
 
 TRAINING = {
     "smoke": Training(epochs=3, sequences=160, batch_size=4, validation=16, test=64),
-    "quick": Training(epochs=10, sequences=360, batch_size=4, validation=32, test=500),
+    "quick": Training(epochs=10, sequences=280, batch_size=4, validation=32, test=500),
     "standard": Training(epochs=200),
     "paper": Training(epochs=2_000),
 }
