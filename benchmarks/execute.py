@@ -67,7 +67,8 @@ def execute(
             return stored
         base = _describe(run, dataset)
         try:
-            record = {**base, **_measure(run, suite, dataset, folder, fabric, checkpoint_seconds)}
+            measured = _measure(run, suite, dataset, folder, fabric, checkpoint_seconds)
+            record = {**base, "status": "done", **measured}
         except Exception as error:  # any fault of one row must not stop the others
             failure = {**base, "status": "failed", "reason": f"{type(error).__name__}: {error}"}
             if fabric.is_global_zero:
@@ -96,7 +97,7 @@ def _measure(
     with cost.peak_memory(fabric.device) as peak:
         model, trained = train(run, dataset, folder, fabric, checkpoint_seconds)
     if not fabric.is_global_zero:
-        return {}
+        return {}  # one process evaluates and stores
     store.write(folder / "model.pt", lambda name: torch.save(model.state_dict(), name))
     start = time.perf_counter()
     batches = dataset.test(run.training.test, run.training.batch_size, fabric.device)
@@ -106,7 +107,6 @@ def _measure(
     clips = next(iter(dataset.test(SAMPLES, SAMPLES, fabric.device)))
     store.write_npz(folder / "samples.npz", sample(model, clips, run.clip))
     return {
-        "status": "done",
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "steps": trained["steps"],
         "seconds": seconds,

@@ -437,8 +437,9 @@ def _protocol(
 
 def _device(record: Mapping[str, Any]) -> str:
     device = record["device"]
-    threads = f", {device['threads']} threads" if device["type"] == "cpu" else ""
-    return f"{device['name']}{threads}"
+    if device["type"] != "cpu":
+        return str(device["name"])
+    return f"{device['name']}, {device['threads']} thread{'s' * (device['threads'] != 1)} a row"
 
 
 def _provenance(done: Sequence[StoredRun]) -> Iterator[str]:

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from baselines import ConvBaseline, LastFrame
-from benchmarks.data import Arrays
+from benchmarks.data import DATA_VARIABLE, Arrays
 from benchmarks.suite import Row, Suite, Training
 from tau import TAU
 
@@ -19,6 +19,11 @@ SMALL = {"spatial_hidden": 4, "temporal_hidden": 8, "spatial_depth": 2, "tempora
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)  # the tests' tensors are tiny, and tests run side by side
+
+
+@pytest.fixture(autouse=True)
+def _no_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(DATA_VARIABLE, raising=False)
 
 
 @pytest.fixture

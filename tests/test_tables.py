@@ -227,7 +227,9 @@ def test_caption_and_notes_state_the_protocol() -> None:
     protocol = dict(table.protocol)
     assert "60 test sequences" in protocol["Data"]
     assert "quick: 8 epochs of 1,000 sequences, batch size 16; Adam" in protocol["Training"]
-    assert "learning rate 0.001, one-cycle schedule; fp32; Some CPU, 2 threads" in str(protocol)
+    assert "learning rate 0.001, one-cycle schedule; fp32; Some CPU, 2 threads a row" in str(
+        protocol
+    )
     assert protocol["Metrics"] == "mse: sums over pixels."
     assert "one multiply-add" in protocol["Cost"]
     assert "batch size 1" in protocol["Cost"]
