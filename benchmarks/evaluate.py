@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterable, Mapping
 
 import numpy as np
@@ -25,15 +26,17 @@ def evaluate(
     float32, whatever it was trained in. Raises ValueError if there are no clips.
     """
     model.eval()
-    parts: dict[str, list[Tensor]] = {name: [] for name in metrics}
+    # One growing buffer a metric: thousands of small tensors that live on would pin freed memory.
+    parts = {name: array("f") for name in metrics}
     for clips in batches:
         past, future = clip.split(clips)
         prediction = model(past, clip.future)
         for name, metric in metrics.items():
-            parts[name].append(metric(prediction, future, clip.data_range).float().cpu())
+            scores = metric(prediction, future, clip.data_range).float().cpu()
+            parts[name].frombytes(scores.numpy().tobytes())
     if not all(parts.values()):
         raise ValueError("there is no test clip to evaluate on")
-    return {name: torch.cat(scores).numpy() for name, scores in parts.items()}
+    return {name: np.array(part).reshape(-1, clip.future) for name, part in parts.items()}
 
 
 @torch.inference_mode()
