@@ -21,9 +21,10 @@ from benchmarks import cost, heap, suites
 from benchmarks.check import accept, check
 from benchmarks.data import Dataset, open_dataset
 from benchmarks.execute import execute, paper_cost
-from benchmarks.report import report
+from benchmarks.report import report, table_spec
 from benchmarks.store import StoredRun, import_file, read_run, set_aside, write_json
 from benchmarks.suite import PRECISIONS, SCALES, Run, Suite, choose, plan
+from tau import Predictor
 
 ACCEPT_SEEDS = 3
 
@@ -151,6 +152,7 @@ def prepare(args: argparse.Namespace) -> Job:
 def _run(args: argparse.Namespace) -> int:
     job = prepare(args)
     suite, scale, dataset, runs = job
+    table_spec(suite, suite.name)  # a wrong published name is an error now, not after training
     folder = args.out / "runs"
     if args.dry_run:
         _print_plan(suite, runs, dataset, folder)
@@ -192,7 +194,9 @@ def _execute(
         torch.set_num_threads(threads)
         return [_one(job, i, folder, args) for i in range(len(job.runs))]
     # the longest first, so that the last ones fill the gaps
-    order = sorted(range(len(job.runs)), key=lambda i: -_training_macs(job.runs[i]))
+    order = sorted(
+        range(len(job.runs)), key=lambda i: -_training_macs(job.runs[i], _on_meta(job.runs[i]))
+    )
     with ProcessPoolExecutor(
         jobs, get_context("spawn"), initializer=_start_worker, initargs=(args, threads)
     ) as pool:
@@ -241,13 +245,16 @@ def _default_jobs(job: Job) -> int:
     return torch.get_num_threads() if small and "WORLD_SIZE" not in os.environ else 1
 
 
-def _training_macs(run: Run) -> int:
+def _training_macs(run: Run, model: Predictor) -> int:
     """Multiply-adds of a run's training: forward and backward cost three times the forward pass."""
-    with torch.device("meta"):
-        model = run.build()
     if not cost.parameters(model):
         return 0
     return 3 * cost.macs(model, run.clip) * run.training.steps * run.training.batch_size
+
+
+def _on_meta(run: Run) -> Predictor:
+    with torch.device("meta"):
+        return run.build()
 
 
 def _accept(job: Job, args: argparse.Namespace) -> int:
@@ -339,10 +346,9 @@ def _print_plan(suite: Suite, runs: Sequence[Run], dataset: Dataset, folder: Pat
     print(layout.format(*heads))
     total = 0
     for run in runs:
-        with torch.device("meta"):
-            model = run.build()
+        model = _on_meta(run)
         macs, parameters = cost.macs(model, run.clip), cost.parameters(model)
-        training = _training_macs(run)
+        training = _training_macs(run, model)
         total += training
         place = folder / run.folder
         stored = read_run(place)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -173,3 +174,14 @@ def test_accept_needs_check(capsys):
     with pytest.raises(SystemExit):
         main(["--suite", "smoke", "--accept"])
     assert "--accept needs --check" in capsys.readouterr().err
+
+
+def test_a_wrong_published_name_is_an_error_before_anything_trains(mine, capsys, monkeypatch):
+    monkeypatch.setattr(command, "execute", None)
+    path = Path(mine[1])
+    text = path.read_text().replace(
+        '"Last frame", LastFrame', '"Last frame", LastFrame, published="TAUU"'
+    )
+    path.write_text(text)
+    assert main(mine) == 2
+    assert "did you mean 'TAU'" in capsys.readouterr().err
