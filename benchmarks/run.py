@@ -24,7 +24,6 @@ from benchmarks.execute import execute, paper_cost
 from benchmarks.report import report, table_spec
 from benchmarks.store import StoredRun, import_file, read_run, set_aside, write_json
 from benchmarks.suite import PRECISIONS, SCALES, Run, Suite, choose, plan
-from tau import Predictor
 
 ACCEPT_SEEDS = 3
 
@@ -194,9 +193,7 @@ def _execute(
         torch.set_num_threads(threads)
         return [_one(job, i, folder, args) for i in range(len(job.runs))]
     # the longest first, so that the last ones fill the gaps
-    order = sorted(
-        range(len(job.runs)), key=lambda i: -_training_macs(job.runs[i], _on_meta(job.runs[i]))
-    )
+    order = sorted(range(len(job.runs)), key=lambda i: -_size(job.runs[i]).training_macs)
     with ProcessPoolExecutor(
         jobs, get_context("spawn"), initializer=_start_worker, initargs=(args, threads)
     ) as pool:
@@ -245,16 +242,21 @@ def _default_jobs(job: Job) -> int:
     return torch.get_num_threads() if small and "WORLD_SIZE" not in os.environ else 1
 
 
-def _training_macs(run: Run, model: Predictor) -> int:
-    """Multiply-adds of a run's training: forward and backward cost three times the forward pass."""
-    if not cost.parameters(model):
-        return 0
-    return 3 * cost.macs(model, run.clip) * run.training.steps * run.training.batch_size
+class Size(NamedTuple):
+    """A run's parameters and multiply-adds, of one sequence and of the whole training."""
+
+    parameters: int
+    macs: int
+    training_macs: int
 
 
-def _on_meta(run: Run) -> Predictor:
+def _size(run: Run) -> Size:
     with torch.device("meta"):
-        return run.build()
+        model = run.build()
+    parameters, macs = cost.parameters(model), cost.macs(model, run.clip)
+    # forward and backward cost three times the forward pass
+    training = 3 * macs * run.training.steps * run.training.batch_size if parameters else 0
+    return Size(parameters, macs, training)
 
 
 def _accept(job: Job, args: argparse.Namespace) -> int:
@@ -346,10 +348,8 @@ def _print_plan(suite: Suite, runs: Sequence[Run], dataset: Dataset, folder: Pat
     print(layout.format(*heads))
     total = 0
     for run in runs:
-        model = _on_meta(run)
-        macs, parameters = cost.macs(model, run.clip), cost.parameters(model)
-        training = _training_macs(run, model)
-        total += training
+        size = _size(run)
+        total += size.training_macs
         place = folder / run.folder
         stored = read_run(place)
         state = (
@@ -365,10 +365,10 @@ def _print_plan(suite: Suite, runs: Sequence[Run], dataset: Dataset, folder: Pat
                 run.seed,
                 run.key,
                 state,
-                f"{parameters / 1e6:.2f}M",
-                f"{macs / 1e9:.3f}",
+                f"{size.parameters / 1e6:.2f}M",
+                f"{size.macs / 1e9:.3f}",
                 run.training.epochs,
-                f"{training / 1e12:.1f}",
+                f"{size.training_macs / 1e12:.1f}",
                 run.training.precision,
             )
         )

@@ -309,10 +309,12 @@ def model_file(model: type) -> str | None:
 
 
 def source_digest(model: type) -> str:
-    """SHA-256 of the code a model is made of: its module and the modules that this one uses.
+    """SHA-256 of the code a model is made of: its module and the modules that this one imports.
 
     Only modules beside the model's own or in tau/ and baselines/ are followed; comments,
     docstrings and layout do not count. An edited model is trained afresh, a reworded one is not.
+    Imports are read from the source: a module's globals also hold what others put there, such as
+    the references that torch.compile leaves in the modules it has compiled.
     """
     pending = [sys.modules[model.__module__]]
     found: dict[str, str] = {}
@@ -320,10 +322,11 @@ def source_digest(model: type) -> str:
         module = pending.pop()
         if module.__name__ in found or not getattr(module, "__file__", None):
             continue
-        path = Path(str(module.__file__))
-        found[module.__name__] = _code_of(path)
+        tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
+        imported = _imported_names(tree)
+        found[module.__name__] = _code_of(tree)
         top = module.__name__.partition(".")[0]
-        for value in vars(module).values():
+        for value in (vars(module).get(name) for name in imported):
             name = value.__name__ if isinstance(value, ModuleType) else _module_name(value)
             if name and name.partition(".")[0] in {top, "tau", "baselines"} and name in sys.modules:
                 pending.append(sys.modules[name])
@@ -336,8 +339,13 @@ def _module_name(value: object) -> str | None:
     return name if isinstance(name, str) else None
 
 
-def _code_of(path: Path) -> str:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+def _imported_names(tree: ast.Module) -> list[str]:
+    imports = (n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom))
+    return [a.asname or a.name.partition(".")[0] for node in imports for a in node.names]
+
+
+def _code_of(tree: ast.Module) -> str:
+    """The tree as text, without its docstrings, which are removed from it."""
     for node in ast.walk(tree):
         if (
             isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
