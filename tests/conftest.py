@@ -10,6 +10,7 @@ import torch
 
 from baselines import ConvBaseline, LastFrame
 from benchmarks.data import DATA_VARIABLE, Arrays
+from benchmarks.data.cache import CACHE_VARIABLE
 from benchmarks.suite import Row, Suite, Training
 from tau import TAU
 
@@ -24,6 +25,7 @@ def _one_thread() -> None:
 @pytest.fixture(autouse=True)
 def _no_data_folder(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(DATA_VARIABLE, raising=False)
+    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks.data import DATA_VARIABLE, Arrays, MovingMNIST, mnist, moving_mnist, open_dataset
+from benchmarks.data import DATA_VARIABLE, MovingMNIST, mnist, moving_mnist, open_dataset
 from benchmarks.data.dataset import divide_by_255, random_words, spans, unit_interval
 from tau.predictor import Clip
 
@@ -514,162 +514,6 @@ def test_another_test_file_is_refused(stored):
         MovingMNIST(folder)
 
 
-# Own arrays
-
-
-def sequences(count, frames=5, shape=(2, 3, 4)):
-    """Sequences whose every value is the sequence's number, frames scaled to [0, 1]."""
-    values = np.arange(count, dtype=np.float32) / 64
-    return np.broadcast_to(values[:, None, None, None, None], (count, frames, *shape)).copy()
-
-
-def numbers(clips):
-    """The sequence number of each clip of `sequences`."""
-    return (clips[:, 0, 0, 0, 0] * 64).int().tolist()
-
-
-def save(path, array):
-    np.save(path, array)
-    return path
-
-
-def test_own_arrays_split_in_order(tmp_path):
-    dataset = open_dataset(str(save(tmp_path / "mine.npy", sequences(20))))
-    assert isinstance(dataset, Arrays) and dataset.name == "mine.npy"
-    assert dataset.clip == Clip(2, 3, 2, 3, 4, 1.0)
-    assert numbers(torch.cat(list(dataset.test(None, 16, "cpu")))) == [18, 19]
-    assert numbers(torch.cat(list(dataset.validation(100, 1, "cpu")))) == [16, 17]
-    assert numbers(next(dataset.validation(1, 16, "cpu"))) == [16]
-    assert (dataset.train_sequences, dataset.test_sequences) == (16, 2)
-    assert sorted(numbers(dataset.batch(0, 0, 16, "cpu"))) == list(range(16))
-    assert "16 sequences" in dataset.caption and "2 others" in dataset.caption
-    assert json.loads(json.dumps(dataset.provenance)) == dataset.provenance
-
-
-def test_three_sequences_are_the_fewest(tmp_path):
-    dataset = Arrays(save(tmp_path / "a.npy", sequences(3)))
-    parts = (dataset.batch(0, 0, 1, "cpu"), *dataset.validation(9, 9, "cpu"))
-    assert [numbers(part) for part in (*parts, *dataset.test(None, 9, "cpu"))] == [[0], [1], [2]]
-    with pytest.raises(ValueError, match=r"leaves 1 sequences .* expected at least 2"):
-        Arrays(save(tmp_path / "a.npy", sequences(2)))
-
-
-def test_own_test_sequences_are_never_trained_on(tmp_path):
-    path = tmp_path / "two.npz"
-    np.savez(path, train=sequences(12), test=sequences(30)[-3:])
-    dataset = Arrays(path)
-    assert sorted(numbers(dataset.batch(0, 0, 11, "cpu"))) == list(range(11))
-    assert numbers(next(dataset.validation(9, 9, "cpu"))) == [11]
-    assert numbers(next(dataset.test(None, 9, "cpu"))) == [27, 28, 29]
-
-
-def test_every_epoch_sees_each_sequence_once_in_a_new_order(tmp_path):
-    dataset = Arrays(save(tmp_path / "a.npy", sequences(12)))  # 10 to train on
-    drawn = [n for step in range(5) for n in numbers(dataset.batch(1, step, 4, "cpu"))]
-    assert sorted(drawn[:10]) == sorted(drawn[10:]) == list(range(10))  # step 2 spans both epochs
-    assert drawn[:10] != drawn[10:]
-    again = Arrays(tmp_path / "a.npy")
-    assert numbers(again.batch(1, 3, 4, "cpu")) == drawn[12:16]
-    assert numbers(again.batch(2, 0, 10, "cpu")) != drawn[:10]
-    assert sorted(numbers(again.batch(1, 0, 20, "cpu"))) == sorted(2 * list(range(10)))
-
-
-def test_uint8_is_divided_by_255_and_float_kept(tmp_path):
-    rng = np.random.default_rng(0)
-    raw = rng.integers(0, 256, (5, 4, 1, 3, 3), np.uint8)
-    clips = next(Arrays(save(tmp_path / "bytes.npy", raw)).test(None, 9, "cpu"))
-    assert np.array_equal(clips.numpy(), raw[-1:] / np.float32(255))
-    for dtype in (np.float16, ">f4", np.float64):
-        kept = (rng.random((5, 4, 1, 3, 3)) * 40).astype(dtype)
-        dataset = Arrays(save(tmp_path / "floats.npy", np.asfortranarray(kept)), data_range=40.0)
-        clips = next(dataset.test(None, 9, "cpu"))
-        assert clips.dtype == torch.float32 and dataset.clip.data_range == 40
-        assert np.array_equal(clips.numpy(), kept[-1:].astype(np.float32))
-
-
-def test_a_clip_is_the_beginning_of_a_sequence(tmp_path):
-    array = np.random.default_rng(0).random((4, 9, 1, 2, 2), np.float32)
-    path = save(tmp_path / "a.npy", array)
-    for options, expected in (
-        ({}, (4, 5)),
-        ({"past": 6}, (6, 3)),
-        ({"future": 1}, (8, 1)),
-        ({"past": 3, "future": 2}, (3, 2)),
-    ):
-        dataset = Arrays(path, **options)
-        assert (dataset.clip.past, dataset.clip.future) == expected
-        frames = sum(expected)
-        assert np.array_equal(next(dataset.test(None, 1, "cpu")).numpy(), array[3:, :frames])
-        assert dataset.batch(0, 0, 2, "cpu").shape[1] == frames
-    for options in ({"past": 5, "future": 5}, {"past": 9}, {"past": 0}, {"future": -1}):
-        with pytest.raises(ValueError, match="sequences of 9 frames"):
-            Arrays(path, **options)
-
-
-def test_the_digest_sees_shape_type_and_every_value(tmp_path, monkeypatch):
-    base = np.zeros((6, 4, 1, 2, 3), np.float32)
-    changed = base.copy()
-    changed[-1, -1, 0, 1, 2] = 1e-6
-    variants = [base, changed, base.astype(">f4"), base.reshape(6, 4, 1, 3, 2)]
-    digests = [Arrays(save(tmp_path / "a.npy", array)).digest for array in variants]
-    assert len(set(digests)) == 4
-    monkeypatch.setattr("benchmarks.data.arrays.CHUNK_BYTES", 200)  # two sequences at a time
-    assert Arrays(save(tmp_path / "a.npy", base)).digest == digests[0]
-
-
-def with_value(value):
-    array = sequences(6)
-    array[3, 2, 1, 0, 0] = value
-    return array
-
-
-@pytest.mark.parametrize(
-    "array, message",
-    [
-        (sequences(6)[:, :, 0], r"\(6, 5, 3, 4\); expected \[N, T, C, H, W\]"),
-        (sequences(6)[:0], "none of them 0"),
-        (sequences(6)[:, :0], "none of them 0"),
-        (sequences(6)[:, :1], "past=0 and future=1 do not fit"),
-        (sequences(6).astype(complex), "complex128; expected uint8, or float16"),
-        (sequences(6).astype(np.int64), "int64; expected uint8, or float16"),
-        (sequences(6).astype(bool), "bool; expected uint8"),
-        (sequences(6).astype(object), "without pickled objects"),
-        (with_value(np.nan), "holds NaN or infinity"),
-        (with_value(np.inf), "holds NaN or infinity"),
-        (with_value(-np.inf), "holds NaN or infinity"),
-        (with_value(2.5), r"to 2\.5; expected 0 to 1\.0.*data_range="),
-        (with_value(-0.5), r"from -0\.5 to"),
-    ],
-)
-def test_unusable_arrays_are_refused(tmp_path, array, message):
-    with pytest.raises(ValueError, match=message):
-        Arrays(save(tmp_path / "a.npy", array))
-
-
-def test_unusable_options_and_files_are_refused(tmp_path):
-    raw = save(tmp_path / "raw.npy", np.zeros((5, 4, 1, 2, 2), np.uint8))
-    with pytest.raises(ValueError, match="data_range=255 has no effect"):
-        Arrays(raw, data_range=255)
-    with pytest.raises(ValueError, match="data_range is -1"):
-        Arrays(save(tmp_path / "floats.npy", sequences(5)), data_range=-1)
-    for content in (b"", b"no array", raw.read_bytes()[:-1], b"PK\x03\x04 no zip"):
-        (tmp_path / "broken.npy").write_bytes(content)
-        with pytest.raises(ValueError, match=r"broken\.npy cannot be read"):
-            Arrays(tmp_path / "broken.npy")
-    for names in (("train", "other"), ("a", "b", "c")):
-        np.savez(tmp_path / "names.npz", **{name: sequences(5) for name in names})
-        with pytest.raises(ValueError, match="expected one array, or 'train' and 'test'"):
-            Arrays(tmp_path / "names.npz")
-    np.savez(tmp_path / "shapes.npz", train=sequences(5), test=sequences(5, frames=6))
-    with pytest.raises(ValueError, match="expected the same type and the same T, C, H, W"):
-        Arrays(tmp_path / "shapes.npz")
-
-
-def test_one_array_in_an_npz_is_like_an_npy(tmp_path):
-    np.savez(tmp_path / "a.npz", anything=sequences(6))
-    assert numbers(next(Arrays(tmp_path / "a.npz").test(None, 9, "cpu"))) == [5]
-
-
 # Opening by name
 
 
@@ -678,17 +522,18 @@ def test_open_by_name_passes_options():
     assert isinstance(dataset, MovingMNIST) and dataset.clip.frames == 7
 
 
-def test_unknown_names_and_options_name_the_nearest():
+def test_unknown_names_and_options_name_the_nearest(tmp_path):
+    np.save(tmp_path / "mine.npy", np.zeros((5, 4, 1, 2, 2), np.uint8))
     with pytest.raises(ValueError, match=r"did you mean 'moving-mnist'.*expected one of"):
         open_dataset("moving_mnst")
     with pytest.raises(ValueError, match="no option 'futur'; did you mean 'future'"):
         open_dataset("moving-mnist", futur=3)
     with pytest.raises(ValueError, match=r"no option 'digits'; .*data_range"):
-        open_dataset("mine.npy", digits=3)
+        open_dataset(str(tmp_path / "mine.npy"), digits=3)
 
 
 def test_own_arrays_are_found_beside_the_caller_or_in_the_data_folder(tmp_path, monkeypatch):
-    save(tmp_path / "mine.npy", sequences(5))
+    np.save(tmp_path / "mine.npy", np.zeros((5, 4, 1, 2, 2), np.uint8))
     assert open_dataset("mine.npy", tmp_path, past=1).clip.past == 1
     monkeypatch.chdir(tmp_path)
     assert open_dataset("mine.npy").test_sequences == 1
@@ -703,5 +548,5 @@ def test_the_data_folder_comes_from_the_environment_unless_given(tmp_path, monke
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=mnist.TRAIN.name):
         open_dataset("moving-mnist")
-    save(tmp_path / "mine.npy", sequences(5))
+    np.save(tmp_path / "mine.npy", np.zeros((5, 4, 1, 2, 2), np.uint8))
     assert open_dataset("mine.npy", Path(tmp_path)).test_sequences == 1

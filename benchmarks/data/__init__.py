@@ -9,22 +9,46 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.data.arrays import Arrays
+from benchmarks.data.arrays import FILES, Arrays
 from benchmarks.data.dataset import Dataset
+from benchmarks.data.kitti_caltech import KittiCaltech, KittiRawCaltech
+from benchmarks.data.kth import KTH, KTHAction
 from benchmarks.data.moving_mnist import MovingMNIST
+from benchmarks.data.trafficbj import TrafficBJ, TrafficBJReleased
 
-__all__ = ["DATASETS", "DATA_VARIABLE", "Arrays", "Dataset", "MovingMNIST", "open_dataset"]
+__all__ = [
+    "DATASETS",
+    "DATA_VARIABLE",
+    "FILES",
+    "Arrays",
+    "Dataset",
+    "MovingMNIST",
+    "open_dataset",
+    "open_own",
+]
 
-DATASETS: dict[str, Callable[..., Dataset]] = {"moving-mnist": MovingMNIST}
+DATASETS: dict[str, Callable[..., Dataset]] = {
+    "moving-mnist": MovingMNIST,
+    "trafficbj": TrafficBJ,
+    "trafficbj-npz": TrafficBJReleased,
+    "kth": KTH,
+    "kth-action": KTHAction,
+    "kitti-caltech": KittiCaltech,
+    "kitti-raw-caltech": KittiRawCaltech,
+}
+SYNTHETIC: dict[str, Callable[..., Dataset]] = {}
 DATA_VARIABLE = "SPATIOTEMPORAL_DATA"
 
 
-def open_dataset(name: str, root: Path | None = None, **options: Any) -> Dataset:
-    """Open and check a data set: a name in `DATASETS`, or the path of an .npy or .npz file.
+def open_dataset(
+    name: str, root: Path | None = None, *, synthetic: bool = False, **options: Any
+) -> Dataset:
+    """Open and check a data set: a name in `DATASETS`, or the path of your own (see `open_own`).
 
     `root` is the folder that holds the data sets' files; None means the environment variable
-    SPATIOTEMPORAL_DATA, or no folder if that is not set. `options` are the constructor's. Raises
-    ValueError for an unknown name or option, and what the constructor raises for unusable files.
+    SPATIOTEMPORAL_DATA, or no folder if that is not set. With `synthetic`, sequences are generated
+    in the set's place. `options` are the constructor's. Raises ValueError for an unknown name or
+    option, and what the constructor raises for unusable files.
     """
     if root is None and os.environ.get(DATA_VARIABLE):
         root = Path(os.environ[DATA_VARIABLE])
@@ -33,21 +57,26 @@ def open_dataset(name: str, root: Path | None = None, **options: Any) -> Dataset
             f"the data folder {root} does not exist; correct --data or {DATA_VARIABLE}, or give "
             "none"
         )
-    if name in DATASETS:
-        constructor = DATASETS[name]
-        _check_options(name, constructor, options)
-        return constructor(root, **options)
-    if Path(name).suffix in (".npy", ".npz"):
-        _check_options(name, Arrays, options)
+    if name not in DATASETS:
         paths = [Path(name)] if root is None else [Path(name), root / name]
-        for path in paths:
-            if path.is_file():
-                return Arrays(path, **options)
-        raise FileNotFoundError(f"no such file: {' or '.join(map(str, paths))}")
-    raise ValueError(
-        f"unknown data set {name!r}{_nearest(name, DATASETS)}; expected one of "
-        f"{', '.join(DATASETS)}, or the path of an .npy or .npz file"
-    )
+        if found := next((path for path in paths if path.exists()), None):
+            return open_own(found, **options)
+        if Path(name).suffix in FILES:
+            raise FileNotFoundError(f"no such file: {' or '.join(map(str, paths))}")
+        raise ValueError(
+            f"unknown data set {name!r}{_nearest(name, DATASETS)}; expected one of "
+            f"{', '.join(DATASETS)}, or the path of your own data: a folder, or a file that ends "
+            f"in {', '.join(FILES)}"
+        )
+    constructor = SYNTHETIC[name] if synthetic else DATASETS[name]
+    _check_options(f"synthetic {name}" if synthetic else name, constructor, options)
+    return constructor(None if synthetic else root, **options)
+
+
+def open_own(path: Path, **options: Any) -> Arrays:
+    """Open data of your own (see `Arrays`); raises ValueError for an unknown option."""
+    _check_options(path.name, Arrays, options)
+    return Arrays(path, **options)
 
 
 def _check_options(name: str, constructor: Callable[..., Dataset], options: Iterable[str]) -> None:

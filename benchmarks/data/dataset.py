@@ -6,12 +6,26 @@ import hashlib
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from tau.predictor import Clip
+
+
+class Check(NamedTuple):
+    """A count, shape or checksum: what it is, what the real files give, what was found."""
+
+    what: str
+    expected: str | int
+    found: str | int
+
+    @property
+    def holds(self) -> bool:
+        """Whether the two agree."""
+        return self.expected == self.found
 
 
 class Dataset(ABC):
@@ -31,6 +45,7 @@ class Dataset(ABC):
     test_sequences: int  # what `test` can give
     provenance: dict[str, str | int]
     caption: str
+    synthetic: bool = False  # generated in the place of a real set; `provenance` says so too
 
     @abstractmethod
     def batch(self, seed: int, step: int, size: int, device: torch.device | str) -> Tensor:
@@ -49,7 +64,14 @@ class Dataset(ABC):
     def test(
         self, sequences: int | None, batch_size: int, device: torch.device | str
     ) -> Iterator[Tensor]:
-        """The first `sequences` test clips in order (None: all); the last batch may be short."""
+        """`sequences` test clips in order (None: all), the same ones at each call.
+
+        The last batch may be short.
+        """
+
+    def checks(self) -> list[Check]:
+        """What `python -m benchmarks.data verify` prints: counts that the real files must give."""
+        return []
 
     @property
     def digest(self) -> str:

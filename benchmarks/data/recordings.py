@@ -1,0 +1,82 @@
+"""Recordings: stretches of frames without a gap, and the windows that are cut from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Recording(NamedTuple):
+    """Frames that follow each other without a gap, and their place in one array of frames.
+
+    `first` numbers the first frame in its source (a video's frame number, a time slot); `start`
+    is its place in the array, `length` the number of frames.
+    """
+
+    name: str
+    first: int
+    start: int
+    length: int
+
+
+def cut(
+    recordings: Iterable[Recording], length: int, stride: int, *, end_aligned: bool = False
+) -> np.ndarray:
+    """Places of the first frames of all windows of `length` frames, `stride` apart: int64 [N].
+
+    No window reaches over the end of a recording. Windows are counted from a recording's first
+    frame, or, with `end_aligned`, from its last one; either way they are given in order.
+    """
+    if length < 1 or stride < 1:
+        raise ValueError(f"length is {length}, stride is {stride}; expected positive integers")
+    starts: list[np.ndarray] = [np.empty(0, np.int64)]
+    for recording in recordings:
+        spare = recording.length - length
+        offset = spare % stride if end_aligned else 0
+        starts.append(recording.start + np.arange(offset, spare + 1, stride, dtype=np.int64))
+    return np.concatenate(starts)
+
+
+class Windows:
+    """Clips cut from frames [F, C, H, W], which may be memory-mapped, at the places `starts` [N].
+
+    Only what is read is copied.
+    """
+
+    def __init__(self, frames: np.ndarray, starts: np.ndarray) -> None:
+        self.frames, self.starts = frames, starts
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def read(self, index: Sequence[int] | np.ndarray, length: int) -> np.ndarray:
+        """The first `length` frames of the windows in `index`: [B, length, C, H, W]."""
+        out = np.empty((len(index), length, *self.frames.shape[1:]), self.frames.dtype)
+        for clip, start in zip(out, self.starts[index], strict=True):
+            clip[...] = self.frames[start : start + length]
+        return out
+
+
+class Sequences:
+    """Clips that a file stores whole: rows `first` to `last` of an array [N, T, C, H, W].
+
+    The array is NumPy's, h5py's or Zarr's; only what is read is copied.
+    """
+
+    def __init__(self, array: np.ndarray, first: int, last: int) -> None:
+        self.array, self.first, self.last = array, first, last
+
+    def __len__(self) -> int:
+        return self.last - self.first
+
+    def read(self, index: Sequence[int] | np.ndarray, length: int) -> np.ndarray:
+        """The first `length` frames of the sequences in `index`: [B, length, C, H, W]."""
+        out = np.empty((len(index), length, *self.array.shape[2:]), self.array.dtype)
+        for clip, place in zip(out, index, strict=True):
+            clip[...] = self.array[self.first + int(place), :length]
+        return out
+
+
+Clips = Windows | Sequences

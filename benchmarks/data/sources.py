@@ -1,0 +1,101 @@
+"""Where each data set comes from: files, mirrors, checksums, licences, and steps by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+
+@dataclass(frozen=True)
+class File:
+    """A file to download: its path below the data folder, its mirrors in order, its checksum.
+
+    `hash` is "algorithm:hexadecimal" where one is known; `size` is in bytes where it is known. An
+    archive is unpacked into the folder `unpack`, below the data folder; nothing else may lie there.
+    A file without a mirror is one to get by hand, listed for its checksum.
+    """
+
+    path: str
+    urls: tuple[str, ...]
+    hash: str | None = None
+    size: int | None = None
+    unpack: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """What a data set is made of.
+
+    `needs` are patterns (of Path.glob, below the data folder; alternatives in one tuple) of what
+    must be there before the set can be opened. `manual` says what to do by hand where no file can
+    be downloaded directly, or a login is needed.
+    """
+
+    name: str
+    title: str
+    licence: str
+    size: str
+    needs: tuple[tuple[str, ...], ...]
+    files: tuple[File, ...] = ()
+    manual: str = ""
+
+    def __post_init__(self) -> None:
+        for file in self.files:
+            if file.unpack is None:
+                continue
+            unpacked = [f.unpack for f in self.files if f.unpack is not None and f is not file]
+            for other in (*unpacked, *(f.path for f in self.files)):
+                if PurePosixPath(other).is_relative_to(file.unpack):
+                    raise ValueError(
+                        f"{self.name}: {other} lies in {file.unpack}, into which {file.path} is "
+                        "unpacked; expected a folder of its own, which appears whole or not at all"
+                    )
+
+    def find(self, file: File, root: Path) -> Path | None:
+        """Where `file` is: at its path, or where else `needs` has a file of its name."""
+        name = PurePosixPath(file.path).name
+        others = (p for patterns in self.needs for p in patterns if PurePosixPath(p).name == name)
+        paths = (path for pattern in (file.path, *others) for path in visible(root, pattern))
+        return next((path for path in paths if path.is_file()), None)
+
+    def found(self, root: Path | None) -> list[str]:
+        """Of each of `needs` that is in `root`, the pattern that is met."""
+        return [met for patterns in self.needs if (met := _met(patterns, root)) is not None]
+
+    def missing(self, root: Path | None) -> list[str]:
+        """Those of `needs` that are not in `root`, as text: a place of each name that would do."""
+        names = [
+            {PurePosixPath(pattern).name: pattern for pattern in reversed(patterns)}
+            for patterns in self.needs
+            if _met(patterns, root) is None
+        ]
+        return [" or ".join(reversed(places.values())) for places in names]
+
+
+def _met(patterns: Iterable[str], root: Path | None) -> str | None:
+    return next((p for p in patterns if root is not None and any(visible(root, p))), None)
+
+
+def visible(root: Path, pattern: str) -> Iterator[Path]:
+    """What matches below `root` but is not hidden: archives are unpacked in hidden folders."""
+    for path in root.glob(pattern):
+        if not any(part.startswith(".") for part in path.relative_to(root).parts):
+            yield path
+
+
+def find(root: Path, folders: Iterable[str], name: str) -> Path | None:
+    """The file or folder `name` in the first of `folders` below `root` that has it."""
+    paths = (root / folder / name for folder in folders)
+    return next((path for path in paths if path.exists()), None)
+
+
+def missing_files(source: Source, root: Path | None) -> FileNotFoundError:
+    """The error of a data set that lacks files: what is missing, and the command that gets it."""
+    where = "no data folder was given" if root is None else f"{root} lacks them"
+    place = "DIR" if root is None else str(root)
+    return FileNotFoundError(
+        f"{source.name} needs {' and '.join(source.missing(root))}, and {where}. "
+        f"`python -m benchmarks.data download {source.name} --data {place}` gets them or says how; "
+        "then give --data " + place + ". Or train on generated sequences: --data synthetic"
+    )

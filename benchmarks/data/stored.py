@@ -1,0 +1,128 @@
+"""Data sets whose sequences are stored: windows of recordings, or sequences of a user's file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmarks.data.dataset import Dataset, divide_by_255, random_words, spans
+from benchmarks.data.recordings import Clips
+from tau.predictor import Clip
+
+
+class StoredDataset(Dataset):
+    """A fixed set of sequences on each side, read and converted a batch at a time.
+
+    `clip` is the task at the stored frame size. uint8 frames are divided by 255; of floats
+    `minimum` is subtracted. `downsample` averages squares of so many pixels of the converted
+    frames. Training sees each sequence once an epoch, in an order drawn from (seed, epoch).
+    `train` and `test` may come from different domains.
+
+    Raises ValueError for an option that does not fit, or a side without a sequence.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        clip: Clip,
+        *,
+        train: Clips,
+        validation: Clips,
+        test: Clips,
+        provenance: Mapping[str, str | int],
+        caption: str,
+        minimum: float = 0.0,
+        downsample: int = 1,
+    ) -> None:
+        for side, clips in (("train", train), ("validation", validation), ("test", test)):
+            if not len(clips):
+                raise ValueError(
+                    f"{name} has no {side} sequence of {clip.frames} frames; expected at least "
+                    "one: is the data folder complete?"
+                )
+        self.name = name
+        self.clip = smaller(clip, downsample)
+        self._train, self._validation, self._test = train, validation, test
+        self._minimum, self._downsample = minimum, downsample
+        self.train_sequences = len(train)
+        self.test_sequences = len(test)
+        self.provenance = {
+            "name": name,
+            "past": clip.past,
+            "future": clip.future,
+            "train_sequences": len(train),
+            "validation_sequences": len(validation),
+            "test_sequences": len(test),
+            **({} if downsample == 1 else {"downsample": downsample}),
+            **provenance,
+        }
+        self.caption = caption
+
+    def batch(self, seed: int, step: int, size: int, device: torch.device | str) -> Tensor:
+        """Training clips: [size, past + future, C, H, W]; a batch may reach into the next epoch."""
+        if size < 1:
+            raise ValueError(f"size is {size}; expected a positive integer")
+        count = self.train_sequences
+        places = range(step * size, (step + 1) * size)
+        index = [int(_order(seed, place // count, count)[place % count]) for place in places]
+        return self._convert(self._train.read(index, self.clip.frames), device)
+
+    def validation(
+        self, sequences: int, batch_size: int, device: torch.device | str
+    ) -> Iterator[Tensor]:
+        """Sequences set apart from the training side: `sequences` of them, spread evenly."""
+        return self._stream(self._validation, sequences, batch_size, device)
+
+    def test(
+        self, sequences: int | None, batch_size: int, device: torch.device | str
+    ) -> Iterator[Tensor]:
+        """Test sequences: all, or `sequences` of them spread evenly over the whole side."""
+        return self._stream(self._test, sequences, batch_size, device)
+
+    def _stream(
+        self, clips: Clips, sequences: int | None, batch_size: int, device: torch.device | str
+    ) -> Iterator[Tensor]:
+        batches = spans(sequences, len(clips), batch_size)
+        chosen = spread(sequences, len(clips))
+        return (
+            self._convert(clips.read(chosen[a:b], self.clip.frames), device) for a, b in batches
+        )
+
+    def _convert(self, clips: np.ndarray, device: torch.device | str) -> Tensor:
+        if clips.dtype == np.uint8:
+            frames = divide_by_255(torch.from_numpy(clips).to(device))
+        else:
+            frames = torch.from_numpy(clips.astype(np.float32, copy=False)).to(device)
+            if self._minimum:
+                frames = frames - self._minimum
+        if self._downsample == 1:
+            return frames
+        pooled = F.avg_pool2d(frames.flatten(0, 1), self._downsample)
+        return pooled.view(*frames.shape[:3], *pooled.shape[2:])
+
+
+def smaller(clip: Clip, downsample: int) -> Clip:
+    """The task on averaged squares of so many pixels; ValueError if frames do not divide so."""
+    if downsample < 1 or clip.height % downsample or clip.width % downsample:
+        raise ValueError(
+            f"downsample is {downsample}; expected a divisor of the frame size "
+            f"{clip.height}x{clip.width}"
+        )
+    return replace(clip, height=clip.height // downsample, width=clip.width // downsample)
+
+
+def spread(sequences: int | None, available: int) -> np.ndarray:
+    """Places of `sequences` of `available` sequences (None: all), evenly spread: int64."""
+    count = available if sequences is None else min(sequences, available)
+    return np.arange(count) * available // count
+
+
+@lru_cache(maxsize=2)  # the epoch at hand, and the one that a batch may reach into
+def _order(seed: int, epoch: int, count: int) -> np.ndarray:
+    return np.argsort(random_words(count, "arrays", "train", seed, epoch), kind="stable")
