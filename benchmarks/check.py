@@ -35,9 +35,10 @@ def check(runs: Sequence[StoredRun], path: Path) -> list[str]:
         for run in runs:
             actual = _identity(run)[name]
             if actual != reference[name]:
+                generated = " (synthetic)" * (name == "data" and "synthetic" in run.record["data"])
                 raise ValueError(
                     f"{path} was made with {name} {reference[name]}, {run.record['row']!r} ran "
-                    f"with {actual}; --check and --accept need the same options"
+                    f"with {actual}{generated}; --check and --accept need the same options"
                 )
     for label, metrics in reference["rows"].items():
         if label not in found:

@@ -49,6 +49,7 @@ STYLE: dict[Any, Any] = {
     "savefig.dpi": 200,
 }
 
+SYNTHETIC = "synthetic data"  # marks figures of runs on generated stand-ins
 FRAME_INCHES = 0.5  # strip: width of a frame
 TRUTH, HEAT = "truth", "inferno"  # a tile's name; colours of differences
 FRAME_MS = 200  # GIF; sizes are in pixels
@@ -78,13 +79,26 @@ def draw(
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
     if any(_is_trained(run) for run in done):
-        curves = learning_curves(done, labels, target=target)
+        curves = _marked(learning_curves(done, labels, target=target), done)
         paths += [save(curves, folder / f"{name}-curves{kind}") for kind in (".png", ".pdf")]
-    per_frame = error_per_frame(done, labels)
+    per_frame = _marked(error_per_frame(done, labels), done)
     paths.append(save(per_frame, folder / f"{name}-error-per-frame.png"))
-    paths.append(save(strip(done, labels, clip=clip), folder / f"{name}-strip.png"))
+    predictions = _marked(strip(done, labels, clip=clip), done)
+    paths.append(save(predictions, folder / f"{name}-strip.png"))
     paths.append(animate(done, labels, folder / f"{name}.gif", clip=clip))
     return paths
+
+
+def is_synthetic(runs: Sequence[StoredRun]) -> bool:
+    """Whether runs were trained on sequences generated in the place of a real data set."""
+    return any("synthetic" in run.record["data"] for run in runs)
+
+
+def _marked(figure: Figure, runs: Sequence[StoredRun]) -> Figure:
+    """The figure, with a line below it if its data are synthetic."""
+    if is_synthetic(runs):
+        figure.text(1, -0.01, SYNTHETIC, ha="right", va="top", fontsize=7, color="0.3")
+    return figure
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -409,6 +423,7 @@ def animate(runs: Sequence[StoredRun], labels: Sequence[str], path: Path, *, cli
         now = f"input {time + 1}/{len(past)}"
         if not is_input:
             now = f"prediction {step + 1}/{len(future)}"
+        now += f"   {SYNTHETIC}" * is_synthetic(runs)
         pen.text((MARGIN, MARGIN / 2), now, "#808080" if is_input else "black", font)
         for i, (label, frames) in enumerate(tiles.items()):
             x = MARGIN + i % columns * (tile_width + MARGIN)

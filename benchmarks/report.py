@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks import figures, store, tables
+from benchmarks.data import Dataset
 from benchmarks.metrics import METRICS
 from benchmarks.published import Column, methods, published
 from benchmarks.store import StoredRun
-from benchmarks.suite import Suite, choose
-from benchmarks.tables import TableRow, TableSpec
+from benchmarks.suite import Suite, Survey, choose
+from benchmarks.tables import SurveyLine, Table, TableRow, TableSpec
 
 
 @dataclass(frozen=True)
@@ -22,28 +23,55 @@ class Report:
     paths: tuple[Path, ...]
 
 
-def report(suite: Suite, scale: str, runs: Sequence[StoredRun], out: Path, name: str) -> Report:
+def report(
+    suite: Suite,
+    scale: str,
+    runs: Sequence[StoredRun],
+    out: Path,
+    name: str,
+    beside: Sequence[StoredRun] = (),
+) -> Report:
     """Write tables/`name`.tex and .md, records/`name`.json and the figures under `out`.
 
-    Reads the runs' files only. Runs of seeds or rows that failed are shown as failed.
+    Reads the runs' files only. Runs of seeds or rows that failed are shown as failed. `beside` are
+    the runs of `suite.beside`; their figures stand beside the others under its name.
     """
-    table = tables.build(runs, table_spec(suite, name))
+    table = tables.build(runs, table_spec(suite, name), beside)
+    records = [run.record for run in (*runs, *beside)]
+    written = _write(table, out, {f"records/{name}.json": store.to_json(records, indent=1) + "\n"})
+    for of, drawn_runs, title in ((suite, runs, name), (suite.beside, beside, None)):
+        if of is not None and drawn_runs:
+            drawn = figures.draw(
+                drawn_runs,
+                [row.label for row in of.rows],
+                out / "figures",
+                title or f"{name}-{of.name}",
+                target=of.target if scale in of.target_scales else None,
+            )
+            written = Report(written.text, (*written.paths, *drawn))
+    return written
+
+
+def survey(plan: Survey, opened: Mapping[str, Dataset | Exception], out: Path, name: str) -> Report:
+    """Write the table of data sets: `opened` has each row's data set, or why there is none."""
+    lines = [
+        SurveyLine(row.label, opened[row.label], row.published, row.published_future)
+        for row in plan.rows
+    ]
+    table = tables.survey(lines, name, plan.title, plan.published, " ".join(plan.notes))
+    return _write(table, out, {})
+
+
+def _write(table: Table, out: Path, more: Mapping[str, str]) -> Report:
     markdown = tables.markdown(table)
-    paths = {
-        out / "tables" / f"{name}.tex": tables.latex(table),
-        out / "tables" / f"{name}.md": markdown,
-        out / "records" / f"{name}.json": store.to_json([r.record for r in runs], indent=1) + "\n",
+    texts = {
+        f"tables/{table.name}.tex": tables.latex(table),
+        f"tables/{table.name}.md": markdown,
+        **more,
     }
-    for path, text in paths.items():
-        store.write_text(path, text)
-    drawn = figures.draw(
-        runs,
-        [row.label for row in suite.rows],
-        out / "figures",
-        name,
-        target=suite.target if scale in suite.target_scales else None,
-    )
-    return Report(markdown, (*paths, *drawn))
+    for path, text in texts.items():
+        store.write_text(out / path, text)
+    return Report(markdown, tuple(out / path for path in texts))
 
 
 def table_spec(suite: Suite, name: str) -> TableSpec:
@@ -57,7 +85,6 @@ def table_spec(suite: Suite, name: str) -> TableSpec:
         for row in suite.rows
     ]
     rows[1:1] = [TableRow(method, method) for method in suite.also_published]
-    used = {name: METRICS[name].convention for name in suite.columns}
     return TableSpec(
         name=name,
         title=suite.title,
@@ -66,5 +93,14 @@ def table_spec(suite: Suite, name: str) -> TableSpec:
         published_table=suite.published,
         published_columns=tuple(Column(*column) for column in suite.published_columns),
         caption=" ".join(suite.notes),
-        conventions="; ".join(f"{name}: {text}" for name, text in used.items()) + ".",
+        conventions=_conventions(suite),
+        beside=None if suite.beside is None else table_spec(suite.beside, suite.beside.name),
     )
+
+
+def _conventions(suite: Suite) -> str:
+    columns = [*suite.columns, *(suite.beside.columns if suite.beside else ())]
+    stored = dict.fromkeys(
+        tables.METRICS[name].stored or name for name in columns if not tables.METRICS[name].cost
+    )
+    return "; ".join(f"{name}: {METRICS[name].convention}" for name in stored) + "."

@@ -13,17 +13,17 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 
 from benchmarks import cost, heap, suites
 from benchmarks.check import accept, check
-from benchmarks.data import Dataset, open_dataset
+from benchmarks.data import FILES, Dataset, open_dataset, open_own
 from benchmarks.execute import execute, paper_cost
-from benchmarks.report import report, table_spec
+from benchmarks.report import report, survey, table_spec
 from benchmarks.store import StoredRun, import_file, read_run, set_aside, write_json
-from benchmarks.suite import PRECISIONS, SCALES, Run, Suite, choose, plan
+from benchmarks.suite import PRECISIONS, SCALES, Run, Suite, Survey, choose, plan
 
 ACCEPT_SEEDS = 3
 
@@ -50,12 +50,21 @@ def arguments() -> argparse.ArgumentParser:
     )
     add(
         "--data",
-        metavar="DIR|FILE",
-        type=Path,
-        help="folder with the official files, or your own .npy/.npz of [N, T, C, H, W]",
+        metavar="DIR|FILE|synthetic",
+        help="folder with the official files; your own .npy, .npz, HDF5 or Zarr file (or, with "
+        "--suite compare, folder) of [N, T, C, H, W] or [T, C, H, W]; or 'synthetic', to generate "
+        "sequences in the place of the real ones",
     )
     add("--past", metavar="T", type=_positive, help="your own data: frames given (default: half)")
-    add("--data-range", metavar="R", type=float, help="your own data: values lie in [0, R]")
+    add("--future", metavar="T", type=_positive, help="your own data: frames to predict")
+    add("--stride", metavar="T", type=_positive, help="your own recordings: from window to window")
+    add(
+        "--data-range",
+        metavar="R",
+        type=float,
+        nargs="+",
+        help="your own floats: the largest value they may have, or the smallest and the largest",
+    )
     add("--out", metavar="DIR", type=Path, default=Path("results"), help="default: results")
     add("--report", action="store_true", help="rebuild table and figures from stored runs")
     add("--dry-run", action="store_true", help="print the plan: runs, keys, sizes, cost")
@@ -113,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 class Job(NamedTuple):
-    """What the options ask for, checked: a suite at a scale, its data, its runs."""
+    """What the options ask for, checked: a suite at a scale, a data set, the runs on it."""
 
     suite: Suite
     scale: str
@@ -121,9 +130,14 @@ class Job(NamedTuple):
     runs: list[Run]
 
 
-def prepare(args: argparse.Namespace) -> Job:
-    """Turn options into runs; raises ValueError or FileNotFoundError before anything trains."""
+def prepare(args: argparse.Namespace) -> list[Job]:
+    """Turn options into runs, of the suite and of what stands beside it in its table.
+
+    Raises ValueError or FileNotFoundError before anything trains.
+    """
     suite = find_suite(args.suite)
+    if not isinstance(suite, Suite):
+        raise ValueError(f"suite {suite.name!r} lists data sets; it has no rows to train")
     device = (
         ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
     )
@@ -131,86 +145,133 @@ def prepare(args: argparse.Namespace) -> Job:
         raise ValueError("--device cuda, but torch finds no GPU; use --device cpu")
     scale = args.scale or _default_scale(suite, device)
     choose(f"suite {suite.name!r}: scale", scale, suite.training)
-    dataset = _open(suite, scale, args)
+    datasets = [(suite, _open(suite, scale, args))]
+    if suite.beside is not None and not _is_own(suite, args) and args.check is None:
+        try:
+            datasets.append((suite.beside, _open(suite.beside, scale, args)))
+        except FileNotFoundError as error:
+            print(f"{suite.beside.title} is left out: {error}", file=sys.stderr)
     seeds = range(args.seeds) if args.seeds else None
     if args.accept and seeds is None:
         seeds = range(ACCEPT_SEEDS)
-    runs = plan(
-        suite,
-        scale,
-        dataset,
-        device,
-        rows=args.rows,
-        seeds=seeds,
-        epochs=args.epochs,
-        precision=args.precision,
-    )
-    return Job(suite, scale, dataset, runs)
+    jobs = []
+    for of, dataset in datasets:
+        labels = [row.label for row in of.rows]
+        rows = args.rows if of is suite else [x for x in args.rows or labels if x in labels]
+        if rows == []:
+            continue
+        runs = plan(
+            of,
+            scale,
+            dataset,
+            device,
+            rows=rows,
+            seeds=seeds,
+            epochs=args.epochs,
+            precision=args.precision,
+        )
+        jobs.append(Job(of, scale, dataset, runs))
+    return jobs
 
 
 def _run(args: argparse.Namespace) -> int:
-    job = prepare(args)
-    suite, scale, dataset, runs = job
+    found = find_suite(args.suite)
+    if isinstance(found, Survey):
+        return _survey(found, args)
+    jobs = prepare(args)
+    suite, scale = jobs[0].suite, jobs[0].scale
     table_spec(suite, suite.name)  # a wrong published name is an error now, not after training
     folder = args.out / "runs"
     if args.dry_run:
-        _print_plan(suite, runs, dataset, folder)
+        for job in jobs:
+            _print_plan(job, folder)
         return 0
     if args.report:
-        stored = [run for r in runs if (run := read_run(folder / r.folder)) is not None]
-        if not stored:
+        stored = [_stored(job, folder) for job in jobs]
+        if not stored[0]:
             raise ValueError(
                 f"no stored run of this plan in {folder}; --dry-run shows what is looked for"
             )
     elif args.accept:
-        return _accept(job, args)
+        return _accept(jobs, args)
     else:
-        stored = _execute(job, folder, args)
+        stored = _execute(jobs, folder, args)
     if int(os.environ.get("RANK", "0")) > 0:
         return 0
-    written = report(suite, scale, stored, args.out, name=_report_name(suite, scale, args))
+    name = _report_name(suite, scale, args)
+    written = report(suite, scale, stored[0], args.out, name, *stored[1:])
     print(written.text)
     for path in written.paths:
         print(path)
-    return _verdict(stored, args.check)
+    return _verdict([run for of in stored for run in of], args.check)
+
+
+def _stored(job: Job, folder: Path) -> list[StoredRun]:
+    found = (read_run(folder / run.folder) for run in job.runs)
+    return [run for run in found if run is not None]
+
+
+def _survey(plan: Survey, args: argparse.Namespace) -> int:
+    """Write the table of data sets; one that is not there is listed as such."""
+    opened: dict[str, Dataset | Exception] = {}
+    for row in plan.rows:
+        try:
+            opened[row.label] = open_dataset(
+                row.data, _root(args), synthetic=args.data == SYNTHETIC_DATA, **row.options
+            )
+        except (FileNotFoundError, ModuleNotFoundError) as error:
+            opened[row.label] = error
+    name = "-".join([plan.name, *([Path(args.data).stem] if args.data else [])])
+    written = survey(plan, opened, args.out, name)
+    print(written.text)
+    for path in written.paths:
+        print(path)
+    return 0
 
 
 def _execute(
-    job: Job, folder: Path, args: argparse.Namespace, threads: int | None = None
-) -> list[StoredRun]:
+    jobs: Sequence[Job], folder: Path, args: argparse.Namespace, threads: int | None = None
+) -> list[list[StoredRun]]:
     """Bring all runs to their end, several at a time if that pays; results in the plan's order.
 
     Each has `threads` threads; by default what its share of the cores allows.
     """
+    tasks = [(j, i) for j, job in enumerate(jobs) for i in range(len(job.runs))]
     if not args.resume:
-        for run in job.runs:
-            set_aside(folder / run.folder)
+        for j, i in tasks:
+            set_aside(folder / jobs[j].runs[i].folder)
     cores = torch.get_num_threads()
-    jobs = args.jobs or (max(1, cores // threads) if threads else _default_jobs(job))
-    jobs = min(jobs, len(job.runs))
-    threads = threads or max(1, cores // jobs)
-    if jobs == 1:
+    at_a_time = args.jobs or (max(1, cores // threads) if threads else _default_jobs(jobs[0]))
+    at_a_time = min(at_a_time, len(tasks))
+    threads = threads or max(1, cores // at_a_time)
+    if at_a_time == 1:
         torch.set_num_threads(threads)
-        return [_one(job, i, folder, args) for i in range(len(job.runs))]
-    # the longest first, so that the last ones fill the gaps
-    order = sorted(range(len(job.runs)), key=lambda i: -_size(job.runs[i]).training_macs)
-    with ProcessPoolExecutor(
-        jobs, get_context("spawn"), initializer=_start_worker, initargs=(args, threads)
-    ) as pool:
-        futures = {i: pool.submit(_work, i, folder) for i in order}
-        return [futures[i].result() for i in range(len(job.runs))]
+        done = {task: _one(jobs, *task, folder, args) for task in tasks}
+    else:
+        # the longest first, so that the last ones fill the gaps
+        order = sorted(tasks, key=lambda task: -_size(jobs[task[0]].runs[task[1]]).training_macs)
+        with ProcessPoolExecutor(
+            at_a_time, get_context("spawn"), initializer=_start_worker, initargs=(args, threads)
+        ) as pool:
+            futures = {task: pool.submit(_work, *task, folder) for task in order}
+            done = {task: future.result() for task, future in futures.items()}
+    return [[done[j, i] for i in range(len(job.runs))] for j, job in enumerate(jobs)]
 
 
-def _one(job: Job, index: int, folder: Path, args: argparse.Namespace) -> StoredRun:
+def _one(
+    jobs: Sequence[Job], which: int, index: int, folder: Path, args: argparse.Namespace
+) -> StoredRun:
+    job = jobs[which]
     run = job.runs[index]
-    print(f"[{index + 1}/{len(job.runs)}] {run.row.label}, seed {run.seed}", file=sys.stderr)
+    on = f" on {job.dataset.name}" if len(jobs) > 1 else ""
+    print(f"[{index + 1}/{len(job.runs)}] {run.row.label}{on}, seed {run.seed}", file=sys.stderr)
     result = execute(run, job.suite, job.dataset, folder, args.checkpoint_seconds)
     if not result.done:
         print(f"{run.row.label} failed: {result.record['reason']}", file=sys.stderr)
     return result
 
 
-_worker: tuple[Job, argparse.Namespace] | None = None  # of a process that `_execute` started
+_worker: tuple[list[Job], argparse.Namespace] | None = None  # of a process `_execute` started
 
 
 def _start_worker(args: argparse.Namespace, threads: int) -> None:
@@ -229,11 +290,11 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(index: int, folder: Path) -> StoredRun:
+def _work(which: int, index: int, folder: Path) -> StoredRun:
     if _worker is None:
         raise RuntimeError("the worker was not started")
-    job, args = _worker
-    return _one(job, index, folder, args)
+    jobs, args = _worker
+    return _one(jobs, which, index, folder, args)
 
 
 def _default_jobs(job: Job) -> int:
@@ -259,12 +320,12 @@ def _size(run: Run) -> Size:
     return Size(parameters, macs, training)
 
 
-def _accept(job: Job, args: argparse.Namespace) -> int:
+def _accept(jobs: Sequence[Job], args: argparse.Namespace) -> int:
     """Train with every seed on one thread and on two, and write the reference."""
     stored: list[StoredRun] = []
     for threads in (1, 2):
-        stored += _execute(job, args.out / f"runs-{threads}-threads", args, threads)
-    write_json(args.check, accept(stored, job.suite.orderings))
+        stored += _execute(jobs, args.out / f"runs-{threads}-threads", args, threads)[0]
+    write_json(args.check, accept(stored, jobs[0].suite.orderings))
     print(f"wrote {args.check}")
     return 0
 
@@ -279,17 +340,17 @@ def _verdict(stored: Sequence[StoredRun], reference: Path | None) -> int:
     return 1 if failed or faults else 0
 
 
-def find_suite(name: str) -> Suite:
+def find_suite(name: str) -> Suite | Survey:
     """The suite of that name in benchmarks/suites, or the SUITE of a user's Python file."""
     if name.endswith(".py"):
         module = import_file(Path(name))
         suite = getattr(module, "SUITE", None)
-        if not isinstance(suite, Suite):
+        if not isinstance(suite, Suite | Survey):
             raise ValueError(f"{name} has no SUITE; expected `SUITE = Suite(...)`")
         return suite
     choose("suite", name, _suite_names())
     module = importlib.import_module(f"benchmarks.suites.{name}")
-    found: Suite = module.SUITE
+    found: Suite | Survey = module.SUITE
     return found
 
 
@@ -302,17 +363,36 @@ def _default_scale(suite: Suite, device: str) -> str:
     return wanted if wanted in suite.training else next(iter(suite.training))
 
 
+SYNTHETIC_DATA = "synthetic"
+
+
+def _root(args: argparse.Namespace) -> Path | None:
+    """The folder with the official files, if --data names one."""
+    return None if args.data in (None, SYNTHETIC_DATA) else Path(args.data)
+
+
+def _is_own(suite: Suite, args: argparse.Namespace) -> bool:
+    """Whether --data names the user's own data."""
+    root = _root(args)
+    return root is not None and (suite.data is None or root.suffix in FILES)
+
+
 def _open(suite: Suite, scale: str, args: argparse.Namespace) -> Dataset:
-    own: dict[str, Any] = {
-        name: value
-        for name, value in (("past", args.past), ("data_range", args.data_range))
-        if value is not None
-    }
-    if args.data is not None and args.data.suffix in (".npy", ".npz"):
-        return open_dataset(str(args.data), **own)
+    options = ("past", "future", "stride", "data_range")
+    own = {name: value for name in options if (value := getattr(args, name)) is not None}
+    if _is_own(suite, args):
+        return open_own(Path(args.data), **own)
     if own:
-        raise ValueError(f"--{next(iter(own)).replace('_', '-')} needs --data FILE.npy or .npz")
-    return open_dataset(suite.data, args.data, **suite.data_options.get(scale, {}))
+        raise ValueError(
+            f"--{next(iter(own)).replace('_', '-')} is for your own data: --data FILE that ends in "
+            f"{', '.join(FILES)}, or --suite compare --data FOLDER"
+        )
+    if suite.data is None:
+        raise ValueError(f"suite {suite.name!r} runs on your own data; give --data FILE or FOLDER")
+    synthetic = args.data == SYNTHETIC_DATA
+    return open_dataset(
+        suite.data, _root(args), synthetic=synthetic, **suite.data_options.get(scale, {})
+    )
 
 
 def _report_name(suite: Suite, scale: str, args: argparse.Namespace) -> str:
@@ -325,7 +405,7 @@ def _report_name(suite: Suite, scale: str, args: argparse.Namespace) -> str:
     if args.epochs:
         parts.append(f"{args.epochs}-epochs")
     if args.data is not None:
-        parts.append(args.data.stem)
+        parts.append(Path(args.data).stem)
     if args.precision != "auto":
         parts.append(args.precision)
     if args.device != "auto":
@@ -337,12 +417,17 @@ def _list() -> None:
     for name in _suite_names():
         suite = find_suite(name)
         print(f"{name}: {suite.title}")
-        print(f"  data: {suite.data}; scales: {', '.join(suite.training)}")
+        if isinstance(suite, Survey):
+            print(f"  data: {', '.join(dict.fromkeys(row.data for row in suite.rows))}")
+            continue
+        data = [of.data or "your own" for of in (suite, suite.beside) if of]
+        print(f"  data: {', '.join(data)}; scales: {', '.join(suite.training)}")
         print(f"  rows: {', '.join(row.label for row in suite.rows)}")
 
 
-def _print_plan(suite: Suite, runs: Sequence[Run], dataset: Dataset, folder: Path) -> None:
-    print(f"{suite.title}\n{dataset.caption}")
+def _print_plan(job: Job, folder: Path) -> None:
+    suite, runs = job.suite, job.runs
+    print(f"{suite.title}\n{job.dataset.caption}")
     heads = ("row", "seed", "key", "state", "params", "GMACs", "epochs", "train TMACs", "precision")
     layout = "{:<16} {:>4} {:<12} {:<10} {:>8} {:>9} {:>6} {:>12} {:>9}"
     print(layout.format(*heads))

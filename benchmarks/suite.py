@@ -16,17 +16,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from benchmarks.data import Dataset
-from benchmarks.metrics import METRICS
+from benchmarks.tables import METRICS as COLUMNS
 from tau import Clip, Predictor
 
 SCALES = ("smoke", "quick", "standard", "paper")
 OPTIMISERS = ("adam", "adamw")
-SCHEDULES = ("onecycle", "constant")
+SCHEDULES = ("onecycle", "cosine", "constant")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 
 # Part of every run's key. Raise it when the loop, the data or the metrics change the numbers.
@@ -37,15 +37,17 @@ PROTOCOL = 1
 class Training:
     """How a row is trained, validated and tested.
 
-    An epoch counts `sequences` training sequences; `rate` is the peak of the schedule; onecycle is
-    torch's OneCycleLR stepped every iteration (warm-up over 30 %, cosine, Adam's first momentum
-    cycling between 0.95 and 0.85), as TAU was released. `clip_norm` bounds the gradient's norm.
+    An epoch counts `sequences` training sequences (None: all that the data set has); `rate` is the
+    peak of the schedule; onecycle is torch's OneCycleLR stepped every iteration (warm-up over 30 %,
+    cosine, Adam's first momentum cycling between 0.95 and 0.85), as TAU was released; cosine, as
+    TAU was released for TrafficBJ, changes every epoch: from 1e-5 up over the first tenth of the
+    epochs, then down to 1e-6. `clip_norm` bounds the gradient's norm.
     `validation` sequences are drawn from the training side after each epoch; `test` test sequences
     are scored at the end (None: all). Raises ValueError naming the field.
     """
 
     epochs: int
-    sequences: int = 10_000
+    sequences: int | None = 10_000
     batch_size: int = 16
     optimiser: str = "adam"
     rate: float = 1e-3
@@ -57,12 +59,14 @@ class Training:
     test: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "sequences", "batch_size", "validation"):
+        for name in ("epochs", "batch_size", "validation"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more")
-        if self.test is not None and self.test < 1:
-            raise ValueError(f"test is {self.test}; expected 1 or more, or None for all")
-        if self.sequences < self.batch_size:
+        for name in ("sequences", "test"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"{name} is {value}; expected 1 or more, or None for all")
+        if self.sequences is not None and self.sequences < self.batch_size:
             raise ValueError(
                 f"an epoch of {self.sequences} sequences holds no batch of {self.batch_size}"
             )
@@ -79,7 +83,9 @@ class Training:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Whole batches in an epoch."""
+        """Whole batches in an epoch; ValueError while the number of sequences is left open."""
+        if self.sequences is None:
+            raise ValueError("sequences is None; `plan` fills in what the data set has")
         return self.sequences // self.batch_size
 
     @property
@@ -157,18 +163,21 @@ class Row:
 class Suite:
     """One table or figure: rows on a data set under one training protocol for each scale.
 
-    `clip` is the paper's task, at which parameters and multiply-adds are always given.
-    `columns` are metric names. `published` names the table of the TAU paper in published.csv and
-    `published_columns` its (metric, dataset) pairs to print; `also_published` are methods that the
-    paper's table has and this suite cannot train yet. `data_options` go to the data set at a
-    scale. `target` is a horizontal line (value, label) in the learning curves of the scales in
+    `data` is a data set's name, or None for a suite that runs on a user's own. `clip` is the
+    paper's task, at which parameters and multiply-adds are always given. `columns` are names of
+    tables.METRICS. `beside` trains the same rows on another data set and puts its columns into the
+    same table; without that set's files it is left out, and the table says so. `published` names
+    the table of the TAU paper in published.csv and `published_columns` its columns to print:
+    (metric, dataset), and the protocol where the table has several; `also_published` are methods
+    that the paper's table has and this suite cannot train yet. `data_options` go to the data set at
+    a scale. `target` is a horizontal line (value, label) in the learning curves of the scales in
     `target_scales`. `notes` are sentences for the caption. `orderings` (metric, better row, worse
     row) are what `--check` insists on.
     """
 
     name: str
     title: str
-    data: str
+    data: str | None
     rows: Sequence[Row]
     training: Mapping[str, Training]
     clip: Clip = Clip()  # noqa: RUF009 - frozen, so one instance serves all
@@ -176,12 +185,13 @@ class Suite:
     seeds: Sequence[int] = (0,)
     data_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     published: str | None = None
-    published_columns: Sequence[tuple[str, str]] = ()
+    published_columns: Sequence[tuple[str, str] | tuple[str, str, str]] = ()
     also_published: Sequence[str] = ()
     target: tuple[float, str] | None = None
     target_scales: Sequence[str] = ("standard", "paper")
     notes: Sequence[str] = ()
     orderings: Sequence[tuple[str, str, str]] = ()
+    beside: Suite | None = None
 
     def __post_init__(self) -> None:
         labels = [row.label for row in self.rows]
@@ -193,7 +203,31 @@ class Suite:
         for scale in self.training:
             choose(f"suite {self.name!r}: scale", scale, SCALES)
         for column in self.columns:
-            choose(f"suite {self.name!r}: column", column, METRICS)
+            choose(f"suite {self.name!r}: column", column, COLUMNS)
+        if self.beside is not None:
+            for row in self.beside.rows:
+                choose(f"suite {self.beside.name!r}: row", row.label, labels)
+
+
+class SurveyRow(NamedTuple):
+    """A data set in a `Survey`: its name, options, and its names in the paper's Table 1."""
+
+    label: str
+    data: str
+    options: Mapping[str, Any]
+    published: str
+    published_future: int
+
+
+@dataclass(frozen=True)
+class Survey:
+    """A table of data sets, as the TAU paper's Table 1: what is there, beside what is printed."""
+
+    name: str
+    title: str
+    rows: Sequence[SurveyRow]
+    published: str
+    notes: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -257,9 +291,10 @@ def plan(
             row.build(dataset.clip, scale)
         try:
             training = replace(suite.training[scale], **row.training.get(scale, {}))
-            training = replace(training, epochs=epochs if epochs is not None else training.epochs)
             training = replace(
                 training,
+                epochs=training.epochs if epochs is None else epochs,
+                sequences=training.sequences or dataset.train_sequences,
                 precision=resolve_precision(
                     training.precision if precision == "auto" else precision, device
                 ),

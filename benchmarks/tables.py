@@ -18,6 +18,7 @@ from benchmarks import stats
 from benchmarks.published import PAPER, SOURCES, Column, Value, conventions, lookup, published
 
 if TYPE_CHECKING:
+    from benchmarks.data import Dataset
     from benchmarks.store import StoredRun
 
 
@@ -65,6 +66,7 @@ PUBLISHED: Mapping[str, tuple[str, str, bool]] = {  # heading, unit, cost
 
 SIZES = (("parameters", "Params", "M", 1e-6), ("macs", "FLOPs", "G", 1e-9))
 
+MEASURED = "measured"
 ABSENT = "–"
 ONLY_PUBLISHED, UNCERTAIN, NOT_FINITE = "†", "‡", "*"  # marks; letters mark the rows' own notes
 
@@ -82,7 +84,8 @@ class TableSpec:
     """What a table shows, apart from the runs.
 
     `columns` are keys of METRICS. `caption` follows the title; `conventions` says what the metrics
-    mean. Raises ValueError for a name that is unknown or repeats.
+    mean. `beside` are further columns, of the same rows on another data set, called by its title.
+    Raises ValueError for a name that is unknown or repeats.
     """
 
     name: str
@@ -94,6 +97,7 @@ class TableSpec:
     source: str = PAPER
     caption: str = ""
     conventions: str = ""
+    beside: TableSpec | None = None
 
     def __post_init__(self) -> None:
         unknown = [name for name in self.columns if name not in METRICS]
@@ -257,12 +261,15 @@ def _known(value: Any) -> float | None:
 # --- from numbers to cells -----------------------------------------------------------------------
 
 
-def build(runs: Sequence[StoredRun], spec: TableSpec) -> Table:
+def build(runs: Sequence[StoredRun], spec: TableSpec, beside: Sequence[StoredRun] = ()) -> Table:
     """The table of `runs`. Rows with neither a run nor a published method are left out.
 
+    `beside` are the runs on the data set of `spec.beside`; without any its columns are left out.
     Raises ValueError as `measure` does.
     """
     frame = measure(runs, spec)
+    other = spec.beside if beside else None
+    other_frame = measure(beside, other) if other else None
     ran_small = any(
         _known(frame.at[label, size]) != _known(frame.at[label, f"paper_{size}"])
         for label in frame.index
@@ -271,16 +278,20 @@ def build(runs: Sequence[StoredRun], spec: TableSpec) -> Table:
     lines: list[Line] = []
     notes: dict[str, str] = {}
     for row in spec.rows:
-        numbers = frame.loc[row.label] if row.label in frame.index else None
-        if numbers is None and row.published is None:
+        numbers = _numbers(frame, row.label)
+        others = _numbers(other_frame, row.label)
+        if numbers is None and others is None and row.published is None:
             continue
-        marks = [] if numbers is not None else [ONLY_PUBLISHED]
-        texts = [row.note, "" if numbers is None else _failure(numbers)]
+        marks = [] if numbers is not None or others is not None else [ONLY_PUBLISHED]
+        texts = [row.note, _failure(numbers)]
+        if other and (failure := _failure(others)):
+            texts.append(f"{other.title}: {failure}")
         if any(texts):
             marks.append(chr(ord("a") + len(notes)))
             notes[marks[-1]] = "; ".join(text for text in texts if text)
         cells = (
             *(_measured_cell(numbers, name) for name in spec.columns),
+            *(_measured_cell(others, name) for name in (other.columns if other else ())),
             *(_size_cell(numbers, f"paper_{size}", by) for size, *_, by in SIZES),
             *(_size_cell(numbers, size, by) for size, *_, by in SIZES if ran_small),
             *(_published_cell(value) for value in spec.published_values(row)),
@@ -296,19 +307,26 @@ def build(runs: Sequence[StoredRun], spec: TableSpec) -> Table:
         if mark in used:
             notes[mark] = text
     done = [run for run in runs if run.done]
+    others_done = [run for run in beside if run.done]
+    protocol = [*_setting(done), *_setting(others_done, other), *_protocol(spec, ran_small)]
+    generated = any("synthetic" in run.record["data"] for run in (*runs, *beside))
     return Table(
         name=spec.name,
-        title=spec.title,
-        caption=" ".join(filter(None, (_sentence(text) for text in _caption(frame, spec)))),
-        heads=tuple(_heads(spec, ran_small)),
+        title=spec.title + " on synthetic data" * generated,
+        caption=" ".join(
+            filter(None, (_sentence(text) for text in _caption(frame, spec, other_frame)))
+        ),
+        heads=tuple(_heads(spec, ran_small, other)),
         lines=tuple(lines),
         notes=tuple((mark, _sentence(text)) for mark, text in notes.items()),
-        protocol=tuple(
-            (topic, _sentence(text)) for topic, text in _protocol(done, spec, ran_small) if text
-        ),
-        provenance=tuple(_provenance(done)),
+        protocol=tuple((topic, _sentence(text)) for topic, text in protocol if text),
+        provenance=tuple(_provenance([*done, *others_done])),
         frame=frame,
     )
+
+
+def _numbers(frame: pd.DataFrame | None, label: str) -> pd.Series | None:
+    return frame.loc[label] if frame is not None and label in frame.index else None
 
 
 def _measured_cell(row: pd.Series | None, name: str) -> Cell:
@@ -335,8 +353,8 @@ def _published_cell(value: Value | None) -> Cell:
     return Cell(value.printed, mark=UNCERTAIN if value.uncertain else "")
 
 
-def _failure(row: pd.Series) -> str:
-    if not row["failures"]:
+def _failure(row: pd.Series | None) -> str:
+    if row is None or not row["failures"]:
         return ""
     seeds = ", ".join(str(seed) for seed, _ in row["failures"])
     reason = " ".join(str(row["failures"][0][1]).split())
@@ -344,11 +362,13 @@ def _failure(row: pd.Series) -> str:
     return f"seed {seeds} failed ({shown}){', the mean is over the others' * bool(row['seeds'])}"
 
 
-def _heads(spec: TableSpec, ran_small: bool) -> Iterator[Head]:
-    for name in spec.columns:
-        metric = METRICS[name]
-        arrow = "↓" if metric.lower_is_better else "↑"
-        yield Head("measured", "", f"{metric.heading} {arrow}", metric.unit, metric.cost)
+def _heads(spec: TableSpec, ran_small: bool, other: TableSpec | None) -> Iterator[Head]:
+    for of in (spec, other) if other else (spec,):
+        for name in of.columns:
+            metric = METRICS[name]
+            arrow = "↓" if metric.lower_is_better else "↑"
+            group = MEASURED if of is spec else f"{MEASURED}, {of.title}"
+            yield Head(group, "", f"{metric.heading} {arrow}", metric.unit, metric.cost)
     for group in ("paper size", "run size") if ran_small else ("paper size",):
         for _, heading, unit, _ in SIZES:
             yield Head(group, "", heading, unit, True)
@@ -377,7 +397,7 @@ def _either(values: Iterable[Any]) -> str:
     return " or ".join(dict.fromkeys(NAMES.get(str(value), str(value)) for value in values))
 
 
-def _caption(frame: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
+def _caption(frame: pd.DataFrame, spec: TableSpec, other: pd.DataFrame | None) -> Iterator[str]:
     yield spec.caption
     labels: dict[str, list[str]] = {}
     for label, seeds in frame["seeds"].items():
@@ -391,7 +411,12 @@ def _caption(frame: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
         listed = "; ".join(f"{seeds} for {', '.join(of)}" for seeds, of in labels.items())
         which = next(iter(labels)) if len(labels) == 1 else listed
         yield f"Mean ± sample standard deviation over seeds ({which})"
-    if any(frame[f"{name}_best"].any() for name in spec.columns):
+    tested = [frame[f"{name}_best"] for name in spec.columns]
+    if other is not None and spec.beside is not None:
+        tested += [other[f"{name}_best"] for name in spec.beside.columns]
+    elif spec.beside is not None:
+        yield f"{spec.beside.title} was not measured: its files were not given"
+    if any(column.any() for column in tested):
         yield (
             "Bold: the best mean, and every mean that does not differ from it significantly "
             f"(paired bootstrap over test sequences, {stats.RESAMPLES:,} resamples, two-sided, "
@@ -399,28 +424,34 @@ def _caption(frame: pd.DataFrame, spec: TableSpec) -> Iterator[str]:
         )
 
 
-def _protocol(
-    done: Sequence[StoredRun], spec: TableSpec, ran_small: bool
+def _setting(
+    done: Sequence[StoredRun], other: TableSpec | None = None
 ) -> Iterator[tuple[str, str]]:
-    if done:
-        records = [run.record for run in done if _is_trained(run)] or [done[0].record]
-        clip, training = records[0]["clip"], [record["training"] for record in records]
-        yield (
-            "Data",
-            f"{_sentence(records[0]['data']['caption'])} {records[0]['test_sequences']:,} test "
-            f"sequences; from {clip['past']} frames the next {clip['future']}; frames of "
-            f"{clip['channels']}×{clip['height']}×{clip['width']}",
-        )
-        yield (
-            "Training",
-            f"scale {records[0]['scale']}: {training[0]['epochs']:,} epochs of "
-            f"{_either(format(t['sequences'], ',') for t in training)} sequences, batch size "
-            f"{_either(t['batch_size'] for t in training)}; "
-            f"{_either(t['optimiser'] for t in training)}, learning rate "
-            f"{_either(t['rate'] for t in training)}, "
-            f"{_either(t['schedule'] for t in training)} schedule; {records[0]['precision']}; "
-            f"{_either(_device(record) for record in records)}",
-        )
+    """Data and training of the runs on one data set; `other` if it is not the table's own."""
+    if not done:
+        return
+    records = [run.record for run in done if _is_trained(run)] or [done[0].record]
+    clip, training = records[0]["clip"], [record["training"] for record in records]
+    where = f", {other.title}" if other else ""
+    yield (
+        f"Data{where}",
+        f"{_sentence(records[0]['data']['caption'])} {records[0]['test_sequences']:,} test "
+        f"sequences; from {clip['past']} frames the next {clip['future']}; frames of "
+        f"{clip['channels']}×{clip['height']}×{clip['width']}",
+    )
+    yield (
+        f"Training{where}",
+        f"scale {records[0]['scale']}: {training[0]['epochs']:,} epochs of "
+        f"{_either(format(t['sequences'], ',') for t in training)} sequences, batch size "
+        f"{_either(t['batch_size'] for t in training)}; "
+        f"{_either(t['optimiser'] for t in training)}, learning rate "
+        f"{_either(t['rate'] for t in training)}, "
+        f"{_either(t['schedule'] for t in training)} schedule; {records[0]['precision']}; "
+        f"{_either(_device(record) for record in records)}",
+    )
+
+
+def _protocol(spec: TableSpec, ran_small: bool) -> Iterator[tuple[str, str]]:
     yield "Metrics", spec.conventions
     where = "the run's own size stands beside it" if ran_small else "which these runs have"
     yield (
@@ -449,6 +480,78 @@ def _provenance(done: Sequence[StoredRun]) -> Iterator[str]:
     yield f"data {_either(r['data']['digest'] for r in records)}"
     yield f"torch {_either(r['versions']['torch'] for r in records)}"
     yield from (f"run {key}" for key in sorted({str(r["key"]) for r in records}))
+
+
+# --- data sets -----------------------------------------------------------------------------------
+
+
+SURVEYED = ("Train", "Validation", "Test", "C×H×W", "Frames")
+
+
+class SurveyLine(NamedTuple):
+    """A data set to list: it, or why it could not be opened, and its place in the paper's table."""
+
+    label: str
+    dataset: Dataset | Exception
+    published: str
+    future: int
+
+
+def survey(
+    lines: Sequence[SurveyLine], name: str, title: str, published_table: str, caption: str
+) -> Table:
+    """The table of data sets: sequences and shapes that were found, beside the published ones."""
+    numbers = published(published_table)
+    out: list[Line] = []
+    notes: dict[str, str] = {}
+    for line in lines:
+        notes[mark := chr(ord("a") + len(notes))] = (
+            line.dataset.caption
+            if not isinstance(line.dataset, Exception)
+            else " ".join(f"not there: {line.dataset}".split())
+        )
+        printed = {
+            row["metric"]: row["printed"]
+            for _, row in numbers[numbers["method"] == line.published].iterrows()
+            if row["metric"] != "T_out" or row["value"] == line.future
+        }
+        found = _shape(line.dataset)
+        cells = [*found, *(printed.get(key, ABSENT) for key in ("N_train", "N_test"))]
+        cells.append("×".join(printed[key] for key in ("C", "H", "W")))
+        cells.append(f"{printed['T_in']} → {printed['T_out']}")
+        out.append(Line(line.label, (mark,), tuple(Cell(cell) for cell in cells)))
+    heads = [
+        *(Head("found", "", text, "", False) for text in SURVEYED),
+        *(Head("published", "", text, "", False) for text in SURVEYED if text != "Validation"),
+    ]
+    return Table(
+        name=name,
+        title=title,
+        caption=_sentence(caption),
+        heads=tuple(heads),
+        lines=tuple(out),
+        notes=tuple((mark, _sentence(text)) for mark, text in notes.items()),
+        protocol=(("Published", _sentence(f"{published_table} of {SOURCES[PAPER]}")),),
+        provenance=tuple(
+            f"{line.label}: data {line.dataset.digest}"
+            for line in lines
+            if not isinstance(line.dataset, Exception)
+        ),
+        frame=pd.DataFrame(),
+    )
+
+
+def _shape(dataset: Dataset | Exception) -> list[str]:
+    if isinstance(dataset, Exception):
+        return [ABSENT] * 5
+    clip, validation = dataset.clip, dataset.provenance.get("validation_sequences")
+    return [
+        str(dataset.train_sequences),
+        ABSENT if validation is None else str(validation),
+        str(dataset.test_sequences),
+        f"{clip.channels}×{clip.height}×{clip.width}",
+        f"{clip.past} → {clip.future}",
+    ]
 
 
 # --- LaTeX ---------------------------------------------------------------------------------------
@@ -512,7 +615,9 @@ def latex(table: Table) -> str:
     panels, layout = next(fitting, options[-1])
     caption = rf"\textbf{{{escape_latex(_sentence(table.title))}}} {escape_latex(table.caption)}"
     below = [rf"{_superscript(mark)}\,{escape_latex(text)}" for mark, text in table.notes]
-    below += [rf"\emph{{{topic}:}} {escape_latex(text)}" for topic, text in table.protocol]
+    below += [
+        rf"\emph{{{escape_latex(topic)}:}} {escape_latex(text)}" for topic, text in table.protocol
+    ]
     return "\n".join(
         [
             *(f"% {line}" for line in table.provenance),
@@ -582,7 +687,7 @@ def _latex_line(line: Line, table: Table, layout: Layout) -> str:
     columns = zip(*(x.cells for x in table.lines), strict=True)
     widest = [max((cell.spread for cell in column), key=len) for column in columns]
     cells = [_latex_cell(c, room, layout) for c, room in zip(line.cells, widest, strict=True)]
-    measured = sum(head.group == "measured" for head in table.heads)
+    measured = sum(head.group == MEASURED for head in table.heads)
     if line.failed and measured:
         cells[:measured] = [rf"\multicolumn{{{measured}}}{{c}}{{failed}}"]
     return rf"{escape_latex(line.label)}{_superscript(*line.marks)} & {' & '.join(cells)} \\"
@@ -641,7 +746,7 @@ def escape_markdown(text: str) -> str:
 def markdown(table: Table) -> str:
     """The table in GitHub-flavoured Markdown, with the caption above and the notes below."""
     heads = [escape_markdown(_markdown_head(head)) for head in table.heads]
-    measured = sum(head.group == "measured" for head in table.heads)
+    measured = sum(head.group == MEASURED for head in table.heads)
     out = [
         f"**{escape_markdown(_sentence(table.title))}** {escape_markdown(table.caption)}",
         "",
@@ -663,7 +768,7 @@ def markdown(table: Table) -> str:
 def _markdown_head(head: Head) -> str:
     unit = f" ({head.unit})" if head.unit else ""
     part = f", {head.part}" if head.part else ""
-    group = "" if head.group == "measured" else f", {head.group}"
+    group = "" if head.group == MEASURED else f", {head.group}"
     return f"{head.heading}{unit}{group}{part}"
 
 

@@ -12,10 +12,11 @@ import torch
 
 from benchmarks.cost import macs, parameters
 from benchmarks.run import _suite_names, find_suite
-from benchmarks.suite import Row
+from benchmarks.suite import Row, Suite
 from tau import Clip, Predictor
 
-SUITES = [find_suite(name) for name in _suite_names()]
+FOUND = [suite for name in _suite_names() if isinstance(suite := find_suite(name), Suite)]
+SUITES = FOUND + [suite.beside for suite in FOUND if suite.beside is not None]
 SMALL = Clip(past=4, future=4, height=16, width=16)
 
 

@@ -122,7 +122,14 @@ def test_a_partial_run_does_not_overwrite_the_whole_table(mine, tmp_path):
         (["--suite", "smoke", "--scale", "paper"], "valid: smoke"),
         (["--suite", "smoke", "--data", "/nowhere"], "does not exist"),
         (["--suite", "smoke", "--data", "absent.npy"], "no such file"),
-        (["--suite", "smoke", "--past", "3"], "--past needs --data"),
+        (["--suite", "smoke", "--past", "3"], "--past is for your own data"),
+        (["--suite", "smoke", "--data", "synthetic", "--stride", "3"], "--stride is for your own"),
+        (["--suite", "compare"], "runs on your own data; give --data"),
+        (["--suite", "compare", "--data", "synthetic"], "runs on your own data; give --data"),
+        (["--suite", "taxibj"], "python -m benchmarks.data download trafficbj"),
+        (["--suite", "taxibj"], "--data synthetic"),
+        (["--suite", "caltech"], "python -m benchmarks.data download kitti-caltech"),
+        (["--suite", "kth40"], "python -m benchmarks.data download kth --data DIR"),
         (["--suite", "smoke", "--precision", "tf32", "--device", "cpu"], "tf32"),
     ],
 )
@@ -185,3 +192,99 @@ def test_a_wrong_published_name_is_an_error_before_anything_trains(mine, capsys,
     path.write_text(text)
     assert main(mine) == 2
     assert "did you mean 'TAU'" in capsys.readouterr().err
+
+
+# Other data
+
+
+TWO = """
+from dataclasses import replace
+
+from baselines import ConvBaseline, LastFrame
+from benchmarks.suite import Row, Suite, Training
+from tau import Clip
+
+ROWS = (
+    Row("Last frame", LastFrame),
+    Row("Conv", ConvBaseline, spatial_hidden=4, temporal_hidden=8, spatial_depth=2,
+        temporal_depth=2),
+)
+TRAINING = {"smoke": Training(epochs=1, sequences=8, batch_size=4, validation=4, test=4)}
+SMALL = {"smoke": {"downsample": 4}}
+TAXI = Suite("taxi", "TrafficBJ", "trafficbj", ROWS, TRAINING, Clip(4, 4, 2, 32, 32),
+             ("mse_x100",), data_options=SMALL)
+SUITE = Suite("two", "Two", "moving-mnist", ROWS, TRAINING, data_options=SMALL, beside=TAXI)
+"""
+
+
+@pytest.fixture
+def two(tmp_path, request):
+    """A suite on Moving MNIST and, beside it, on TrafficBJ."""
+    path = tmp_path / ("two_" + re.sub(r"\W", "_", request.node.name) + ".py")
+    path.write_text(TWO)
+    return ["--suite", str(path), "--precision", "fp32", "--out", str(tmp_path / "out")]
+
+
+def test_a_suite_on_two_data_sets_leaves_out_the_one_without_files(two, tmp_path, capsys):
+    assert main(two) == 0
+    captured = capsys.readouterr()
+    assert "TrafficBJ is left out: trafficbj needs" in captured.err
+    assert "TrafficBJ was not measured" in captured.out
+    assert len(list((tmp_path / "out" / "runs").iterdir())) == 2
+
+
+def test_synthetic_data_train_everything_and_are_marked(two, tmp_path, capsys):
+    options = [*two, "--data", "synthetic"]
+    assert main(options) == 0
+    out = capsys.readouterr().out
+    assert "measured, TrafficBJ" in out and "on synthetic data" in out
+    folder = tmp_path / "out"
+    records = json.loads(next((folder / "records").iterdir()).read_text())
+    assert [r["suite"] for r in records] == ["two", "two", "taxi", "taxi"]
+    assert all("synthetic" in r["data"] for r in records)
+    names = {p.name for p in (folder / "figures").iterdir()}
+    assert {"two-smoke-synthetic-strip.png", "two-smoke-synthetic-taxi-strip.png"} <= names
+    assert all(
+        "synthetic" in p.name for kind in ("tables", "figures") for p in (folder / kind).iterdir()
+    )
+    assert main([*options, "--report"]) == 0
+
+
+def test_synthetic_data_are_refused_by_a_real_reference(two, tmp_path, capsys):
+    reference = ["--check", str(tmp_path / "reference.json")]
+    assert main([*two, *reference, "--accept", "--seeds", "2"]) == 0
+    assert main([*two, *reference]) == 0
+    assert main([*two, *reference, "--data", "synthetic"]) == 2
+    assert "(synthetic)" in capsys.readouterr().err
+
+
+def test_the_table_of_data_sets(tmp_path, capsys):
+    options = ["--suite", "datasets", "--out", str(tmp_path)]
+    assert main(options) == 0
+    out = capsys.readouterr().out
+    assert "| 10000 | – | 10000 |" in out and "19627" in out and "not there" in out
+    assert main([*options, "--data", "synthetic"]) == 0
+    out = capsys.readouterr().out
+    assert "not there" not in out and "Synthetic" in out
+    assert {p.name for p in (tmp_path / "tables").iterdir()} == {
+        f"datasets{kind}.{end}" for kind in ("", "-synthetic") for end in ("md", "tex")
+    }
+
+
+def test_compare_trains_every_row_on_a_folder_of_recordings(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    (tmp_path / "mine").mkdir()
+    for i in range(3):
+        np.save(tmp_path / "mine" / f"{i}.npy", rng.random((60, 1, 8, 8), np.float32))
+    options = ["--suite", "compare", "--scale", "smoke", "--rows", "Last frame", "--epochs", "1"]
+    options += ["--data", str(tmp_path / "mine"), "--out", str(tmp_path / "out")]
+    assert main([*options, "--past", "2", "--future", "2"]) == 2
+    assert "--data-range" in capsys.readouterr().err
+    assert main([*options, "--past", "2", "--future", "2", "--data-range", "0", "1"]) == 0
+    assert "windows of 4 frames" in capsys.readouterr().out
+
+
+def test_a_survey_has_no_rows_to_train(capsys):
+    args = arguments().parse_args(["--suite", "datasets"])
+    with pytest.raises(ValueError, match="it has no rows to train"):
+        command.prepare(args)

@@ -212,3 +212,42 @@ def test_clip_checks_its_sizes():
         Clip(data_range=0.0)
     with pytest.raises(ValueError, match="7 frames"):
         Clip(past=3, future=3).split(torch.zeros(1, 7, 1, 4, 4))
+
+
+def test_sequences_may_be_all_that_the_data_set_has(suite, dataset):
+    suite = replace(suite, training={"smoke": Training(epochs=1, sequences=None, batch_size=4)})
+    runs = plan(suite, "smoke", dataset, "cpu")
+    assert {run.training.sequences for run in runs} == {dataset.train_sequences}
+    assert runs[0].training.steps == dataset.train_sequences // 4
+    with pytest.raises(ValueError, match="`plan` fills in"):
+        _ = suite.training["smoke"].steps
+
+
+def test_rows_beside_must_be_rows_of_the_table(suite):
+    other = replace(suite, name="other", rows=(Row("Lost frame", LastFrame),))
+    with pytest.raises(ValueError, match="did you mean 'Last frame'"):
+        replace(suite, beside=other)
+
+
+def test_released_settings_of_every_data_set():
+    """Rates, sizes, schedule and epochs as released, one line each in the suites."""
+    expected = {
+        "taxibj": {"ConvLSTM": 5e-4, "PredRNN": 1e-4, "SimVP": 1e-3, "Ours": 5e-4},
+        "kth20": {"ConvLSTM": 1e-3, "PredRNN": 1e-3, "SimVP": 1e-3, "Ours": 1e-3},
+        "kth40": {"ConvLSTM": 1e-3, "PredRNN": 1e-3, "SimVP": 1e-3, "Ours": 1e-3},
+        "caltech": {"ConvLSTM": 5e-3, "PredRNN": 1e-2, "SimVP": 5e-3, "Ours": 1e-2},
+    }
+    for name, rates in expected.items():
+        suite = find_suite(name)
+        for scale in ("standard", "paper"):
+            training = suite.training[scale]
+            wanted = (50, "cosine") if name == "taxibj" else (100, "onecycle")
+            assert (training.epochs, training.schedule, training.batch_size) == (*wanted, 16)
+            rows = {row.label: row for row in suite.rows}
+            for label, rate in rates.items():
+                assert rows[label].training[scale]["rate"] == rate
+            assert rows["Ours"].at(scale)["drop_path"] == 0.1
+            assert rows["PredRNN"].at(scale)["patch"] == 2
+            depth = {"taxibj": (8, 8)}.get(name, (4, 6))
+            found = tuple(rows[label].at(scale)["temporal_depth"] for label in ("SimVP", "Ours"))
+            assert found == depth

@@ -12,6 +12,7 @@ import pytest
 from benchmarks import tables
 from benchmarks.published import Column
 from benchmarks.tables import TableRow, TableSpec, build, latex, markdown, measure
+from tau import Clip
 
 SEQUENCES, FRAMES = 60, 4
 HARD = np.random.default_rng(0).lognormal(0, 0.4, SEQUENCES)
@@ -415,3 +416,102 @@ def test_latex_compiles_and_fits_the_page(tmp_path: Path) -> None:
     assert "Overfull" not in log
     assert "Missing character" not in log
     assert (tmp_path / "table.pdf").stat().st_size > 10_000
+
+
+# Two data sets in one table, and the table of data sets
+
+
+TAXI = TableSpec(
+    name="taxi",
+    title="TrafficBJ",
+    rows=(TableRow("Conv"), TableRow("Ours")),
+    columns=("mse_x100",),
+)
+
+
+def with_taxi() -> TableSpec:
+    rows = (
+        TableRow("Conv", "Conv Baseline"),
+        TableRow("Ours", "TAU"),
+        TableRow("PredRNN++", "PredRNN++"),
+    )
+    return TableSpec(
+        name="both",
+        title="Both",
+        rows=rows,
+        columns=("mse",),
+        published_table="Table 6",
+        published_columns=(Column("MSE", "Moving MNIST"), Column("MSEx100", "TaxiBJ")),
+        beside=TAXI,
+    )
+
+
+def taxi(label: str, level: float, **changes: Any) -> Run:
+    clip = {"past": 4, "future": FRAMES, "channels": 2, "height": 32, "width": 32}
+    data = {"caption": "TrafficBJ's taxis", "digest": "ab" * 32}
+    return make(label, level=level, clip=clip, data=data, **changes)
+
+
+def test_a_second_data_set_has_columns_of_its_own() -> None:
+    runs = [make("Conv", level=60.0), make("Ours", level=50.0)]
+    others = [taxi("Conv", 0.3), taxi("Ours", 0.4)]
+    table = build(runs, with_taxi(), others)
+    heads = [(head.group, head.heading, head.unit, head.part) for head in table.heads]
+    assert heads[:2] == [
+        ("measured", "MSE ↓", "", ""),
+        ("measured, TrafficBJ", "MSE ↓", "×100", ""),
+    ]
+    assert [head[3] for head in heads[-2:]] == ["Moving MNIST", "TaxiBJ"]
+    text = markdown(table)
+    alone = measure(others, TAXI)
+    assert f"{alone.at['Conv', 'mse_x100']:.2f}" in cells(text, "Conv")[1]
+    assert cells(text, "Ours")[0].startswith("**") and cells(text, "Conv")[1].startswith("**")
+    assert cells(text, "PredRNN++")[-2:] == ["46.4", "44.8"]
+    topics = [topic for topic, _ in table.protocol]
+    assert topics[:4] == ["Data", "Training", "Data, TrafficBJ", "Training, TrafficBJ"]
+    assert "TrafficBJ's taxis" in text and "4×2×32×32" not in text and "2×32×32" in text
+    check_structure(latex(table))
+
+
+def test_without_runs_the_second_data_set_is_left_out_and_the_caption_says_so() -> None:
+    table = build([make("Conv"), make("Ours")], with_taxi())
+    assert not any("TrafficBJ" in head.group for head in table.heads)
+    assert "TrafficBJ was not measured: its files were not given." in table.caption
+
+
+def test_a_failure_on_the_second_data_set_is_noted() -> None:
+    table = build([make("Conv"), make("Ours")], with_taxi(), [taxi("Conv", 0.3), fail("Ours")])
+    note = next(text for _, text in table.notes if "out of memory" in text)
+    assert note.startswith("TrafficBJ: seed 0 failed")
+    assert not any(line.failed for line in table.lines)
+
+
+def test_synthetic_data_are_named_in_the_title() -> None:
+    data = {"caption": "Synthetic", "digest": "00", "synthetic": "drawn"}
+    table = build([make("Conv", data=data)], with_taxi())
+    assert table.title == "Both on synthetic data"
+
+
+@dataclass
+class Found:
+    clip: Any
+    train_sequences: int = 18
+    test_sequences: int = 7
+    provenance: dict[str, Any] = field(default_factory=lambda: {"validation_sequences": 3})
+    caption: str = "A tiny KTH"
+    digest: str = "77"
+
+
+def test_data_sets_stand_beside_what_the_paper_counts() -> None:
+    lines = [
+        tables.SurveyLine("KTH", Found(Clip(10, 40, 1, 128, 128)), "KTH", 40),
+        tables.SurveyLine("Taxi", FileNotFoundError("no BJ13"), "TrafficBJ", 4),
+    ]
+    table = tables.survey(lines, "datasets", "Data sets", "Table 1", "Counts")
+    text = markdown(table)
+    found = ["18", "3", "7", "1×128×128", "10 → 40"]
+    assert cells(text, "KTH") == [*found, "5200", "3167", "1×128×128", "10 → 40"]
+    absent = ["–"] * 5
+    assert cells(text, "Taxi") == [*absent, "19627", "1334", "2×32×32", "4 → 4"]
+    assert "A tiny KTH." in text and "not there: no BJ13." in text
+    check_structure(latex(table))

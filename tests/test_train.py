@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import subprocess
 import sys
@@ -158,6 +159,27 @@ def test_weight_decay_and_optimiser_are_honoured():
     chosen = make_optimiser(model, Training(epochs=1, optimiser="adamw", weight_decay=0.05))
     assert type(chosen) is torch.optim.AdamW
     assert chosen.param_groups[0]["weight_decay"] == 0.05
+
+
+def test_the_cosine_is_the_one_released_for_trafficbj():
+    """timm's CosineLRScheduler: t_initial 50, 5 warm-up epochs from 1e-5, lr_min 1e-6."""
+    training = Training(
+        epochs=50, sequences=32, batch_size=16, rate=5e-4, schedule="cosine", validation=1
+    )
+    optimiser = make_optimiser(torch.nn.Linear(1, 1), training)
+    schedule = make_schedule(optimiser, training)
+    rates = []
+    for _ in range(training.steps):
+        rates.append(schedule.get_last_lr()[0])
+        optimiser.step()
+        schedule.step()
+    assert rates[0] == rates[1] == pytest.approx(1e-5), "two steps an epoch"
+    assert rates[2] == pytest.approx(1e-5 + (5e-4 - 1e-5) / 5)
+    assert rates[10] == pytest.approx(1e-6 + 0.5 * (5e-4 - 1e-6) * (1 + math.cos(math.pi / 10)))
+    assert rates[50] == pytest.approx(1e-6 + 0.5 * (5e-4 - 1e-6))
+    assert rates[-1] == pytest.approx(
+        1e-6 + 0.5 * (5e-4 - 1e-6) * (1 + math.cos(math.pi * 49 / 50))
+    )
 
 
 def test_a_constant_schedule_is_constant():

@@ -1,0 +1,66 @@
+"""Does loading starve training? `python -m pytest -s benchmarks/speed/bench_loading.py`.
+
+A batch read from memory-mapped frames of each data set's shape, beside the training step of TAU at
+the paper's size on it, on the CPU, in one run. Frames are random: only their number counts.
+"""
+
+import numpy as np
+import pytest
+import torch
+
+from benchmarks import heap
+from benchmarks.data.recordings import Recording, Windows, cut
+from benchmarks.data.stored import StoredDataset
+from benchmarks.suites import caltech, kth20, taxibj
+
+FRAMES = 2_400
+# The batch fits the memory of a small machine; both sides of a ratio have the same.
+CASES = {
+    "taxibj": (taxibj.SUITE, 16, np.float32),
+    "kth20": (kth20.SUITE, 2, np.uint8),
+    "caltech": (caltech.SUITE, 2, np.uint8),
+}
+
+
+def stored(suite, dtype, path):
+    """A data set of random frames in a file, as prepared ones lie there."""
+    clip = suite.clip
+    shape = (FRAMES, clip.channels, clip.height, clip.width)
+    frames = np.lib.format.open_memmap(path, "w+", dtype, shape)
+    rng = np.random.default_rng(0)
+    for frame in frames:
+        frame[...] = rng.integers(0, 2, shape[1:], dtype=np.uint8)
+    frames.flush()
+    windows = Windows(
+        np.load(path, mmap_mode="r"), cut([Recording("a", 0, 0, FRAMES)], clip.frames, 1)
+    )
+    sides = {"train": windows, "validation": windows, "test": windows}
+    return StoredDataset("random", clip, **sides, provenance={}, caption="")
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_batch_is_ready_in_a_tenth_of_a_step(benchmark, name, tmp_path):
+    """Time of a batch; the step is timed beside it and printed."""
+    heap.keep_freed_memory()
+    suite, size, dtype = CASES[name]
+    data = stored(suite, dtype, tmp_path / "frames.npy")
+    model = suite.rows[-1].build(suite.clip, "paper")
+    optimiser = torch.optim.Adam(model.parameters(), fused=True)
+
+    def step() -> None:
+        loss = model.loss(*suite.clip.split(data.batch(0, 0, size, "cpu")))
+        loss.backward()
+        optimiser.step()
+        optimiser.zero_grad()
+
+    def seconds(of) -> float:
+        timer = torch.utils.benchmark.Timer("of()", globals={"of": of}, num_threads=2)
+        return min(timer.timeit(1).mean for _ in range(2))
+
+    steps = iter(range(1_000_000))
+    benchmark.pedantic(lambda: data.batch(0, next(steps), size, "cpu"), rounds=50, warmup_rounds=5)
+    whole = seconds(step)
+    ratio = benchmark.stats["median"] / whole
+    benchmark.extra_info.update(step_seconds=whole, ratio=ratio)
+    print(f"\n{name}: a batch of {size} takes {ratio:.3%} of TAU's step of {whole:.2f} s")
+    assert ratio < 0.1

@@ -1,0 +1,92 @@
+"""Table 3 of the TAU paper: TrafficBJ (TaxiBJ), 4 to 4 half hours, MSE times 100."""
+
+from __future__ import annotations
+
+from baselines import ConvBaseline, ConvLSTM, LastFrame, PredRNN, SimVP
+from benchmarks.suite import Row, Suite, Training
+from benchmarks.suites import at_scales
+from tau import TAU, Clip
+
+TRANSLATING = {
+    "smoke": {"spatial_hidden": 8, "temporal_hidden": 32, "spatial_depth": 2, "temporal_depth": 2},
+    "quick": {"spatial_hidden": 16, "temporal_hidden": 64, "spatial_depth": 2, "temporal_depth": 4},
+}
+ATTENTION = {scale: size | {"mlp_ratio": 4} for scale, size in TRANSLATING.items()}
+RECURRENT = {
+    "smoke": {"hidden": (16, 16), "patch": 4, "sampling_stop": 60},
+    "quick": {"hidden": (32, 32), "kernel": 3, "patch": 2, "sampling_stop": 500},
+}
+RATE = {"smoke": {"rate": 5e-3}, "quick": {"rate": 5e-3}}
+
+# As released for this data set: sizes, rates (Adam, cosine with 5 epochs of warm-up), 50 epochs.
+SPATIAL = {"spatial_hidden": 32, "temporal_hidden": 256, "spatial_depth": 2, "temporal_depth": 8}
+OURS = at_scales(ATTENTION, **SPATIAL, drop_path=0.1)
+RELEASED = Training(epochs=50, sequences=None, schedule="cosine")
+TRAINING = {
+    "smoke": Training(epochs=3, sequences=160, batch_size=4, validation=16, test=64),
+    "quick": Training(epochs=10, sequences=480, batch_size=8, validation=64, test=500),
+    "standard": RELEASED,
+    "paper": RELEASED,
+}
+
+ROWS = (
+    Row("Last frame", LastFrame, note="repeats the last observed frame; the floor"),
+    Row(
+        "ConvLSTM",
+        ConvLSTM,
+        sizes=at_scales(RECURRENT, patch=2),
+        training=at_scales(RATE, rate=5e-4),
+        published="ConvLSTM",
+    ),
+    Row(
+        "PredRNN",
+        PredRNN,
+        sizes=at_scales(RECURRENT, patch=2),
+        training=at_scales(RATE, rate=1e-4),
+        published="PredRNN",
+    ),
+    Row(
+        "SimVP",
+        SimVP,
+        sizes=at_scales(TRANSLATING, **SPATIAL),
+        training=at_scales(RATE, rate=1e-3),
+        published="SimVP",
+    ),
+    Row("Ours", TAU, sizes=OURS, training=at_scales(RATE, rate=5e-4), published="TAU"),
+)
+
+SUITE = Suite(
+    name="taxibj",
+    title="TrafficBJ (Table 3)",
+    data="trafficbj",
+    clip=Clip(4, 4, 2, 32, 32),
+    rows=ROWS,
+    training=TRAINING,
+    columns=("mse_x100", "mae", "ssim", "ssim_range2"),
+    published="Table 3",
+    published_columns=(("MSEx100", "TaxiBJ"), ("MAE", "TaxiBJ"), ("SSIM", "TaxiBJ")),
+    also_published=("PredRNN++", "MIM", "E3D-LSTM", "PhyDNet"),
+    data_options={"smoke": {"downsample": 2}},
+)
+
+# The rows that Table 6 has besides, for the ablation's second column.
+ABLATION = Suite(
+    name="trafficbj",
+    title="TrafficBJ",
+    data=SUITE.data,
+    clip=SUITE.clip,
+    rows=(
+        *ROWS[:-1],
+        Row(
+            "Conv baseline",
+            ConvBaseline,
+            sizes=at_scales(TRANSLATING, **SPATIAL),
+            training=at_scales(RATE, rate=1e-3),
+        ),
+        Row("Ours w/o DDR", TAU, alpha=0.0, sizes=OURS, training=at_scales(RATE, rate=5e-4)),
+        ROWS[-1],
+    ),
+    training=TRAINING,
+    columns=("mse_x100",),
+    data_options=SUITE.data_options,
+)
