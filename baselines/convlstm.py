@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from baselines.recurrent import Recurrent
+from baselines.recurrent import Recurrent, input_gates
 from tau.predictor import Clip
 
 State = list[tuple[Tensor, Tensor]]  # (h, c) of each layer
@@ -26,9 +26,9 @@ class ConvLSTMCell(nn.Module):
         self.conv_x = nn.Conv2d(channels_in, 4 * channels, kernel, padding=kernel // 2, bias=False)
         self.conv_h = nn.Conv2d(channels, 4 * channels, kernel, padding=kernel // 2, bias=False)
 
-    def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """One step."""
-        gates, g = (self.conv_x(x) + self.conv_h(h)).split((3 * self.channels, self.channels), 1)
+    def forward(self, projected: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """One step; `projected` is conv_x(x), all gates of the input."""
+        gates, g = (projected + self.conv_h(h)).split((3 * self.channels, self.channels), 1)
         i, f, o = torch.sigmoid(gates).chunk(3, dim=1)
         c = f * c + i * torch.tanh(g)
         return o * torch.tanh(c), c
@@ -64,11 +64,15 @@ class ConvLSTM(Recurrent):
         """Zeros."""
         return [(self.zeros(frame, n), self.zeros(frame, n)) for n in self.hidden]
 
+    def encode(self, frames: Tensor) -> Tensor:
+        """The bottom layer's gates of the frames."""
+        return input_gates(self.cells[0], frames)
+
     def next_frame(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
         """Up the stack: each layer reads the new h of the layer below."""
         x = frame
         new = []
-        for cell, (h, c) in zip(self.cells, state, strict=True):
-            x, c = cell(x, h, c)
+        for i, (cell, (h, c)) in enumerate(zip(self.cells, state, strict=True)):
+            x, c = cell(x if i == 0 else input_gates(cell, x), h, c)
             new.append((x, c))
         return self.readout(x), new

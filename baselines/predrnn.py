@@ -7,15 +7,17 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from baselines.recurrent import Recurrent
+from baselines.recurrent import Recurrent, input_gates
 from tau.predictor import Clip
 
 State = tuple[list[tuple[Tensor, Tensor]], Tensor]  # (h, c) of each layer, and m
+Gains = list[tuple[Tensor, Tensor]]  # of c and m, for each layer
 
 
 class STLSTMCell(nn.Module):
     """One spatiotemporal LSTM layer (Eq. 4): x [B, C_in, H, W], h, c, m [B, C, H, W] -> h, c, m.
 
+    Also returns i g of c and of m: what either memory gains.
     i, f, g = s(W_x * x + W_h * h), c' = f c + i g: the layer's own memory.
     i, f, g = s(V_x * x + V_m * m), m' = f m + i g: the memory that climbs the layers.
     o = sigmoid(W_xo * x + W_ho * h + W_o * [c', m']), h' = o tanh(W_1x1 * [c', m']).
@@ -31,16 +33,20 @@ class STLSTMCell(nn.Module):
         self.conv_o = nn.Conv2d(2 * channels, channels, kernel, padding=kernel // 2, bias=False)
         self.conv_1x1 = nn.Conv2d(2 * channels, channels, 1, bias=False)
 
-    def forward(self, x: Tensor, h: Tensor, c: Tensor, m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """One step."""
-        for_c, for_m = self.conv_x(x).split((4 * self.channels, 3 * self.channels), dim=1)
+    def forward(
+        self, projected: Tensor, h: Tensor, c: Tensor, m: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+        """One step; `projected` is conv_x(x), all gates of the input."""
+        for_c, for_m = projected.split((4 * self.channels, 3 * self.channels), dim=1)
         i, f, g, o = (for_c + self.conv_h(h)).chunk(4, dim=1)
-        c = torch.sigmoid(f + 1) * c + torch.sigmoid(i) * torch.tanh(g)
+        gain_c = torch.sigmoid(i) * torch.tanh(g)
+        c = torch.sigmoid(f + 1) * c + gain_c
         i, f, g = (for_m + self.conv_m(m)).chunk(3, dim=1)
-        m = torch.sigmoid(f + 1) * m + torch.sigmoid(i) * torch.tanh(g)
+        gain_m = torch.sigmoid(i) * torch.tanh(g)
+        m = torch.sigmoid(f + 1) * m + gain_m
         memories = torch.cat([c, m], dim=1)
         h = torch.sigmoid(o + self.conv_o(memories)) * torch.tanh(self.conv_1x1(memories))
-        return h, c, m
+        return h, c, m, gain_c, gain_m
 
 
 class PredRNN(Recurrent):
@@ -78,12 +84,22 @@ class PredRNN(Recurrent):
         layers = [(self.zeros(frame, n), self.zeros(frame, n)) for n in self.hidden]
         return layers, self.zeros(frame, self.hidden[0])
 
+    def encode(self, frames: Tensor) -> Tensor:
+        """The bottom layer's gates of the frames."""
+        return input_gates(self.cells[0], frames)
+
     def next_frame(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
         """Up the stack: each layer reads the new h and m of the layer below."""
+        prediction, state, _ = self.climb(frame, state)
+        return prediction, state
+
+    def climb(self, frame: Tensor, state: State) -> tuple[Tensor, State, Gains]:
+        """`next_frame`, and what each layer's memories gain."""
         layers, m = state
         x = frame
-        new = []
-        for cell, (h, c) in zip(self.cells, layers, strict=True):
-            x, c, m = cell(x, h, c, m)
+        new, gains = [], []
+        for i, (cell, (h, c)) in enumerate(zip(self.cells, layers, strict=True)):
+            x, c, m, gain_c, gain_m = cell(x if i == 0 else input_gates(cell, x), h, c, m)
             new.append((x, c))
-        return self.readout(x), (new, m)
+            gains.append((gain_c, gain_m))
+        return self.readout(x), (new, m), gains

@@ -6,17 +6,20 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tau.predictor import Clip, Predictor
+from tau.predictor import Clip, Predictor, check_horizon
+
+COMPILED = ("encode", "next_frame")
 
 
 class Recurrent(Predictor):
     """Predicts frame t+1 from frame t, step by step; after the past, from its own predictions.
 
     A subclass writes `start` (the state before the first frame) and `next_frame` (one step); both
-    see frames folded into patches, [B, patch^2 C, H/patch, W/patch]. Nothing is kept between calls.
+    see frames folded into patches, [B, patch^2 C, H/patch, W/patch], or what its `encode` makes of
+    these. Nothing is kept between calls.
 
     In training, the frames fed after the past are true with probability eta, which falls linearly
     from 1 to 0 over the first `sampling_stop` training losses (scheduled sampling: Bengio et al.,
@@ -47,18 +50,24 @@ class Recurrent(Predictor):
         self.sampling_stop = sampling_stop
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
+    def encode(self, frames: Tensor) -> Tensor:
+        """What a step needs of a frame and owes nothing to the state; by default the frame itself.
+
+        [N, C', H', W'] -> [N, ...]. All known frames are encoded at once, before the recurrence.
+        """
+        return frames
+
     def start(self, frame: Tensor) -> Any:
-        """State before the first step; `frame` [B, C', H', W'] tells batch, size and device."""
+        """State before the first step; `frame`, encoded, tells batch, size and device."""
         raise NotImplementedError
 
     def next_frame(self, frame: Tensor, state: Any) -> tuple[Tensor, Any]:
-        """One step: (frame t, state) -> (prediction of frame t+1, new state)."""
+        """One step: (encoded frame t, state) -> (prediction of frame t+1, new state)."""
         raise NotImplementedError
 
     def forward(self, past: Tensor, horizon: int) -> Tensor:
         """Predict `horizon` frames after `past` [B, T, C, H, W]; T is free."""
-        if not isinstance(horizon, int) or horizon < 1:
-            raise ValueError(f"horizon is {horizon!r}; expected a positive integer")
+        check_horizon(horizon)
         steps = past.shape[1] + horizon - 1
         predictions, _ = self.unroll(fold_patches(past, self.patch), steps)
         return unfold_patches(predictions[:, -horizon:], self.patch)
@@ -72,20 +81,26 @@ class Recurrent(Predictor):
         """Run `steps` steps: folded frames [B, K, ...] -> (predictions [B, steps, ...], state).
 
         Step t reads frame t while there is one, then the prediction of the step before. With
-        `shown` [B, K] (bool) a sample reads frame t only where it is true; frame 0 is always read.
-        Every step predicts, warm-up included: published costs count them all.
+        `shown` [B, K'] (bool) a sample reads one of the last K' frames only where it is true; the
+        frames before these are always read. Every step predicts, warm-up included: published costs
+        count them all.
         """
-        known = frames.unbind(1)
-        flags = None if shown is None else shown[..., None, None, None].unbind(1)
-        frame = known[0]
-        state = self.start(frame)
-        predictions = []
+        given, dtype = frames.shape[1], frames.dtype
+        known = given if shown is None else given - shown.shape[1]
+        encoded = self.encode(torch.cat(frames[:, :known].unbind(1))).chunk(known)
+        state = self.start(encoded[0].to(dtype))  # autocast lowers it
+        predictions: list[Tensor] = []
         for t in range(steps):
-            if t < len(known):
-                frame = known[t] if flags is None else torch.where(flags[t], known[t], frame)
-            frame, state = self.next_frame(frame, state)
-            frame = frame.to(known[0].dtype)  # autocast lowers it
-            predictions.append(frame)
+            if t < known:
+                x = encoded[t]
+            else:
+                frame = predictions[-1]
+                if shown is not None and t < given:
+                    flag = shown[:, t - known, None, None, None]
+                    frame = torch.where(flag, frames[:, t], frame)
+                x = self.encode(frame)
+            frame, state = self.next_frame(x, state)
+            predictions.append(frame.to(dtype))
         return torch.stack(predictions, dim=1), state
 
     def unroll_clip(self, past: Tensor, future: Tensor) -> tuple[Tensor, Tensor, Any]:
@@ -104,12 +119,12 @@ class Recurrent(Predictor):
         return predictions, frames[:, 1:], state
 
     def draw_shown(self, batch: int, past: int, future: int) -> Tensor:
-        """Draw for each sample and frame fed, [B, past + future - 1], whether the truth is shown.
+        """Draw for each sample and frame of the future that is fed whether the truth is shown.
 
-        All of the past is; a frame of the future with probability eta.
+        [B, future - 1], true with probability eta. One that covers frames of the past as well
+        returns them before the others; the first frame is always shown.
         """
-        drawn = torch.rand(batch, future - 1, device=self.step.device) < self.eta()
-        return torch.cat([drawn.new_ones(batch, past), drawn], dim=1)
+        return torch.rand(batch, future - 1, device=self.step.device) < self.eta()
 
     def eta(self) -> Tensor:
         """Probability that a future frame is shown at this `step`: a scalar tensor, no sync."""
@@ -124,11 +139,21 @@ class Recurrent(Predictor):
 
         Both `forward` and `loss` run the compiled step, and state dict keys do not change.
         """
-        self.__dict__["next_frame"] = torch.compile(self.next_frame, *args, **kwargs)
+        for name in COMPILED:
+            if getattr(type(self), name) is not getattr(Recurrent, name):
+                self.__dict__[name] = torch.compile(getattr(self, name), *args, **kwargs)
 
     def __getstate__(self) -> dict[str, Any]:
         # A copy is not compiled, as in nn.Module, instead of bound to the original's weights.
-        return {name: value for name, value in self.__dict__.items() if name != "next_frame"}
+        return {name: value for name, value in self.__dict__.items() if name not in COMPILED}
+
+
+def input_gates(cell: nn.Module, x: Tensor) -> Tensor:
+    """What a cell's `conv_x` makes of its input x: all gates in one convolution."""
+    conv = cell.conv_x
+    assert isinstance(conv, nn.Conv2d)
+    gates: Tensor = conv(x)
+    return gates
 
 
 def fold_patches(frames: Tensor, patch: int) -> Tensor:

@@ -72,6 +72,12 @@ class Predictor(nn.Module):
             """Forward."""
 
 
+def check_horizon(horizon: int) -> None:
+    """Raise ValueError if `horizon` is not a positive integer."""
+    if not isinstance(horizon, int) or horizon < 1:
+        raise ValueError(f"horizon is {horizon!r}; expected a positive integer")
+
+
 def rollout(block: Callable[[Tensor], Tensor], past: Tensor, horizon: int) -> Tensor:
     """Make a fixed-block predictor answer any horizon: [B, T, C, H, W] -> [B, horizon, C, H, W].
 
@@ -79,8 +85,7 @@ def rollout(block: Callable[[Tensor], Tensor], past: Tensor, horizon: int) -> Te
     exist, and the last one is cut; gradients flow through every pass, as in SimVP and TAU.
     Raises ValueError if `horizon` is not a positive integer.
     """
-    if not isinstance(horizon, int) or horizon < 1:
-        raise ValueError(f"horizon is {horizon!r}; expected a positive integer")
+    check_horizon(horizon)
     blocks = [block(past)]
     while sum(b.shape[1] for b in blocks) < horizon:
         blocks.append(block(torch.cat([past, *blocks], dim=1)[:, -past.shape[1] :]))

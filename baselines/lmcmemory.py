@@ -1,0 +1,255 @@
+"""Video Prediction Recalling Long-term Motion Context (Lee, Kim, Choi, Kim, Ro; CVPR 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from tau.predictor import Clip, Predictor, check_horizon
+
+State = list[tuple[Tensor, Tensor]]  # (h, c) of each layer
+
+
+class ConvLSTMCell(nn.Module):
+    """One layer without peepholes, given W_x * x, which the caller has for many frames at once.
+
+    i, f, o = sigmoid(W_x * x + W_h * h), g = tanh(likewise); c' = f c + i g; h' = o tanh(c').
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.conv_h = nn.Conv2d(channels, 4 * channels, 3, padding=1)
+
+    def forward(self, from_x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """One step: (W_x * x [B, 4C, H, W], h and c [B, C, H, W]) -> new h and c."""
+        gates, g = (from_x + self.conv_h(h)).split((3 * self.channels, self.channels), dim=1)
+        i, f, o = torch.sigmoid(gates).chunk(3, dim=1)
+        c = f * c + i * torch.tanh(g)
+        return o * torch.tanh(c), c
+
+
+class MotionEncoder(nn.Module):
+    """Motion at each place of a clip: [B, T, C, H, W] -> [B, C', H / 2^n, W / 2^n], n widths.
+
+    3-D convolutions on the T - 1 differences of frames; each width ends with a maximum over 2 x 2
+    pixels and, from the second on, over 2 frames while there are as many. Then the mean over time.
+    The first two widths have one convolution each, the others two.
+    """
+
+    def __init__(self, channels: int, widths: Sequence[int]) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList()
+        for i, (n_in, n) in enumerate(pairwise((channels, *widths))):
+            layers: list[nn.Module] = [nn.Conv3d(n_in, n, 3, padding=1), nn.ReLU()]
+            if i > 1:
+                layers += [nn.Conv3d(n, n, 3, padding=1), nn.ReLU()]
+            self.stages.append(nn.Sequential(*layers))
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Encode."""
+        x = clip.diff(dim=1).transpose(1, 2)
+        for i, stage in enumerate(self.stages):
+            x = stage(x)
+            x = F.max_pool3d(x, (min(2, x.shape[2]) if i else 1, 2, 2))
+        return x.mean(2)
+
+
+class LMCMemory(Predictor):
+    """ConvLSTM layers between a frame encoder and decoder, helped by a memory of long-term motion.
+
+    Once for each clip, the motion at each place of the past recalls a mixture of memory slots, by
+    softmax of cosine similarity; it is decoded to the size of h and, weighed for each channel by a
+    gate, joins the top layer's h in the frame decoder. Predictions are fed back; no frame of the
+    past is predicted and there is no teacher forcing.
+
+    Memory alignment, in `loss`: a *long* clip, which reaches into the future, is encoded by an
+    encoder of its own and recalls from slots that learn (storing); the past recalls from the same
+    slots, held fixed (matching). Both predict the same frames from the same past. The authors take
+    two optimiser steps, one for each; here it is one step on the sum, so that the state after the
+    past is computed once for both.
+
+    The defaults are the published Moving MNIST size: 33.91 M parameters, of which the storing
+    encoder's 13.50 M serve training only; 32.30 G multiply-adds for 10 -> 10 frames, 61.02 for
+    10 -> 30. The past's convolutions that precede the recurrence run on all frames at once.
+
+    hidden: width of the layers, half of it at the first resolution; even. layers: how many.
+    motion: widths of the motion encoders, three or more; each halves the frame, so its sides must
+    be divisible by 2^len(motion). slots: of the memory, each motion[-1] wide. bounded: end with a
+    sigmoid, as published for KTH. short_stop: as long as `step`, the number of training losses, is
+    below it, no more frames are predicted in training than are given. Raises ValueError for
+    options that do not fit, and for a past of one frame, which has no motion.
+    """
+
+    step: Tensor
+
+    def __init__(
+        self,
+        clip: Clip,
+        hidden: int = 128,
+        layers: int = 4,
+        motion: Sequence[int] = (64, 128, 256, 512),
+        slots: int = 100,
+        bounded: bool = False,
+        short_stop: int = 5_000,
+    ) -> None:
+        if hidden < 2 or hidden % 2:
+            raise ValueError(f"hidden is {hidden}; expected a positive even width")
+        if layers < 1 or slots < 1:
+            raise ValueError(f"layers is {layers}, slots is {slots}; expected 1 or more of each")
+        if len(motion) < 3 or min(motion) < 1:
+            raise ValueError(f"motion is {motion!r}; expected three positive widths or more")
+        if clip.height % 2 ** len(motion) or clip.width % 2 ** len(motion):
+            raise ValueError(
+                f"frames of {clip.height}x{clip.width} cannot be halved {len(motion)} times; "
+                "give fewer widths in motion"
+            )
+        if short_stop < 0:
+            raise ValueError(f"short_stop is {short_stop}; expected 0 or more")
+        super().__init__(clip)
+        half, channels = hidden // 2, clip.channels
+        self.short_stop = short_stop
+        self.encoder = nn.Sequential(
+            *(nn.Conv2d(channels, half, 3, stride=2, padding=1), nn.ELU()),
+            *(nn.Conv2d(half, half, 3, padding=1), nn.ELU()),
+            *(nn.Conv2d(half, hidden, 3, stride=2, padding=1), nn.ELU()),
+            *(nn.Conv2d(hidden, hidden, 3, padding=1), nn.ELU()),
+        )
+        self.inputs = nn.ModuleList(
+            nn.Conv2d(hidden, 4 * hidden, 3, padding=1) for _ in range(layers)
+        )
+        self.cells = nn.ModuleList(ConvLSTMCell(hidden) for _ in range(layers))
+        self.decoder = nn.Sequential(
+            *(nn.ConvTranspose2d(2 * hidden, hidden, 3, padding=1), nn.ELU()),
+            *(double(hidden, half), nn.ELU()),
+            *(nn.ConvTranspose2d(half, half, 3, padding=1), nn.ELU()),
+            double(half, channels),
+            nn.Sigmoid() if bounded else nn.Identity(),
+        )
+        squeezed = max(hidden // 8, 1)
+        self.gate = nn.Sequential(
+            *(nn.Linear(2 * hidden, squeezed), nn.ReLU()),
+            *(nn.Linear(squeezed, hidden), nn.Sigmoid()),
+        )
+        self.matching_encoder = MotionEncoder(channels, motion)
+        self.storing_encoder = MotionEncoder(channels, motion)
+        self.slots = nn.Parameter(torch.randn(slots, motion[-1]))
+        widths = (*reversed(motion[2:]), hidden)  # from 1 / 2^n of the frame to a quarter
+        self.context = nn.Sequential(
+            *(layer for n_in, n in pairwise(widths) for layer in (double(n_in, n), nn.ReLU()))
+        )
+        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, past: Tensor, horizon: int) -> Tensor:
+        """Predict `horizon` frames after `past` [B, T, C, H, W]; T is free from 2 on."""
+        check_horizon(horizon)
+        check_motion(past)
+        context = self.recall(self.matching_encoder(past), self.slots)
+        return self.predict(self.observe(past), context, horizon)
+
+    def loss(self, past: Tensor, future: Tensor) -> Tensor:
+        """Mean squared plus mean absolute error of the future; in training, storing + matching."""
+        if not self.training:
+            return error(self(past, future.shape[1]), future)
+        check_motion(past)
+        future = future[:, : self.training_horizon(past.shape[1], future.shape[1])]
+        stored = self.recall(self.storing_encoder(self.long_clip(past, future)), self.slots)
+        matched = self.recall(self.matching_encoder(past), self.slots.detach())
+        state = [(torch.cat([h, h]), torch.cat([c, c])) for h, c in self.observe(past)]
+        predictions = self.predict(state, torch.cat([stored, matched]), future.shape[1])
+        self.step += 1
+        storing, matching = predictions.chunk(2)
+        return error(storing, future) + error(matching, future)
+
+    def training_horizon(self, past: int, future: int) -> int:
+        """Frames to predict in training at this `step`: all, or no more than given at first."""
+        if future <= past:  # spares reading `step`, which waits for a GPU
+            return future
+        return past if int(self.step) < self.short_stop else future
+
+    def long_clip(self, past: Tensor, future: Tensor) -> Tensor:
+        """Part of past and future, of the longer of both pasts and the future's frames.
+
+        That is all of 10 + 10 frames, 30 of 10 + 30 and 40 of 10 + 40, as published; it starts
+        anywhere, drawn for each sequence.
+        """
+        frames = torch.cat([past, future], dim=1)
+        batch, total = frames.shape[:2]
+        length = min(total, max(2 * past.shape[1], future.shape[1]))
+        start = torch.randint(total - length + 1, (batch, 1), device=frames.device)
+        index = start + torch.arange(length, device=frames.device)
+        return frames[torch.arange(batch, device=frames.device)[:, None], index]
+
+    def recall(self, motion: Tensor, slots: Tensor) -> Tensor:
+        """Motion at each place recalls from slots: [B, C', H', W'] -> context [B, C, H/4, W/4]."""
+        query = F.normalize(motion, dim=1).flatten(2).mT
+        weights = torch.softmax(query @ F.normalize(slots, dim=1).mT, dim=-1)
+        context: Tensor = self.context((weights @ slots).mT.unflatten(2, motion.shape[2:]))
+        return context
+
+    def observe(self, past: Tensor) -> State:
+        """State after the past [B, T, C, H, W], from zeros."""
+        frames = past.transpose(0, 1)
+        features = self.encoder(frames.flatten(0, 1))
+        zero = past.new_zeros(len(past), *features.shape[1:])
+        return self.advance(features, [(zero, zero) for _ in self.cells])
+
+    def advance(self, features: Tensor, state: State) -> State:
+        """Read any number of encoded frames [T B, C, H, W], oldest first: a layer after the other.
+
+        A layer's convolution of its inputs is one call for all T.
+        """
+        new = []
+        for conv_x, cell, (h, c) in zip(self.inputs, self.cells, state, strict=True):
+            outputs = []
+            for from_x in conv_x(features).split(len(h)):
+                h, c = cell(from_x, h, c)
+                outputs.append(h)
+            features = torch.cat(outputs)
+            new.append((h, c))
+        return new
+
+    def predict(self, state: State, context: Tensor, horizon: int) -> Tensor:
+        """Decode a frame, feed it back, and so on: [B, horizon, C, H, W]."""
+        frames = [self.decode(state[-1], context)]
+        while len(frames) < horizon:
+            state = self.advance(self.encoder(frames[-1]), state)
+            frames.append(self.decode(state[-1], context))
+        return torch.stack(frames, dim=1)
+
+    def decode(self, top: tuple[Tensor, Tensor], context: Tensor) -> Tensor:
+        """A frame from the top layer's h and the context, gated by the means of c and context."""
+        h, c = top
+        means = F.adaptive_avg_pool2d(torch.cat([c, context], dim=1), 1).flatten(1)
+        gated = self.gate(means)[..., None, None] * context
+        frame: Tensor = self.decoder(torch.cat([h, gated], dim=1))
+        return frame.to(c.dtype)  # autocast lowers it
+
+    def compile(self, *args: Any, **kwargs: Any) -> None:
+        """Compile the cells in place, with the arguments of torch.compile; the loop stays Python.
+
+        Both `forward` and `loss` run the compiled cells, and state dict keys do not change.
+        """
+        for cell in self.cells:
+            cell.compile(*args, **kwargs)
+
+
+def double(channels_in: int, channels: int) -> nn.ConvTranspose2d:
+    """3 x 3 transposed convolution to twice the height and width."""
+    return nn.ConvTranspose2d(channels_in, channels, 3, stride=2, padding=1, output_padding=1)
+
+
+def error(prediction: Tensor, target: Tensor) -> Tensor:
+    """Mean squared plus mean absolute error: a scalar."""
+    return F.mse_loss(prediction, target) + F.l1_loss(prediction, target)
+
+
+def check_motion(past: Tensor) -> None:
+    """Raise ValueError unless the past shows motion: two frames or more."""
+    if past.shape[1] < 2:
+        raise ValueError(f"past has {past.shape[1]} frame; expected two or more, to show motion")

@@ -1,0 +1,318 @@
+"""LMC-Memory: motion, recall, the two phases of its loss; its published size, cost and values."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from forward_check import check_clip, set_constant_weights
+from torch import Tensor
+from torch.nn import functional as F
+
+from baselines.lmcmemory import LMCMemory, error
+from benchmarks import cost
+from tau.predictor import Clip
+
+TINY = Clip(past=3, future=3, channels=2, height=16, width=8)
+
+
+def tiny(clip: Clip = TINY, **options: object) -> LMCMemory:
+    torch.manual_seed(0)
+    small = {"hidden": 8, "layers": 2, "motion": (4, 4, 6), "slots": 5}
+    return LMCMemory(clip, **{**small, **options})
+
+
+def clips(past: int = 3, future: int = 3, batch: int = 2) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    frames = torch.rand(batch, past + future, 2, 16, 8, generator=generator)
+    return frames[:, :past], frames[:, past:]
+
+
+# The published values, size and cost
+
+
+def test_forward_equals_the_reference() -> None:
+    # Values are for the published widths. Under constant weights the channels of a layer are equal,
+    # so any width gives them; slots differ, and keep theirs.
+    clip = Clip()
+    model = LMCMemory(clip, hidden=2, motion=(1, 1, 1, 512)).double().eval()
+    set_constant_weights(model, slots=0.0)
+    slot, channel = torch.meshgrid(
+        torch.arange(100.0).double(), torch.arange(512.0).double(), indexing="ij"
+    )
+    model.slots.data = 0.5 + 0.5 * torch.sin(0.3 * slot + 0.2 * channel)
+    with torch.no_grad():
+        y = model(check_clip(clip)[:, : clip.past], clip.future)[0, :, 0]
+    found = torch.stack([y.mean(), y.std(correction=0), y[0, 0, 0], y[0, 32, 32], y[-1, 32, 32]])
+    expected = [0.01193801, 0.00096282, 0.01070052, 0.01091001, 0.01091086]
+    torch.testing.assert_close(found, torch.tensor(expected).double(), rtol=0, atol=1e-8)
+
+
+def test_published_parameters() -> None:
+    model = cost.build_on_meta(LMCMemory, Clip(), {})
+    found = {name: cost.parameters(part) for name, part in model.named_children()}
+    assert found == {
+        "encoder": 259_008,
+        "inputs": 4_722_688 // 2,
+        "cells": 4_722_688 // 2,
+        "decoder": 406_337,
+        "gate": 6_288,
+        "matching_encoder": 13_495_680,
+        "storing_encoder": 13_495_680,
+        "context": 1_474_944,
+    }
+    assert cost.parameters(model) == 33_911_825
+
+
+def macs(horizon: int) -> int:
+    """Closed form for 10 frames of 64 x 64 and the published widths."""
+    quarter, half, full = 16**2, 32**2, 64**2
+    steps = 10 + horizon - 1
+    encoder = 9 * (half * 64 + half * 64**2 + quarter * 64 * 128 + quarter * 128**2)
+    cells = quarter * 9 * 4 * 8 * 128**2
+    decoder = 9 * (quarter * 256 * 128 + quarter * 128 * 64 + half * 64**2 + half * 64)
+    gate = quarter * 256 + 256 * 16 + 16 * 128
+    motion = 27 * (9 * full * 64 + 9 * half * 64 * 128)
+    motion += 27 * 4 * quarter * (128 * 256 + 256**2) + 27 * 2 * 64 * (256 * 512 + 512**2)
+    recall = 2 * 16 * 100 * 512 + 9 * (16 * 512 * 256 + 64 * 256 * 128)
+    return steps * (encoder + cells) + horizon * (decoder + gate) + motion + recall
+
+
+@pytest.mark.parametrize(("horizon", "published"), [(10, 32.302), (30, 61.016)])
+def test_published_multiply_adds(horizon: int, published: float) -> None:
+    clip = Clip(10, horizon)
+    model = cost.build_on_meta(LMCMemory, clip, {})
+    assert cost.macs(model, clip) == macs(horizon)
+    assert round(macs(horizon) / 1e9, 3) == published
+
+
+def test_fvcore_counts_the_same() -> None:
+    model = tiny()
+    assert cost.macs(model, TINY) == cost.fvcore_macs(model, TINY)
+
+
+# The parts
+
+
+def test_frames_read_at_once_or_one_by_one_give_one_state() -> None:
+    model = tiny()
+    past, _ = clips(5)
+    with torch.no_grad():
+        found = model.observe(past)
+        state = model.observe(past[:, :1])
+        for frame in past[:, 1:].unbind(1):
+            state = model.advance(model.encoder(frame), state)
+    for layer, expected in zip(found, state, strict=True):
+        torch.testing.assert_close(layer, expected)
+
+
+def test_forecast_feeds_itself() -> None:
+    model = tiny().eval()
+    past, _ = clips()
+    with torch.no_grad():
+        found = model(past, 4)
+        context = model.recall(model.matching_encoder(past), model.slots)  # of the past alone
+        seen = past
+        for frame in found.unbind(1):
+            torch.testing.assert_close(model.decode(model.observe(seen)[-1], context), frame)
+            seen = torch.cat([seen, frame[:, None]], dim=1)
+
+
+@pytest.mark.parametrize("frames", [2, 3, 4, 5, 9, 19])
+def test_motion_is_that_of_differences_in_order(frames: int) -> None:
+    encoder = tiny().matching_encoder
+    torch.manual_seed(0)
+    clip = torch.rand(2, frames, 2, 16, 8)
+    motion = encoder(clip)
+    assert motion.shape == (2, 6, 2, 1)
+    torch.testing.assert_close(encoder(clip + 0.5), motion)
+    assert (encoder(clip.flip(1)) - motion).abs().max() > 1e-4
+
+
+def test_motion_pools_two_frames_from_the_second_width_on() -> None:
+    model = cost.build_on_meta(LMCMemory, Clip(), {})
+    shapes = []
+    for stage in model.matching_encoder.stages:
+        stage.register_forward_hook(lambda _, __, output: shapes.append(tuple(output.shape[2:])))
+    model.matching_encoder(torch.empty(1, 10, 1, 64, 64, device="meta"))
+    assert shapes == [(9, 64, 64), (9, 32, 32), (4, 16, 16), (2, 8, 8)]
+
+
+def test_each_place_recalls_by_the_cosine_with_each_slot() -> None:
+    model = tiny()
+    model.context = torch.nn.Identity()
+    torch.manual_seed(0)
+    motion, slots = torch.randn(2, 6, 3, 2), torch.randn(5, 6)
+    found = model.recall(motion, slots)
+    for b, y, x in [(0, 0, 0), (0, 2, 1), (1, 1, 0)]:
+        cosines = F.cosine_similarity(motion[b, :, y, x], slots)
+        torch.testing.assert_close(found[b, :, y, x], torch.softmax(cosines, dim=0) @ slots)
+
+
+def test_the_context_is_gated_for_each_channel() -> None:
+    model = tiny()
+    h, c, context = torch.rand(3, 2, 8, 4, 2).unbind(0)
+    means = torch.cat([c, context], dim=1).mean((2, 3))
+    gate = model.gate(means)
+    assert gate.shape == (2, 8)
+    assert ((gate > 0) & (gate < 1)).all()
+    expected = model.decoder(torch.cat([h, context * gate[:, :, None, None]], dim=1))
+    torch.testing.assert_close(model.decode((h, c), context), expected)
+
+
+def test_bounded_ends_with_a_sigmoid() -> None:
+    past, _ = clips()
+    open_end, bounded = (tiny(bounded=b).eval()(past, 2) for b in (False, True))
+    torch.testing.assert_close(bounded[:, 0], torch.sigmoid(open_end[:, 0]))
+
+
+# Memory alignment
+
+
+@pytest.mark.parametrize(
+    ("past", "future", "length"), [(4, 4, 8), (4, 12, 12), (4, 16, 16), (4, 8, 8), (4, 1, 5)]
+)
+def test_the_long_clip(past: int, future: int, length: int) -> None:
+    frames = torch.arange(past + future).expand(500, -1)[..., None, None, None]
+    torch.manual_seed(0)
+    found = tiny().long_clip(frames[:, :past], frames[:, past:])[..., 0, 0, 0]
+    starts = found[:, 0]
+    assert torch.equal(found, starts[:, None] + torch.arange(length))
+    assert starts.unique().tolist() == list(range(past + future - length + 1))
+
+
+def phases(model: LMCMemory, past: Tensor, future: Tensor, long: Tensor) -> tuple[Tensor, Tensor]:
+    """Losses of storing and matching, one after the other."""
+    contexts = (
+        model.recall(model.storing_encoder(long), model.slots),
+        model.recall(model.matching_encoder(past), model.slots),
+    )
+    storing, matching = (
+        error(model.predict(model.observe(past), context, future.shape[1]), future)
+        for context in contexts
+    )
+    return storing, matching
+
+
+def test_loss_is_storing_plus_matching_which_leaves_the_slots_alone() -> None:
+    model = tiny()
+    past, future = clips()
+    storing, matching = phases(model, past, future, torch.cat([past, future], dim=1))
+    loss = model.loss(past, future)
+    torch.testing.assert_close(loss, storing + matching)
+    stored, matched, found = (
+        dict(
+            zip(
+                dict(model.named_parameters()),
+                torch.autograd.grad(value, list(model.parameters()), materialize_grads=True),
+                strict=True,
+            )
+        )
+        for value in (storing, matching, loss)
+    )
+    assert matched["slots"].abs().max() > 0
+    matched["slots"].zero_()
+    for name, gradient in found.items():
+        torch.testing.assert_close(gradient, stored[name] + matched[name], msg=name)
+
+
+def test_loss_in_eval_mode_is_that_of_forward() -> None:
+    model = tiny().eval()
+    past, future = clips()
+    difference = model(past, 3) - future
+    expected = difference.square().mean() + difference.abs().mean()
+    torch.testing.assert_close(model.loss(past, future), expected)
+    assert model.step == 0
+
+
+def test_first_no_more_frames_are_predicted_than_given() -> None:
+    model = tiny(short_stop=2)
+    past, future = clips(2, 5)
+    losses = []
+    for step in range(3):
+        torch.manual_seed(0)
+        losses.append(model.loss(past, future).item())
+        assert model.state_dict()["step"] == step + 1
+    model.step.zero_()
+    short = model.loss(past, future[:, :2]).item()
+    assert losses[:2] == [short, short]
+    assert abs(losses[2] - short) > 1e-6
+
+
+@pytest.mark.parametrize(("step", "horizon"), [(0, 10), (4_999, 10), (5_000, 30), (9_000, 30)])
+def test_published_schedule(step: int, horizon: int) -> None:
+    model = tiny()
+    model.step.fill_(step)
+    assert model.training_horizon(10, 30) == horizon
+    assert model.training_horizon(10, 7) == 7
+
+
+def test_autocast_and_float64() -> None:
+    model = tiny()
+    past, future = clips()
+    exact = model.eval()(past, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = model(past, 4)
+        loss = model.train().loss(past, future)
+    loss.backward()
+    assert rounded.dtype == loss.dtype == torch.float32
+    assert 0 < (rounded - exact).abs().max() < 0.02
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    double = model.double().eval()(past.double(), 4)
+    torch.testing.assert_close(double, exact.double(), atol=1e-5, rtol=0)
+
+
+def test_compile_compiles_each_step_of_each_layer() -> None:
+    torch.compiler.reset()
+    model = tiny()
+    past, future = clips()
+    keys = list(model.state_dict())
+    expected = model.loss(past, future)
+    runs = 0
+
+    def count(graph: torch.fx.GraphModule, _: list[Tensor]):
+        def run(*inputs: Tensor):
+            nonlocal runs
+            runs += 1
+            return graph.forward(*inputs)
+
+        return run
+
+    model.compile(backend=count)
+    torch.testing.assert_close(model.loss(past, future), expected)
+    assert runs == 2 * (3 + 2)  # layers x (frames of the past, predictions fed back)
+    assert list(model.state_dict()) == keys
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hidden": 0}, "hidden is 0"),
+        ({"hidden": 7}, "hidden is 7"),
+        ({"layers": 0}, "layers is 0"),
+        ({"slots": 0}, "slots is 0"),
+        ({"motion": (4, 4)}, r"motion is \(4, 4\)"),
+        ({"motion": (4, 0, 4)}, r"motion is \(4, 0, 4\)"),
+        ({"motion": (4, 4, 4, 4)}, "16x8 cannot be halved 4 times"),
+        ({"short_stop": -1}, "short_stop is -1"),
+    ],
+)
+def test_bad_options(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        tiny(**options)
+
+
+def test_one_frame_shows_no_motion() -> None:
+    model = tiny()
+    past, future = clips(1)
+    for call in (lambda: model(past, 2), lambda: model.loss(past, future)):
+        with pytest.raises(ValueError, match="past has 1 frame"):
+            call()
+
+
+@pytest.mark.parametrize("horizon", [0, -1, 2.0])
+def test_horizon_is_a_positive_integer(horizon: int) -> None:
+    with pytest.raises(ValueError, match=f"horizon is {horizon!r}"):
+        tiny()(clips()[0], horizon)

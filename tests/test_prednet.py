@@ -1,0 +1,238 @@
+"""PredNet: sizes, the paper's equations, extrapolation, loss, a live start, compilation."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from baselines.prednet import PredNet
+from benchmarks import cost
+from tau import Clip
+
+TINY = Clip(past=3, future=4, channels=2, height=8, width=12)
+
+
+def tiny(clip: Clip = TINY) -> PredNet:
+    torch.manual_seed(0)
+    return PredNet(clip, hidden=(3, 5)).eval()
+
+
+def clips(batch: int = 2, clip: Clip = TINY) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    shape = (batch, clip.frames, clip.channels, clip.height, clip.width)
+    return clip.split(clip.data_range * torch.rand(shape, generator=generator))
+
+
+# Size
+
+
+def macs(clip: Clip, channels: tuple[int, ...]) -> int:
+    """Closed form: frames x levels' pixels x (R, its up-sampled input, A^, and A of the next)."""
+    frame = 0
+    for i, n in enumerate(channels):
+        above = channels[i + 1] if i + 1 < len(channels) else 0
+        pixels = clip.height * clip.width // 4**i
+        frame += pixels * (9 * (4 * n * (3 * n + above) + n * n + 2 * n * above) + above)
+    return clip.frames * frame
+
+
+@pytest.mark.parametrize(
+    ("clip", "size", "per_frame", "total"),
+    [
+        (Clip(), 12_510_842, 0.8383, 16.766),
+        (Clip(4, 4, 2, 32, 32), 12_512_926, 0.2117, 1.694),
+        (Clip(10, 20, 1, 128, 128), 12_510_842, 3.3531, 100.593),
+        (Clip(10, 1, 3, 128, 160), 12_515_244, 4.2813, 47.095),
+    ],
+    ids=["mnist", "taxi", "kth", "caltech"],
+)
+def test_published_size(clip: Clip, size: int, per_frame: float, total: float) -> None:
+    model = cost.build_on_meta(PredNet, clip, {})
+    assert cost.parameters(model) == size
+    counted = cost.macs(model, clip)
+    assert counted == macs(clip, (clip.channels, 32, 64, 128, 256))
+    assert round(counted / clip.frames / 1e9, 4) == per_frame
+    assert round(counted / 1e9, 3) == total
+
+
+def test_fvcore_leaves_out_the_last_way_up_only() -> None:
+    """Nothing reads what the last step makes of its own prediction, and a trace shows that."""
+    unread = 96 * 9 * 2 * 2 * 3 + 24 * 9 * (3 * 3 + 2 * 3 * 5) + 6 * 9 * 5 * 5
+    assert cost.fvcore_macs(tiny(), TINY) == macs(TINY, (2, 3, 5)) - unread
+
+
+# The paper's equations
+
+
+def by_the_equations(model: PredNet, frames: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
+    """Predictions and E_0 of all steps; each gate, level and unit by itself."""
+    stack = model.stack
+    top = len(stack.cells) - 1
+    sizes = [
+        frames[:, 0].new_zeros(len(frames), n, 8 >> i, 12 >> i) for i, n in enumerate((2, 3, 5))
+    ]
+    r, c, e = list(sizes), list(sizes), [torch.cat([z, z], dim=1) for z in sizes]
+    predictions, errors = [], []
+    for t in range(frames.shape[1] + horizon):
+        for i in reversed(range(top + 1)):
+            x = torch.cat([r[i], e[i]], dim=1)
+            if i < top:
+                up = r[i + 1].repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
+                x = torch.cat([x, up], dim=1)
+            conv = stack.cells[i].conv
+            gates = [
+                F.conv2d(x, weight, bias, padding=1)
+                for weight, bias in zip(conv.weight.chunk(4), conv.bias.chunk(4), strict=True)
+            ]
+            write, forget, show = (torch.clip(0.2 * gate + 0.5, 0, 1) for gate in gates[:3])
+            c[i] = forget * c[i] + write * gates[3].tanh()
+            r[i] = show * c[i].tanh()
+        actual = frames[:, t] if t < frames.shape[1] else None
+        for i in range(top + 1):
+            predicted = stack.predict[i](r[i]).relu()
+            if i == 0:
+                predicted = predicted.minimum(torch.tensor(stack.limit))
+                actual = predicted if actual is None else actual
+                predictions.append(predicted)
+            e[i] = torch.cat([(predicted - actual).relu(), (actual - predicted).relu()], dim=1)
+            if i < top:
+                climbed = stack.climb[i](e[i]).relu()
+                b, n, height, width = climbed.shape
+                actual = climbed.reshape(b, n, height // 2, 2, width // 2, 2).amax((3, 5))
+        errors.append(e[0])
+    return torch.stack(predictions, dim=1), torch.stack(errors, dim=1)
+
+
+@pytest.mark.parametrize("scale", [1, 20])  # the larger weights saturate gates and predictions
+@torch.no_grad()
+def test_forecast_follows_the_equations(scale: float) -> None:
+    model = tiny()
+    for parameter in model.parameters():
+        parameter.mul_(scale)
+    past, _ = clips()
+    expected, _ = by_the_equations(model, past, 5)
+    torch.testing.assert_close(model(past, 5), expected[:, 3:])
+    torch.testing.assert_close(
+        model(past[:, :1], 1), by_the_equations(model, past[:, :1], 1)[0][:, 1:]
+    )
+    assert (expected == 1).any() == (scale == 20)
+
+
+@torch.no_grad()
+def test_a_prediction_is_fed_back_as_the_frame() -> None:
+    model = tiny()
+    past, _ = clips()
+    forecast = model(past, 4)
+    assert torch.equal(model(torch.cat([past, forecast[:, :2]], dim=1), 2), forecast[:, 2:])
+
+
+@torch.no_grad()
+def test_loss_is_the_lowest_error_after_the_first_frame() -> None:
+    model = tiny()
+    past, future = clips()
+    _, errors = by_the_equations(model, torch.cat([past, future], dim=1), 0)
+    torch.testing.assert_close(model.loss(past, future), errors[:, 1:].mean())
+    torch.testing.assert_close(model.train().loss(past, future), errors[:, 1:].mean())
+
+
+def test_a_prediction_depends_on_earlier_frames_only() -> None:
+    model = tiny()
+    frames = torch.cat(clips(), dim=1).requires_grad_()
+    predictions = model.unroll(frames, 7)
+    for t in range(1, 7):
+        gradient = torch.autograd.grad(predictions[:, t].sum(), frames, retain_graph=True)[0]
+        touched = gradient.abs().amax(dim=(0, 2, 3, 4)) > 0
+        assert touched.tolist() == [u < t for u in range(7)]
+    assert torch.equal(predictions[0, 0], predictions[1, 0])  # of the first frame: from nothing
+
+
+def test_predictions_reach_the_largest_pixel_value_and_no_further() -> None:
+    model = tiny(Clip(past=3, future=4, channels=2, height=8, width=12, data_range=40.0))
+    past, _ = clips(clip=model.clip)
+    assert model(past, 4).min() > 0  # biases start in proportion
+    nn.init.constant_(model.stack.predict[0].bias, 100)
+    assert (model(past, 4) == 40).all()
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_one_channel_starts_alive(seed: int) -> None:
+    torch.manual_seed(seed)
+    model = PredNet(Clip(past=2, future=2, height=16, width=16), hidden=(4, 8))
+    frames = torch.zeros(1, 4, 1, 16, 16)  # dark, with a square that moves
+    for t in range(4):
+        frames[:, t, :, 4 + t : 9 + t, 6:10] = 1
+    model.loss(frames[:, :2], frames[:, 2:]).backward()
+    stack = model.stack
+    for conv in (stack.predict[0], *(cell.conv for cell in stack.cells)):
+        assert conv.weight.grad.any()
+
+
+# Precision and compilation
+
+
+def test_autocast_and_float64() -> None:
+    model = tiny()
+    past, future = clips()
+    exact = model(past, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded = model(past, 4)
+        loss = model.train().loss(past, future)
+    loss.backward()
+    assert rounded.dtype == loss.dtype == torch.float32
+    assert 0 < (rounded - exact).abs().max() < 0.01
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    double = model.double().eval()(past.double(), 4)
+    assert double.dtype == torch.float64
+    torch.testing.assert_close(double, exact.double(), atol=1e-5, rtol=0)
+
+
+def test_compile_compiles_the_step() -> None:
+    torch.compiler.reset()
+    model = tiny()
+    past, _ = clips()
+    keys = list(model.state_dict())
+    expected = model(past, 4)
+    convolutions: list[int] = []
+    runs = 0
+
+    def count(graph: torch.fx.GraphModule, _: list[Tensor]):
+        convolutions.append(sum(node.target is torch.conv2d for node in graph.graph.nodes))
+
+        def run(*inputs: Tensor):
+            nonlocal runs
+            runs += 1
+            return graph.forward(*inputs)
+
+        return run
+
+    model.compile(backend=count)
+    with torch.no_grad():
+        torch.testing.assert_close(model(past, 4), expected)
+    assert runs == 7
+    assert convolutions == [3 + 3 + 2] * 2  # one graph with a frame, one without
+    assert list(model.state_dict()) == keys
+
+
+# Options
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"hidden": ()}, r"hidden is \(\)"),
+        ({"hidden": (4, 0)}, r"hidden is \(4, 0\)"),
+        ({"hidden": (4, 4, 4)}, "frames are 12x16; 3 levels .* divisible by 8"),
+        ({"hidden": (4,), "kernel": 2}, "kernel is 2"),
+    ],
+)
+def test_bad_options(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PredNet(Clip(height=12, width=16), **options)
+
+
+@pytest.mark.parametrize("horizon", [0, -1, 2.0])
+def test_horizon_is_a_positive_integer(horizon: int) -> None:
+    with pytest.raises(ValueError, match=f"horizon is {horizon!r}"):
+        tiny()(clips()[0], horizon)
