@@ -5,12 +5,10 @@ arXiv:2211.12509. Its translator is made of gated spatiotemporal attention (gSTA
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import torch
 from torch import Tensor, nn
 
-from tau.attention import TemporalBlock
+from tau.attention import TemporalBlock, temporal_blocks
 from tau.predictor import Clip
 from tau.spatial import TranslatingPredictor, check_spatial, init_by_fan_out
 
@@ -37,11 +35,12 @@ class GatedAttention(nn.Module):
 class GatedBlock(TemporalBlock):
     """`TemporalBlock` with gated attention; weights N(0, 2/fan_out) before the change of width."""
 
+    kind = GatedAttention
+
     def __init__(
         self, channels: int, channels_out: int, mlp_ratio: int, drop_path: float = 0.0
     ) -> None:
         super().__init__(channels, channels_out, mlp_ratio, drop_path)
-        self.add_module("attention", GatedAttention(channels))
         for module in (self.project_in, self.attention, self.project_out):
             module.apply(init_by_fan_out)
 
@@ -67,16 +66,8 @@ class SimVPv2(TranslatingPredictor):
         drop_path: float = 0.0,
     ) -> None:
         check_spatial(clip, spatial_hidden, spatial_depth)
-        if temporal_depth < 2:
-            raise ValueError(f"temporal_depth is {temporal_depth}; expected 2 or more")
-        if not 0 <= drop_path < 1:
-            raise ValueError(f"drop_path is {drop_path}; expected 0 <= drop_path < 1")
         folded = clip.past * spatial_hidden
-        widths = [folded] + [temporal_hidden] * (temporal_depth - 1) + [folded]
-        steps = [i / (temporal_depth - 1) for i in range(temporal_depth)]
-        rates = [0.01 + (drop_path - 0.01) * step for step in steps[:-1]] + [drop_path]
-        blocks = (
-            GatedBlock(width, width_out, mlp_ratio, rate)
-            for (width, width_out), rate in zip(pairwise(widths), rates, strict=True)
+        blocks = temporal_blocks(
+            folded, temporal_hidden, temporal_depth, mlp_ratio, drop_path, GatedBlock
         )
-        super().__init__(clip, nn.Sequential(*blocks), spatial_hidden, spatial_depth)
+        super().__init__(clip, blocks, spatial_hidden, spatial_depth)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -59,13 +61,15 @@ class TemporalBlock(nn.Module):
     training (stochastic depth; kept branches are scaled up). [B, C, H, W] -> [B, C_out, H, W].
     """
 
+    kind: type[nn.Module] = TemporalAttention  # of attention: a module made from its channels
+
     def __init__(
         self, channels: int, channels_out: int, mlp_ratio: int, drop_path: float = 0.0
     ) -> None:
         super().__init__()
         self.norm1 = nn.BatchNorm2d(channels)
         self.project_in = nn.Conv2d(channels, channels, 1)
-        self.attention = TemporalAttention(channels)
+        self.attention = self.kind(channels)
         self.project_out = nn.Conv2d(channels, channels, 1)
         self.scale1 = nn.Parameter(torch.full((channels,), 0.01))
         self.norm2 = nn.BatchNorm2d(channels)
@@ -91,3 +95,31 @@ class TemporalBlock(nn.Module):
             keep = torch.rand(len(x), 1, 1, 1, device=x.device) >= self.drop_path
             factor = factor * (keep / (1 - self.drop_path))
         return x * factor
+
+
+def temporal_blocks(
+    folded: int,
+    hidden: int,
+    depth: int,
+    mlp_ratio: int,
+    drop_path: float,
+    block: type[TemporalBlock] = TemporalBlock,
+) -> nn.Sequential:
+    """`depth` blocks: [B, folded, H, W] -> the same, `hidden` wide after the first.
+
+    Stochastic depth runs linearly from 0.01 in the first block to `drop_path` in the last, as
+    released. Raises ValueError for fewer than two blocks or a `drop_path` outside [0, 1).
+    """
+    if depth < 2:
+        raise ValueError(f"temporal_depth is {depth}; expected 2 or more")
+    if not 0 <= drop_path < 1:
+        raise ValueError(f"drop_path is {drop_path}; expected 0 <= drop_path < 1")
+    widths = [folded] + [hidden] * (depth - 1) + [folded]
+    steps = [i / (depth - 1) for i in range(depth)]
+    rates = [0.01 + (drop_path - 0.01) * step for step in steps[:-1]] + [drop_path]
+    return nn.Sequential(
+        *(
+            block(width, width_out, mlp_ratio, rate)
+            for (width, width_out), rate in zip(pairwise(widths), rates, strict=True)
+        )
+    )

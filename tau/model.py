@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from tau.attention import TemporalBlock
+from tau.attention import temporal_blocks
 from tau.loss import differential_divergence
 from tau.predictor import Clip
 from tau.spatial import TranslatingPredictor, check_spatial
@@ -42,24 +40,14 @@ class TAU(TranslatingPredictor):
         temperature: float = 0.1,
     ) -> None:
         check_spatial(clip, spatial_hidden, spatial_depth)
-        if temporal_depth < 2:
-            raise ValueError(f"temporal_depth is {temporal_depth}; expected 2 or more")
-        if not 0 <= drop_path < 1:
-            raise ValueError(f"drop_path is {drop_path}; expected 0 <= drop_path < 1")
         if alpha < 0 or temperature <= 0:
             raise ValueError(
                 f"alpha is {alpha}, temperature is {temperature}; expected alpha >= 0 and "
                 "temperature > 0"
             )
         folded = clip.past * spatial_hidden
-        widths = [folded] + [temporal_hidden] * (temporal_depth - 1) + [folded]
-        steps = [i / (temporal_depth - 1) for i in range(temporal_depth)]
-        rates = [0.01 + (drop_path - 0.01) * step for step in steps[:-1]] + [drop_path]
-        blocks = (
-            TemporalBlock(width, width_out, mlp_ratio, rate)
-            for (width, width_out), rate in zip(pairwise(widths), rates, strict=True)
-        )
-        super().__init__(clip, nn.Sequential(*blocks), spatial_hidden, spatial_depth)
+        blocks = temporal_blocks(folded, temporal_hidden, temporal_depth, mlp_ratio, drop_path)
+        super().__init__(clip, blocks, spatial_hidden, spatial_depth)
         self.alpha = alpha
         self.temperature = temperature
 
