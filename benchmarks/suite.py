@@ -144,6 +144,11 @@ class Row:
             for name in changes:
                 choose(f"row {label!r}: training", name, [f.name for f in fields(Training)])
 
+    def but(self, **changes: Any) -> Row:
+        """This row with other fields, or further options of its model."""
+        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "options"}
+        return Row(**{**own, **self.options, **changes})
+
     def _accepted(self) -> list[str]:
         return [p for p in inspect.signature(self.model).parameters if p != "clip"]
 

@@ -136,8 +136,10 @@ def test_in_place_compilation_changes_nothing(row, model):
 @rows
 def test_every_scale_of_every_suite_can_be_built(row):
     for suite in SUITES:
-        for scale in suite.training:
-            if row in suite.rows:
-                with torch.device("meta"):
-                    model = row.build(suite.clip, scale)
-                assert macs(model, suite.clip) >= 0
+        if row not in suite.rows:
+            continue
+        different = {repr(row.at(scale)): scale for scale in suite.training}
+        for scale in different.values():
+            with torch.device("meta"):
+                model = row.build(suite.clip, scale)
+            assert macs(model, suite.clip) >= 0

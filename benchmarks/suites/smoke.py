@@ -16,7 +16,7 @@ ALPHA = 10.0
 def _weighted(row: Row) -> Row:
     if row.model is not TAU or "alpha" in row.options:
         return row
-    return Row(row.label, TAU, sizes=row.sizes, training=row.training, alpha=ALPHA)
+    return row.but(alpha=ALPHA)
 
 
 SUITE = Suite(
