@@ -91,7 +91,7 @@ def draw(
 
 def is_synthetic(runs: Sequence[StoredRun]) -> bool:
     """Whether runs were trained on sequences generated in the place of a real data set."""
-    return any("synthetic" in run.record["data"] for run in runs)
+    return any(run.done and "synthetic" in run.record["data"] for run in runs)
 
 
 def _marked(figure: Figure, runs: Sequence[StoredRun]) -> Figure:

@@ -51,9 +51,7 @@ def arguments() -> argparse.ArgumentParser:
     add(
         "--data",
         metavar="DIR|FILE|synthetic",
-        help="folder with the official files; your own .npy, .npz, HDF5 or Zarr file (or, with "
-        "--suite compare, folder) of [N, T, C, H, W] or [T, C, H, W]; or 'synthetic', to generate "
-        "sequences in the place of the real ones",
+        help="folder with the official files, your own file or folder, or 'synthetic'",
     )
     add("--past", metavar="T", type=_positive, help="your own data: frames given (default: half)")
     add("--future", metavar="T", type=_positive, help="your own data: frames to predict")

@@ -59,6 +59,7 @@ def make(label: str, seed: int = 0, channels: int = 1, future: int = FUTURE) -> 
         "row": label,
         "seed": seed,
         "clip": {"data_range": 1.0},
+        "data": {},
         "cost": {"parameters": 0 if label == "Last frame" else 10},
     }
     samples = {"past": clips[:, :PAST], "future": clips[:, PAST:], "prediction": prediction}
@@ -302,3 +303,19 @@ def test_wrong_runs_are_rejected() -> None:
 def test_save_knows_two_formats(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"'\.jpg'; expected \.png or \.pdf"):
         save(Figure(), tmp_path / "a.jpg")
+
+
+def test_synthetic_data_are_marked_in_every_figure(tmp_path: Path, monkeypatch) -> None:
+    runs = [make("Ours")]
+    runs[0].record["data"] = {"synthetic": "drawn"}
+    marks: dict[str, bool] = {}
+
+    def save(figure: Figure, path: Path) -> Path:
+        marks[path.name] = figures.SYNTHETIC in [text.get_text() for text in figure.texts]
+        return path
+
+    monkeypatch.setattr(figures, "save", save)
+    figures.draw(runs, LABELS, tmp_path, "x")
+    assert len(marks) == 4 and all(marks.values())
+    figures.draw([make("Ours")], LABELS, tmp_path, "x")
+    assert not any(marks.values())

@@ -243,7 +243,8 @@ def test_synthetic_data_train_everything_and_are_marked(two, tmp_path, capsys):
     assert [r["suite"] for r in records] == ["two", "two", "taxi", "taxi"]
     assert all("synthetic" in r["data"] for r in records)
     names = {p.name for p in (folder / "figures").iterdir()}
-    assert {"two-smoke-synthetic-strip.png", "two-smoke-synthetic-taxi-strip.png"} <= names
+    name = "two-smoke-synthetic-fp32"
+    assert {f"{name}-strip.png", f"{name}-taxi-strip.png"} <= names
     assert all(
         "synthetic" in p.name for kind in ("tables", "figures") for p in (folder / kind).iterdir()
     )

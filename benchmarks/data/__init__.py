@@ -14,6 +14,7 @@ from benchmarks.data.dataset import Dataset
 from benchmarks.data.kitti_caltech import KittiCaltech, KittiRawCaltech
 from benchmarks.data.kth import KTH, KTHAction
 from benchmarks.data.moving_mnist import MovingMNIST
+from benchmarks.data.synthetic import SYNTHETIC
 from benchmarks.data.trafficbj import TrafficBJ, TrafficBJReleased
 
 __all__ = [
@@ -36,7 +37,6 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "kitti-caltech": KittiCaltech,
     "kitti-raw-caltech": KittiRawCaltech,
 }
-SYNTHETIC: dict[str, Callable[..., Dataset]] = {}
 DATA_VARIABLE = "SPATIOTEMPORAL_DATA"
 
 
