@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from baselines import ConvLSTM, LastFrame, PredRNN, SimVP
+from baselines import ConvLSTM, CrevNet, LastFrame, PredNet, PredRNN, SimVP
 from benchmarks.suite import Row, Suite, Training
 from benchmarks.suites import ablation, at_scales
 from tau import TAU, Clip
@@ -39,6 +39,24 @@ SUITE = Suite(
             PredRNN,
             sizes=at_scales(RECURRENT, patch=2),
             training=at_scales(RATE, rate=1e-2),
+        ),
+        Row(
+            "PredNet",
+            PredNet,
+            sizes={"smoke": {"hidden": (8, 16)}, "quick": {"hidden": (16, 32)}},
+            training=at_scales(RATE, rate=1e-3),
+            published="PredNet",
+        ),
+        Row(
+            "CrevNet",
+            CrevNet,
+            sizes={
+                "smoke": {"blocks": (1, 1), "layers": 2},
+                "quick": {"blocks": (1, 1), "layers": 2},
+            },
+            training=at_scales(RATE, rate=5e-3),
+            published="CrevNet",
+            note="size and rate as for Moving MNIST; none were released for these data",
         ),
         Row(
             "SimVP",
@@ -84,7 +102,6 @@ SUITE = Suite(
         "DVF",
         "Dual-GAN",
         "CtrlGen",
-        "PredNet",
         "ContextVP",
         "GAN-VGG",
         "G-VGG",
@@ -93,7 +110,6 @@ SUITE = Suite(
         "DPG",
         "G-MAE",
         "GAN-MAE",
-        "CrevNet",
         "STMFANet",
     ),
     data_options={"smoke": {"downsample": 8}, "quick": {"downsample": 4}},
