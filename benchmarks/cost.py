@@ -174,6 +174,9 @@ _FORMULAS: dict[Any, Callable[..., int]] = {
 # --- speed and memory ----------------------------------------------------------------------------
 
 
+SPREADS = ("", "_spread")
+
+
 def throughput(
     model: Predictor,
     clip: Clip,
@@ -190,7 +193,8 @@ def throughput(
     parameters. Inference is the prediction of clip.future frames in eval mode. Each is called once
     to warm up, then until `seconds` have passed or `repeats` calls are timed; the median counts,
     and a GPU is waited for. On the CPU, where nothing is compiled, a first call that takes
-    `seconds` counts alone. precision: fp32, tf32 (on CUDA) or bf16 (autocast).
+    `seconds` counts alone. `..._spread` is half the range between the quartiles, None for fewer
+    than four calls. precision: fp32, tf32 (on CUDA) or bf16 (autocast).
 
     `model` must be on `device`. Its weights, buffers, modes and the random state are as before
     afterwards; gradients are cleared. Raises ValueError for a precision that does not exist.
@@ -199,8 +203,15 @@ def throughput(
     modes = [(module, module.training) for module in model.modules()]
     weights = [p for p in model.parameters() if p.requires_grad]
 
-    def measure(call: Callable[[], object]) -> float:
-        return batch_size / _median_seconds(call, device, seconds, repeats)
+    def measure(name: str, call: Callable[[], object]) -> None:
+        rates = [batch_size / s for s in _seconds(call, device, seconds, repeats)]
+        speeds[name] = statistics.median(rates)
+        if len(rates) >= 4:
+            low, _, high = statistics.quantiles(rates, method="inclusive")
+            speeds[f"{name}_spread"] = (high - low) / 2
+
+    names = ("training_sequences_per_second", "inference_sequences_per_second")
+    speeds: dict[str, float | None] = {f"{name}{end}": None for name in names for end in SPREADS}
 
     with _forked_rng(device), _matmul_precision(device, precision) as autocast:
         shape = (batch_size, clip.frames, clip.channels, clip.height, clip.width)
@@ -209,8 +220,7 @@ def throughput(
         try:
             model.eval()
             with torch.inference_mode(), autocast:
-                inference = measure(lambda: model(past, clip.future))
-            training = None
+                measure(names[1], lambda: model(past, clip.future))
             if weights:
                 model.train()
                 optimiser = torch.optim.Adam(weights, fused=True)
@@ -222,21 +232,18 @@ def throughput(
                     loss.backward()
                     optimiser.step()
 
-                training = measure(step)
+                measure(names[0], step)
         finally:
             model.zero_grad()
             model.load_state_dict(state)
             for module, mode in modes:
                 module.training = mode
-    return {
-        "training_sequences_per_second": training,
-        "inference_sequences_per_second": inference,
-    }
+    return speeds
 
 
-def _median_seconds(
+def _seconds(
     call: Callable[[], object], device: torch.device, seconds: float, repeats: int
-) -> float:
+) -> list[float]:
     def timed() -> float:
         start = time.perf_counter()
         call()
@@ -246,11 +253,11 @@ def _median_seconds(
 
     first = timed()
     if device.type == "cpu" and first >= seconds:
-        return first
+        return [first]
     times = [timed()]
     while len(times) < repeats and sum(times) < seconds:
         times.append(timed())
-    return statistics.median(times)
+    return times
 
 
 @dataclass

@@ -106,6 +106,15 @@ def _measure(
     store.write_npz(folder / "scores.npz", scores)
     clips = next(iter(dataset.test(SAMPLES, SAMPLES, fabric.device)))
     store.write_npz(folder / "samples.npz", sample(model, clips, run.clip))
+    speed = cost.throughput(
+        model,
+        run.clip,
+        fabric.device,
+        run.training.batch_size,
+        run.training.precision,
+        seconds=suite.timing_seconds,
+    )
+    training_speed = speed["training_sequences_per_second"]
     return {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "steps": trained["steps"],
@@ -116,9 +125,8 @@ def _measure(
             "parameters": cost.parameters(model),
             "macs": cost.macs(model, run.clip),
             **paper_cost(run, suite),
-            **cost.throughput(
-                model, run.clip, fabric.device, run.training.batch_size, run.training.precision
-            ),
+            **speed,
+            "seconds_per_epoch": training_speed and dataset.train_sequences / training_speed,
             "peak_memory_bytes": peak.bytes,
         },
     }

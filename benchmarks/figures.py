@@ -1,4 +1,4 @@
-"""Figures of stored runs: learning curves, error per frame, predictions as a strip and as a GIF.
+"""Figures of stored runs: learning curves, cost against error, error per frame, predictions.
 
 A row has the same colour in every figure, by its place among the suite's labels.
 """
@@ -14,9 +14,11 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.transforms import Bbox
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
@@ -81,6 +83,8 @@ def draw(
     if any(_is_trained(run) for run in done):
         curves = _marked(learning_curves(done, labels, target=target), done)
         paths += [save(curves, folder / f"{name}-curves{kind}") for kind in (".png", ".pdf")]
+        costs = _marked(trade_off(done, labels), done)
+        paths += [save(costs, folder / f"{name}-trade-off{kind}") for kind in (".png", ".pdf")]
     per_frame = _marked(error_per_frame(done, labels), done)
     paths.append(save(per_frame, folder / f"{name}-error-per-frame.png"))
     predictions = _marked(strip(done, labels, clip=clip), done)
@@ -447,3 +451,92 @@ def animate(runs: Sequence[StoredRun], labels: Sequence[str], path: Path, *, cli
     durations = [FRAME_MS] * len(rest) + [5 * FRAME_MS]
     first.save(path, save_all=True, append_images=rest, duration=durations, loop=0, optimize=True)
     return path
+
+
+# --- cost against accuracy -----------------------------------------------------------------------
+
+
+@matplotlib.rc_context(STYLE)
+def trade_off(runs: Sequence[StoredRun], labels: Sequence[str]) -> Figure:
+    """Test MSE against multiply-adds of a forecast and against minutes of training, a point a row.
+
+    Means over seeds, with their range where there are several. The line is the Pareto front: what
+    no other row beats in both. Rows without parameters are left out, as are diverged ones.
+    """
+    figure = Figure(figsize=(6.9, 2.8))
+    panels = figure.subplots(1, 2, sharey=True)
+    points: dict[str, tuple[float, float, float]] = {}  # GMACs, minutes, MSE
+    for label, of in _by_label(runs, labels).items():
+        errors = [run.record["means"]["mse"] for run in of]
+        if not all(map(_is_trained, of)) or None in errors:
+            continue
+        style = _line_style(label, labels)
+        macs = of[0].record["cost"]["macs"] / 1e9
+        minutes = [run.record["seconds"]["train"] / 60 for run in of]
+        points[label] = (macs, float(np.mean(minutes)), float(np.mean(errors)))
+        for axes, x in zip(panels, points[label], strict=False):
+            axes.plot([x, x], [min(errors), max(errors)], color=style["color"], lw=0.8)
+            axes.plot(x, points[label][2], "o", ms=4.5, color=style["color"])
+    for i, (axes, xlabel) in enumerate(
+        zip(panels, ("multiply-adds of a forecast (G)", "training time (min)"), strict=True)
+    ):
+        axes.set_xscale("log")
+        axes.set(xlabel=xlabel)
+        front = pareto([(point[i], point[2]) for point in points.values()])
+        axes.plot(*zip(*front, strict=True), color="0.7", lw=0.8, zorder=0, ls="-")
+        axes.margins(0.12, 0.1)
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+    panels[0].set(ylabel="test MSE per frame")
+    panels[0].set_yscale("log")
+    _plain_log_ticks(panels[0])
+    figure.subplots_adjust(0.08, 0.17, 0.99, 0.97, wspace=0.06)
+    for i, axes in enumerate(panels):
+        _label_points(figure, axes, {label: (p[i], p[2]) for label, p in points.items()}, labels)
+    return figure
+
+
+def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Those of `points` that no other is below in both coordinates, from left to right."""
+    front: list[tuple[float, float]] = []
+    for x, y in sorted(points):
+        if not front or y < front[-1][1]:
+            front.append((x, y))
+    return front
+
+
+OFFSETS = ((5, -2), (4, 5), (4, -9), (4, 12), (4, -16))
+PLACES = [(side * x, y) for x, y in OFFSETS for side in (1, -1)]  # in points
+
+
+def _label_points(
+    figure: Figure,
+    axes: Axes,
+    points: Mapping[str, tuple[float, float]],
+    labels: Sequence[str],
+) -> None:
+    """Name the points, each where no other name or point stands, if there is such a place."""
+    renderer = FigureCanvasAgg(figure).get_renderer()
+    taken = [
+        Bbox.from_bounds(x - 3, y - 3, 6, 6)
+        for x, y in axes.transData.transform(list(points.values()))
+    ]
+    for label, point in sorted(points.items(), key=lambda item: item[1][1]):
+        text = axes.annotate(
+            label,
+            point,
+            PLACES[0],
+            textcoords="offset points",
+            fontsize=6.5,
+            color=_line_style(label, labels)["color"],
+        )
+        overlaps = []
+        for place in PLACES:
+            text.set(position=place, ha="left" if place[0] > 0 else "right")
+            box = text.get_window_extent(renderer)
+            overlaps.append(sum(box.overlaps(other) for other in taken))
+            if not overlaps[-1]:
+                break
+        best = PLACES[overlaps.index(min(overlaps))]
+        text.set(position=best, ha="left" if best[0] > 0 else "right")
+        taken.append(text.get_window_extent(renderer))

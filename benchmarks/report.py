@@ -94,6 +94,7 @@ def table_spec(suite: Suite, name: str) -> TableSpec:
         published_columns=tuple(Column(*column) for column in suite.published_columns),
         caption=" ".join(suite.notes),
         conventions=_conventions(suite),
+        target=None if suite.target is None else suite.target[0],
         beside=None if suite.beside is None else table_spec(suite.beside, suite.beside.name),
     )
 

@@ -155,8 +155,10 @@ def prepare(args: argparse.Namespace) -> list[Job]:
     jobs = []
     for of, dataset in datasets:
         labels = [row.label for row in of.rows]
-        rows = args.rows if of is suite else [x for x in args.rows or labels if x in labels]
-        if rows == []:
+        rows = args.rows or suite.selected or labels
+        if of is not suite:
+            rows = [row for row in rows if row in labels]
+        if not rows:
             continue
         runs = plan(
             of,
@@ -297,7 +299,7 @@ def _work(which: int, index: int, folder: Path) -> StoredRun:
 
 def _default_jobs(job: Job) -> int:
     """Small models leave most of several cores idle, so on a CPU each core takes a row."""
-    small = job.scale in ("smoke", "quick") and job.runs[0].device == "cpu"
+    small = job.scale in ("smoke", "quick") and job.runs[0].device == "cpu" and not job.suite.timed
     return torch.get_num_threads() if small and "WORLD_SIZE" not in os.environ else 1
 
 

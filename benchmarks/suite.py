@@ -177,7 +177,9 @@ class Suite:
     that the paper's table has and this suite cannot train yet. `data_options` go to the data set at
     a scale. `target` is a horizontal line (value, label) in the learning curves of the scales in
     `target_scales`. `notes` are sentences for the caption. `orderings` (metric, better row, worse
-    row) are what `--check` insists on.
+    row) are what `--check` insists on. `selected` are the rows that are trained unless others are
+    asked for (all, if empty). `timing_seconds` is how long a run's speed is measured, in training
+    and in inference; a suite that is `timed` for its own sake trains one row at a time.
     """
 
     name: str
@@ -197,6 +199,9 @@ class Suite:
     notes: Sequence[str] = ()
     orderings: Sequence[tuple[str, str, str]] = ()
     beside: Suite | None = None
+    selected: Sequence[str] = ()
+    timing_seconds: float = 0.3
+    timed: bool = False
 
     def __post_init__(self) -> None:
         labels = [row.label for row in self.rows]
@@ -207,6 +212,8 @@ class Suite:
                 raise ValueError(f"suite {self.name!r} has two rows labelled {label!r}")
         for scale in self.training:
             choose(f"suite {self.name!r}: scale", scale, SCALES)
+        for label in self.selected:
+            choose(f"suite {self.name!r}: selected row", label, labels)
         for column in self.columns:
             choose(f"suite {self.name!r}: column", column, COLUMNS)
         if self.beside is not None:

@@ -36,6 +36,7 @@ class Metric:
     stored: str = ""  # name in the record where it differs from the column's
     factor: float = 1.0
     cost: bool = False  # measured once a run, not once a test sequence: never tested for bold
+    to_target: str = ""  # column of the learning curve where it first reaches the spec's target
 
 
 METRICS: Mapping[str, Metric] = {
@@ -47,6 +48,11 @@ METRICS: Mapping[str, Metric] = {
     "ssim_uint8": Metric("SSIM", False, 4, "8-bit"),
     "psnr": Metric("PSNR", False, 2, "dB"),
     "psnr_uint8_wrap": Metric("PSNR", False, 2, "wrapped"),
+    "seconds_per_epoch": Metric("Epoch", True, 1, "s", cost=True),
+    "epochs_to_target": Metric("To target", True, 0, "epochs", cost=True, to_target="epoch"),
+    "minutes_to_target": Metric(
+        "To target", True, 1, "min", factor=1 / 60, cost=True, to_target="seconds"
+    ),
     "training_sequences_per_second": Metric("Training", False, 1, "seq./s", cost=True),
     "inference_sequences_per_second": Metric("Inference", False, 1, "seq./s", cost=True),
     "peak_memory_bytes": Metric("Memory", True, 2, "GiB", factor=2.0**-30, cost=True),
@@ -84,7 +90,8 @@ class TableSpec:
     """What a table shows, apart from the runs.
 
     `columns` are keys of METRICS. `caption` follows the title; `conventions` says what the metrics
-    mean. `beside` are further columns, of the same rows on another data set, called by its title.
+    mean. `target` is the validation MSE of the columns that tell when it is reached. `beside` are
+    further columns, of the same rows on another data set, called by its title.
     Raises ValueError for a name that is unknown or repeats.
     """
 
@@ -97,6 +104,7 @@ class TableSpec:
     source: str = PAPER
     caption: str = ""
     conventions: str = ""
+    target: float | None = None
     beside: TableSpec | None = None
 
     def __post_init__(self) -> None:
@@ -227,23 +235,40 @@ def measure(runs: Sequence[StoredRun], spec: TableSpec) -> pd.DataFrame:
 
 
 def _measure_row(runs: Sequence[StoredRun], spec: TableSpec) -> dict[str, Any]:
-    done = [run.record for run in runs if run.done]
+    finished = [run for run in runs if run.done]
+    done = [run.record for run in finished]
     row: dict[str, Any] = {
         "seeds": sorted(record["seed"] for record in done),
         "failures": [(r.record["seed"], r.record["reason"]) for r in runs if not r.done],
     }
     for name in spec.columns:
         metric = METRICS[name]
-        place = "cost" if metric.cost else "means"
-        values = [record[place][metric.stored or name] for record in done]
+        values = [_value(run, name, spec) for run in finished]
         row[name] = row[f"{name}_std"] = None
         if values and None not in values:  # JSON has null for not-a-number and infinity
-            summary = stats.over_seeds([metric.factor * value for value in values])
+            summary = stats.over_seeds(
+                [metric.factor * value for value in values if value is not None]
+            )
             row[name], row[f"{name}_std"] = summary.mean, summary.std
+            if len(done) == 1 and (within := done[0]["cost"].get(f"{name}_spread")) is not None:
+                row[f"{name}_std"] = metric.factor * within
     for size, *_ in SIZES:
         for name in (size, f"paper_{size}"):
             row[name] = done[0]["cost"][name] if done else None
     return row
+
+
+def _value(run: StoredRun, name: str, spec: TableSpec) -> float | None:
+    """A run's stored number, or where its learning curve first reaches the spec's target."""
+    metric = METRICS[name]
+    if not metric.to_target:
+        value: float | None = run.record["cost" if metric.cost else "means"][metric.stored or name]
+        return value
+    if spec.target is None or not _is_trained(run):
+        return None
+    curve = run.curve()
+    reached = curve[curve["val_mse"] <= spec.target]
+    return None if reached.empty else float(reached[metric.to_target].iloc[0])
 
 
 def _describe(run: StoredRun) -> str:
@@ -416,6 +441,11 @@ def _caption(frame: pd.DataFrame, spec: TableSpec, other: pd.DataFrame | None) -
         tested += [other[f"{name}_best"] for name in spec.beside.columns]
     elif spec.beside is not None:
         yield f"{spec.beside.title} was not measured: its files were not given"
+    within = [n for n in spec.columns if METRICS[n].cost and frame[f"{n}_std"].notna().any()]
+    if within and not any("," in seeds for seeds in labels):
+        yield "Of speeds, the median ± half the range between the quartiles, after warming up"
+    if any(METRICS[name].to_target for name in spec.columns):
+        yield f"The target is a validation MSE of {spec.target:g}"
     if any(column.any() for column in tested):
         yield (
             "Bold: the best mean, and every mean that does not differ from it significantly "

@@ -352,8 +352,9 @@ def test_throughput_measures_and_changes_nothing(precision):
     before, rng = state_of(model), torch.get_rng_state()
     tf32 = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     speeds = measure(model, precision=precision)
-    assert set(speeds) == {"training_sequences_per_second", "inference_sequences_per_second"}
-    assert all(speed > 0 and math.isfinite(speed) for speed in speeds.values())
+    names = {"training_sequences_per_second", "inference_sequences_per_second"}
+    assert set(speeds) == names | {f"{name}_spread" for name in names}
+    assert all(speeds[name] > 0 and math.isfinite(speeds[name]) for name in names)
     assert_unchanged(model, before)
     assert model.training and not model.readout.training
     assert all(p.grad is None for p in model.parameters())
@@ -410,8 +411,22 @@ def clock(monkeypatch):
 def test_throughput_counts_sequences_after_warming_up(clock):
     assert measure(Sleeper(clock)) == {
         "training_sequences_per_second": pytest.approx(2 / 0.06),
+        "training_sequences_per_second_spread": None,
         "inference_sequences_per_second": pytest.approx(2 / 0.02),
+        "inference_sequences_per_second_spread": None,
     }
+
+
+def test_the_spread_is_half_the_range_between_the_quartiles(clock):
+    class Uneven(Sleeper):
+        def forward(self, past, horizon):
+            self.calls += 1
+            self.clock.now += (9, 0.1, 0.2, 0.4, 0.5, 1.0)[self.calls - 1]
+            return past[:, :horizon]
+
+    speeds = measure(Uneven(clock), seconds=99.0, repeats=5)  # 20, 10, 5, 4, 2 a second
+    assert speeds["inference_sequences_per_second"] == pytest.approx(5)
+    assert speeds["inference_sequences_per_second_spread"] == pytest.approx((10 - 4) / 2)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,16 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from benchmarks import figures
-from benchmarks.figures import animate, draw, error_per_frame, learning_curves, save, strip
+from benchmarks.figures import (
+    animate,
+    draw,
+    error_per_frame,
+    learning_curves,
+    pareto,
+    save,
+    strip,
+    trade_off,
+)
 
 LABELS = ["Last frame", "SimVP", "Ours"]
 PAST, FUTURE, SIDE = 3, 4, 16
@@ -60,7 +69,9 @@ def make(label: str, seed: int = 0, channels: int = 1, future: int = FUTURE) -> 
         "seed": seed,
         "clip": {"data_range": 1.0},
         "data": {},
-        "cost": {"parameters": 0 if label == "Last frame" else 10},
+        "cost": {"parameters": 0 if label == "Last frame" else 10, "macs": 10**9 * level},
+        "means": {"mse": float(mse.mean())},
+        "seconds": {"train": 60.0 * (1 + seed)},
     }
     samples = {"past": clips[:, :PAST], "future": clips[:, PAST:], "prediction": prediction}
     return Run(record, {"curve": curve, "scores": {"mse": mse}, "samples": samples})
@@ -118,7 +129,7 @@ def test_curves_of_diverged_runs_are_empty(tmp_path: Path) -> None:
 def test_one_epoch_and_one_frame_are_enough(tmp_path: Path) -> None:
     run = make("Ours", future=1)
     run.stored["curve"] = run.stored["curve"].iloc[:1]
-    assert len(draw([run], LABELS, tmp_path, "x")) == 5
+    assert len(draw([run], LABELS, tmp_path, "x")) == 7
 
 
 def test_target_is_drawn_and_named_in_both_panels() -> None:
@@ -274,6 +285,7 @@ def test_draw_writes_every_figure_and_repeats_to_the_byte(tmp_path: Path) -> Non
     second = draw([*RUNS, FAILED], LABELS, tmp_path / "b", "ablation")
     assert [path.name for path in first] == [
         *("ablation-curves.png", "ablation-curves.pdf"),
+        *("ablation-trade-off.png", "ablation-trade-off.pdf"),
         *("ablation-error-per-frame.png", "ablation-strip.png", "ablation.gif"),
     ]
     for one, other in zip(first, second, strict=True):
@@ -316,6 +328,31 @@ def test_synthetic_data_are_marked_in_every_figure(tmp_path: Path, monkeypatch) 
 
     monkeypatch.setattr(figures, "save", save)
     figures.draw(runs, LABELS, tmp_path, "x")
-    assert len(marks) == 4 and all(marks.values())
+    assert len(marks) == 6 and all(marks.values())
     figures.draw([make("Ours")], LABELS, tmp_path, "x")
     assert not any(marks.values())
+
+
+def test_the_front_is_what_nothing_beats_in_both() -> None:
+    points = [(1.0, 9.0), (2.0, 5.0), (3.0, 6.0), (2.0, 7.0), (4.0, 5.0), (5.0, 1.0)]
+    assert pareto(points) == [(1.0, 9.0), (2.0, 5.0), (5.0, 1.0)]
+
+
+def test_trade_off_names_every_trained_row_in_both_panels() -> None:
+    figure = trade_off(RUNS, LABELS)
+    trained = {label for label in LABELS if label != "Last frame"}
+    for axes in figure.axes:
+        assert {text.get_text() for text in axes.texts} == trained
+        (front,) = [line for line in axes.lines if line.get_zorder() == 0]
+        assert len(front.get_xdata()) >= 1
+    by_macs, by_time = figure.axes
+    shown = {
+        text.get_text(): (text.xy, other.xy)
+        for text, other in zip(by_macs.texts, by_time.texts, strict=True)
+    }
+    for label, (on_macs, on_time) in shown.items():
+        runs = [run for run in RUNS if run.record["row"] == label]
+        assert on_macs[0] == pytest.approx(runs[0].record["cost"]["macs"] / 1e9)
+        assert on_time[0] == pytest.approx(1.5)  # minutes: the mean of 1 and 2
+        error = np.mean([run.record["means"]["mse"] for run in runs])
+        assert on_macs[1] == on_time[1] == pytest.approx(error)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from benchmarks import tables
@@ -515,3 +516,49 @@ def test_data_sets_stand_beside_what_the_paper_counts() -> None:
     assert cells(text, "Taxi") == [*absent, "19627", "1334", "2×32×32", "4 → 4"]
     assert "A tiny KTH." in text and "not there: no BJ13." in text
     check_structure(latex(table))
+
+
+# Columns of time
+
+
+def test_the_target_is_reached_at_the_first_epoch_below_it() -> None:
+    spec = TableSpec(
+        name="fig8",
+        title="Convergence",
+        rows=(TableRow("Last frame"), TableRow("SimVP"), TableRow("Ours")),
+        columns=("mse", "epochs_to_target", "minutes_to_target"),
+        target=35.0,
+    )
+
+    class Curved(Run):
+        def curve(self) -> pd.DataFrame:
+            values = {"Ours": [60.0, 35.0, 36.0, 20.0], "SimVP": [60.0, 50.0, 40.0, 36.0]}
+            mse = values[self.record["row"]]
+            seconds = [90.0 * (i + 1) for i in range(4)]
+            return pd.DataFrame({"epoch": range(1, 5), "seconds": seconds, "val_mse": mse})
+
+    runs = [make("Last frame", trained=False), make("SimVP"), make("Ours")]
+    table = build([Curved(r.folder, r.record, r.stored) for r in runs], spec)
+    text = markdown(table)
+    assert cells(text, "Ours")[1:3] == ["2", "3.0"]
+    assert cells(text, "SimVP")[1:3] == cells(text, "Last frame")[1:3] == ["–", "–"]
+    assert "The target is a validation MSE of 35." in table.caption
+
+
+def test_a_speed_has_the_spread_that_was_measured_within_the_run() -> None:
+    spec = TableSpec(
+        name="speed",
+        title="Efficiency",
+        rows=(TableRow("Ours"), TableRow("SimVP")),
+        columns=("training_sequences_per_second",),
+    )
+    runs = [make("Ours"), make("SimVP"), make("SimVP", 1)]
+    for run, speed in zip(runs, (20.0, 30.0, 34.0), strict=True):
+        run.record["cost"] |= {
+            "training_sequences_per_second": speed,
+            "training_sequences_per_second_spread": 1.5,
+        }
+    text = markdown(build(runs[:2], spec))
+    assert cells(text, "Ours")[0] == "20.0 ± 1.5"
+    assert "the median ± half the range between the quartiles" in text
+    assert cells(markdown(build(runs, spec)), "SimVP")[0] == "32.0 ± 2.8"  # over two seeds

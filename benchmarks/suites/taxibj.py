@@ -24,15 +24,15 @@ TRANSLATING = {
 ATTENTION = {scale: size | {"mlp_ratio": 4} for scale, size in TRANSLATING.items()}
 RECURRENT = {
     "smoke": {"hidden": (16, 16), "patch": 4, "sampling_stop": 60},
-    "quick": {"hidden": (32, 32), "kernel": 3, "patch": 2, "sampling_stop": 500},
+    "quick": {"hidden": (32, 32), "kernel": 3, "patch": 4, "sampling_stop": 300},
 }
 VOLUMETRIC = {
     "smoke": {"hidden": (8, 8), "kernel": 3, "patch": 4, "sampling_stop": 60},
-    "quick": {"hidden": (16, 16), "kernel": 3, "patch": 4, "sampling_stop": 500},
+    "quick": {"hidden": (16, 16), "kernel": 3, "patch": 4, "sampling_stop": 300},
 }
 PHYSICAL = {
     "smoke": {"hidden": (16, 32), "stride": 2, "sampling_stop": 60},
-    "quick": {"hidden": (32, 32), "stride": 2, "sampling_stop": 500},
+    "quick": {"hidden": (32, 32), "stride": 4, "sampling_stop": 300},
 }
 RATE = {"smoke": {"rate": 5e-3}, "quick": {"rate": 5e-3}}
 
@@ -42,7 +42,7 @@ OURS = at_scales(ATTENTION, **SPATIAL, drop_path=0.1)
 RELEASED = Training(epochs=50, sequences=None, schedule="cosine")
 TRAINING = {
     "smoke": Training(epochs=3, sequences=160, batch_size=4, validation=16, test=64),
-    "quick": Training(epochs=10, sequences=480, batch_size=8, validation=64, test=500),
+    "quick": Training(epochs=10, sequences=240, batch_size=4, validation=64, test=400),
     "standard": RELEASED,
     "paper": RELEASED,
 }
