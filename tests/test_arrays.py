@@ -2,11 +2,11 @@
 
 import json
 
-import h5py
 import numpy as np
 import pytest
 import torch
 import zarr
+from official_files import write_hdf5, write_images
 from PIL import Image
 
 from benchmarks.data import Arrays, open_own
@@ -271,9 +271,7 @@ def write(path, **arrays):
         for name, array in arrays.items():
             group.create_array(name, data=array)
     else:
-        with h5py.File(path, "w") as file:
-            for name, array in arrays.items():
-                file.create_dataset(name, data=array, chunks=True, compression="gzip")
+        write_hdf5(path, **arrays)
     return path
 
 
@@ -313,10 +311,9 @@ def test_corrupt_files_are_refused(tmp_path):
 
 
 def images(folder, frames, mode="L", size=(3, 2), start=0):
-    folder.mkdir(parents=True)
-    for i in range(frames):
-        colour = start + i if mode == "L" else (start + i, 7, 9)
-        Image.new(mode, size, colour).save(folder / f"frame{i}.png")
+    colours = [start + i if mode == "L" else (start + i, 7, 9) for i in range(frames)]
+    pictures = {i: Image.new(mode, size, colour) for i, colour in enumerate(colours)}
+    write_images(folder, pictures, "frame{}.png")
 
 
 def test_a_folder_of_arrays_and_one_of_images(tmp_path):

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import io
 import json
 import shutil
-import struct
 from collections.abc import Callable, Sequence
 from functools import cache
 from pathlib import Path
@@ -14,6 +12,15 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from official_files import (
+    encode_jpeg,
+    seq_body,
+    seq_header,
+    write_drive,
+    write_hickle_1,
+    write_kitti,
+    write_seq,
+)
 from PIL import Image
 
 from benchmarks.data import hkl, kitti_caltech, seq
@@ -30,22 +37,16 @@ def _no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(CACHE_VARIABLE, raising=False)
 
 
-# Writers of .seq
-
-
-def encode(image: Image.Image, **options: int) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "JPEG", quality=95, **options)
-    return file.getvalue()
+# Frames of .seq
 
 
 def encode_sharply(pixels: np.ndarray) -> bytes:
-    return encode(Image.fromarray(pixels), subsampling=0)
+    return encode_jpeg(Image.fromarray(pixels), subsampling=0)
 
 
 @cache
 def jpeg(color: Color, size: tuple[int, int] = (640, 480)) -> bytes:
-    return encode(Image.new("RGB", size, color))
+    return encode_jpeg(Image.new("RGB", size, color))
 
 
 def gray(level: int) -> Color:
@@ -57,56 +58,7 @@ def counting(frames: int) -> list[bytes]:
     return [jpeg(gray(k + 100)) for k in range(1, frames + 1)]
 
 
-def header(
-    frames: int,
-    *,
-    image_format: int = 201,
-    size: tuple[int, int] = (640, 480),
-    magic: int = 0xFEED,
-    title: str = "Norpix seq\0\0",
-    header_size: int = 1024,
-) -> bytes:
-    width, height = size
-    image_bytes = width * height * 3
-    padded = (image_bytes + 6 + 511) // 512 * 512
-    start = struct.pack("<I", magic) + title.encode("utf-16-le")
-    start += struct.pack("<iI", 3, header_size) + "No Description".encode("utf-16-le").ljust(512)
-    start += struct.pack(
-        "<9I", width, height, 24, 8, image_bytes, image_format, frames, 0, padded
-    ) + struct.pack("<d", 30.0)
-    return start.ljust(1024, b"\0")
-
-
-def body(jpegs: Sequence[bytes], padding: int = 10) -> bytes:
-    return b"".join(
-        struct.pack("<I", len(jpeg) + 4)
-        + jpeg
-        + struct.pack("<IH", 1_200_000_000 + i // 30, 33 * (i % 30))
-        + bytes(padding)
-        for i, jpeg in enumerate(jpegs)
-    )
-
-
-def write_seq(
-    path: Path, jpegs: Sequence[bytes], *, frames: int | None = None, padding: int = 10
-) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    count = len(jpegs) if frames is None else frames
-    path.write_bytes(header(count) + body(jpegs, padding))
-    return path
-
-
 # Writers of .hkl
-
-
-def write_hickle_1(path: Path, value: np.ndarray | list[str]) -> None:
-    with h5py.File(path, "w") as file:
-        if isinstance(value, list):
-            file["data"] = [text.encode() for text in value]
-            file["type"] = [b"list"]
-        else:
-            file["data"] = value
-            file["type"] = [b"ndarray"]
 
 
 def write_hickle_3(path: Path, value: np.ndarray | list[str]) -> None:
@@ -159,25 +111,6 @@ def write_hickle_5(path: Path, value: np.ndarray | list[str]) -> None:
 
 Writer = Callable[[Path, "np.ndarray | list[str]"], None]
 WRITERS = (write_hickle_1, write_hickle_3, write_hickle_3_group, write_hickle_5)
-
-
-def drive_frames(drive: int, count: int) -> np.ndarray:
-    """Frame i (from 0) of a drive has the colour (drive, i, 200)."""
-    frames = np.empty((count, 128, 160, 3), np.uint8)
-    frames[:] = np.stack([np.full(count, drive), np.arange(count), np.full(count, 200)], 1)[
-        :, None, None
-    ]
-    return frames
-
-
-def write_kitti(
-    folder: Path, side: str, lengths: dict[str, int], write: Writer = write_hickle_1
-) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    frames = [drive_frames(drive, n) for drive, n in enumerate(lengths.values())]
-    names = [f"city-{name}_sync" for name, n in lengths.items() for _ in range(n)]
-    write(folder / f"X_{side}.hkl", np.concatenate(frames))
-    write(folder / f"sources_{side}.hkl", names)
 
 
 # Whole data folders
@@ -279,7 +212,7 @@ def test_a_jpeg_cut_short_names_file_and_frame(tmp_path: Path) -> None:
     video = seq.open_video(write_seq(tmp_path / "V001.seq", jpegs))
     with pytest.raises(ValueError, match=r"V001\.seq: frame 2 of 4 is no whole JPEG.*again"):
         video.frame(1)
-    data = header(4) + body(jpegs[:1]) + body([whole])[:-300] + body(jpegs[2:])
+    data = seq_header(4) + seq_body(jpegs[:1]) + seq_body([whole])[:-300] + seq_body(jpegs[2:])
     path = tmp_path / "V002.seq"
     path.write_bytes(data)
     with pytest.raises(ValueError, match=r"V002\.seq: frame 3 at byte"):
@@ -290,14 +223,14 @@ def test_a_jpeg_cut_short_names_file_and_frame(tmp_path: Path) -> None:
     ("data", "problem"),
     [
         (b"", "has 0 bytes; expected a .seq header of 1024"),
-        (header(3)[:1000], "has 1000 bytes"),
-        (header(3), "holds no whole frame"),
-        (header(3, magic=0xBEEF) + body(counting(3)), "0xbeef"),
-        (header(3, title="Norpix avi\0\0") + body(counting(3)), "expected 0xfeed"),
-        (header(3, header_size=8192) + body(counting(3)), "a header of 8192 bytes"),
-        (header(3, image_format=200) + bytes(9000), r"format 200 \(colour, not compressed\)"),
-        (header(3, image_format=103) + bytes(9000), r"format 103 \(JPEG of a Bayer pattern\)"),
-        (header(3, image_format=7) + bytes(9000), r"format 7 \(unknown\); expected 102 or 201"),
+        (seq_header(3)[:1000], "has 1000 bytes"),
+        (seq_header(3), "holds no whole frame"),
+        (seq_header(3, magic=0xBEEF) + seq_body(counting(3)), "0xbeef"),
+        (seq_header(3, title="Norpix avi\0\0") + seq_body(counting(3)), "expected 0xfeed"),
+        (seq_header(3, header_size=8192) + seq_body(counting(3)), "a header of 8192 bytes"),
+        (seq_header(3, image_format=200) + bytes(9000), r"format 200 \(colour, not compressed\)"),
+        (seq_header(3, image_format=103) + bytes(9000), r"format 103 \(JPEG of a Bayer pattern\)"),
+        (seq_header(3, image_format=7) + bytes(9000), r"format 7 \(unknown\); expected 102 or 201"),
     ],
 )
 def test_what_is_no_video_of_jpegs_is_refused(tmp_path: Path, data: bytes, problem: str) -> None:
@@ -309,9 +242,9 @@ def test_what_is_no_video_of_jpegs_is_refused(tmp_path: Path, data: bytes, probl
 
 
 def test_gray_jpegs_become_rgb(tmp_path: Path) -> None:
-    frame = encode(Image.new("L", (640, 480), 90))
+    frame = encode_jpeg(Image.new("L", (640, 480), 90))
     path = tmp_path / "V000.seq"
-    path.write_bytes(header(1, image_format=102) + body([frame]))
+    path.write_bytes(seq_header(1, image_format=102) + seq_body([frame]))
     assert np.asarray(seq.open_video(path).frame(0))[0, 0].tolist() == [90, 90, 90]
 
 
@@ -655,7 +588,7 @@ def test_a_video_that_is_there_twice_is_refused(root: Path) -> None:
 
 def test_a_video_of_another_size_is_refused(root: Path) -> None:
     path = root / "caltech/set08/V001.seq"
-    path.write_bytes(header(3, size=(320, 240)) + body([jpeg(RED, (320, 240))] * 3))
+    path.write_bytes(seq_header(3, size=(320, 240)) + seq_body([jpeg(RED, (320, 240))] * 3))
     with pytest.raises(ValueError, match=r"V001\.seq has frames of 320x240 pixels; expected 640x"):
         KittiCaltech(root)
     path.write_bytes(b"")
@@ -704,25 +637,18 @@ def image(color: Color = RED) -> Image.Image:
     return Image.new("RGB", (1242, 375), color)
 
 
-def write_drive(folder: Path, drive: str, numbers: Sequence[int], color: Color = RED) -> Path:
-    place = folder / drive[:10] / f"{drive}_sync" / "image_03" / "data"
-    place.mkdir(parents=True)
-    image(color).save(place / "first.png", compress_level=1)
-    for number in numbers:
-        shutil.copy(place / "first.png", place / f"{number:010}.png")
-    (place / "first.png").unlink()
-    return place
-
-
 @pytest.fixture(scope="module")
 def prepared_raw(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two drives to train on, one with a gap; one of PredNet's test, one of the campus."""
     root = tmp_path_factory.mktemp("kitti-raw-caltech")
-    write_drive(root / "kitti_raw", "2011_09_28_drive_0001", range(5), (20, 40, 60))
-    write_drive(root / "kitti_raw", "2011_09_26_drive_0001", [0, 1, 2, 4, 5, 6, 7])
-    write_drive(root / "kitti_raw", "2011_09_26_drive_0005", range(4), (0, 255, 0))
-    write_drive(root / "kitti_raw", "2011_09_26_drive_0070", range(8))
-    write_drive(root / "kitti_raw", "2011_09_28_drive_0016", range(8))
+    for drive, numbers, color in (
+        ("2011_09_28_drive_0001", range(5), (20, 40, 60)),
+        ("2011_09_26_drive_0001", [0, 1, 2, 4, 5, 6, 7], RED),
+        ("2011_09_26_drive_0005", range(4), (0, 255, 0)),
+        ("2011_09_26_drive_0070", range(8), RED),
+        ("2011_09_28_drive_0016", range(8), RED),
+    ):
+        write_drive(root / "kitti_raw", drive, dict.fromkeys(numbers, image(color)))
     write_caltech(root / "caltech", counting(12))
     open_raw(root)
     return root

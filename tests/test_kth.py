@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from official_files import KTH_HEADER, kth_list, write_kth_images, write_video
 from PIL import Image
 
 from benchmarks.data.cache import CACHE_VARIABLE
@@ -26,16 +27,6 @@ from benchmarks.data.kth import KTHAction as Action
 from benchmarks.data.recordings import Recording
 from tau.predictor import Clip
 
-HEADER = """
-This database contains sequences of six classes of actions performed by
-25 subjects in four different conditions (see below).
-Contact: A Person (person@example.org)
-
-Training:   person11, 12, 13, 14, 15, 16, 17, 18
-Test:       person22, 02, 03, 05, 06, 07, 08, 09, 10\x20
-
-
-"""
 # As in the real one: tabs, spaces before tabs, overlaps, disorder, three ranges, a missing video.
 ENTRIES = """\
 person01_boxing_d1\t\tframes\t1-9, 10-20, 20-21, 24-27
@@ -50,7 +41,7 @@ person16_walking_d3\t\tframes\t3-11
 person17_handwaving_d2    \tframes\t1-5, 6-14, 11-20
 person25_running_d3\t\tframes\t2-9
 """
-TEXT = (HEADER + ENTRIES).replace("\n", "\r\n")
+TEXT = kth_list(ENTRIES)
 RANGES = {
     "person01_boxing_d1": [range(1, 22), range(24, 28)],
     "person01_handclapping_d2": [range(1, 13)],
@@ -70,27 +61,7 @@ def no_cache_folder(monkeypatch):
     monkeypatch.delenv(CACHE_VARIABLE, raising=False)
 
 
-# Writers of the official formats
-
-
-def write_video(path, frames, codec="ffv1", pixels="gray"):
-    """An AVI of gray frames [n, H, W] uint8; with yuv420p they are the luma, and chroma is 128."""
-    av = pytest.importorskip("av")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=25)
-        stream.height, stream.width = frames.shape[1:]
-        stream.pix_fmt = pixels
-        if codec == "mpeg4":
-            stream.codec_context.codec_tag = "DIVX"
-        for frame in frames:
-            if pixels == "yuv420p":
-                chroma = np.full((frame.shape[0] // 2, frame.shape[1]), 128, np.uint8)
-                coded = av.VideoFrame.from_ndarray(np.concatenate([frame, chroma]), format=pixels)
-            else:
-                coded = av.VideoFrame.from_ndarray(frame, format="gray").reformat(format=pixels)
-            container.mux(stream.encode(coded))
-        container.mux(stream.encode())
+# What the files hold
 
 
 def noise(frames, name, size=(120, 160)):
@@ -177,7 +148,7 @@ def test_the_list_with_all_its_oddities():
     assert videos["person13_handclapping_d3"] == Video(0, ())
     assert [v.written for v in videos.values()] == [4, 2, 2, 3, 0, 1, 1, 3, 1]
     assert videos["person02_running_d4"].frames == 16
-    assert parse_sequences(HEADER + ENTRIES) == videos
+    assert parse_sequences(KTH_HEADER + ENTRIES) == videos
 
 
 @pytest.mark.parametrize(
@@ -200,11 +171,11 @@ def test_the_list_with_all_its_oddities():
     ],
 )
 def test_a_bad_line_is_named(line, message):
-    number = len(HEADER.splitlines()) + 4
+    number = len(KTH_HEADER.splitlines()) + 4
     lines = ENTRIES.splitlines()
     lines.insert(3, line)
     with pytest.raises(ValueError) as error:
-        parse_sequences(HEADER + "\n".join(lines))
+        parse_sequences(KTH_HEADER + "\n".join(lines))
     assert f"line {number}, has " in str(error.value) and message in str(error.value)
 
 
@@ -556,12 +527,11 @@ def numbers_of(action, person):
 def write_action(tree):
     for action in ACTIONS:
         for person in PERSONS:
-            folder = tree / action / f"person{person:02}_{action}_d1_uncomp"
-            folder.mkdir(parents=True)
+            video = f"person{person:02}_{action}_d1"
+            pixels = {n: image(f"{video}_uncomp", n) for n in numbers_of(action, person)}
+            pictures = {number: Image.fromarray(rgb) for number, rgb in pixels.items()}
+            folder = write_kth_images(tree, video, pictures)
             (folder / "Thumbs.db").write_bytes(b"no image")
-            for number in numbers_of(action, person):
-                pixels = Image.fromarray(image(folder.name, number))
-                pixels.save(folder / f"image_{number:04}.png", compress_level=1)
     (tree / ".DS_Store").write_bytes(b"")
 
 

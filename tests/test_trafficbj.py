@@ -1,43 +1,18 @@
 """TrafficBJ from files in the official formats: days, gaps, windows, splits, scale, bad input."""
 
-import datetime
 import json
 
 import h5py
 import numpy as np
 import pytest
 import torch
+from official_files import dates, released, write_npz, write_year
 
 from benchmarks.data import open_dataset, trafficbj
 from benchmarks.data.recordings import Recording
 from benchmarks.data.trafficbj import TrafficBJ, TrafficBJReleased, h5_name, split_windows
 
-START = {13: datetime.date(2013, 7, 1), 14: datetime.date(2014, 3, 1)}
-START |= {15: datetime.date(2015, 3, 1), 16: datetime.date(2015, 12, 30)}  # over a new year
 SMALL = {"test_days": 1, "validation_days": 1}
-
-
-def dates(year, days, drop=()):
-    """yyyymmddSS of whole days; `drop` lists (day, slot) pairs, or whole days as (day, None)."""
-    gone = {(d, s) for d, slot in drop for s in (range(1, 49) if slot is None else [slot])}
-    return [
-        f"{START[year] + datetime.timedelta(day):%Y%m%d}{slot:02d}".encode()
-        for day in range(days)
-        for slot in range(1, 49)
-        if (day, slot) not in gone
-    ]
-
-
-def write_year(folder, year, stamps, flow=None, dtype="S10", **names):
-    """A file as the official ones: data [N, 2, 32, 32] float64, date [N] of ten bytes."""
-    if flow is None:
-        rng = np.random.default_rng(year)
-        flow = rng.integers(0, 1000, (len(stamps), 2, 32, 32)).astype(np.float64)
-    folder.mkdir(parents=True, exist_ok=True)
-    with h5py.File(folder / h5_name(year), "w") as file:
-        file.create_dataset(names.get("data", "data"), data=flow)
-        file.create_dataset(names.get("date", "date"), data=np.array(stamps, dtype))
-    return flow
 
 
 @pytest.fixture
@@ -217,25 +192,6 @@ def test_too_few_days_are_refused(root):
 
 
 # The released .npz
-
-
-def released(count, seed=0):
-    """Windows of 8 at stride 1, as released: [-1, 1]."""
-    rng = np.random.default_rng(seed)
-    frames = rng.uniform(-1, 1, (count + 7, 2, 32, 32)).astype(np.float32)
-    return np.stack([frames[i : i + 8] for i in range(count)])
-
-
-def write_npz(path, train, test, save=np.savez, **changes):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    arrays = {
-        "X_train": train[:, :4],
-        "Y_train": train[:, 4:],
-        "X_test": test[:, :4],
-        "Y_test": test[:, 4:],
-        **changes,
-    }
-    save(path, **{name: array for name, array in arrays.items() if array is not None})
 
 
 @pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
