@@ -289,3 +289,39 @@ def test_a_survey_has_no_rows_to_train(capsys):
     args = arguments().parse_args(["--suite", "datasets"])
     with pytest.raises(ValueError, match="it has no rows to train"):
         command.prepare(args)
+
+
+def planned(*options):
+    """Labels of the rows that a command would train."""
+    args = arguments().parse_args(["--scale", "smoke", "--device", "cpu", *options])
+    (job,) = command.prepare(args)
+    return [run.row.label for run in job.runs]
+
+
+def test_selected_rows_are_trained_unless_others_are_asked_for():
+    assert planned("--suite", "convergence") == ["PhyDNet", "CrevNet", "Ours"]
+    assert planned("--suite", "convergence", "--rows", "MIM", "Ours") == ["MIM", "Ours"]
+    assert len(planned("--suite", "efficiency")) == len(command.find_suite("mmnist").rows)
+
+
+def test_a_timed_suite_trains_one_row_at_a_time(monkeypatch):
+    monkeypatch.setattr(command.torch, "get_num_threads", lambda: 4)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    for suite, expected in (("efficiency", 1), ("mmnist", 4)):
+        args = arguments().parse_args(["--suite", suite, "--scale", "smoke", "--device", "cpu"])
+        assert command._default_jobs(command.prepare(args)[0]) == expected
+
+
+def test_efficiency_is_measured_and_shown(tmp_path, capsys):
+    options = ["--suite", "efficiency", "--scale", "smoke", "--device", "cpu", "--epochs", "1"]
+    assert main([*options, "--rows", "Last frame", "Ours", "--out", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "the median ± half the range between the quartiles" in out
+    (ours,) = [line for line in out.splitlines() if line.startswith("| Ours")]
+    assert re.search(r"\| [\d.]+ ± [\d.]+ \|", ours)
+    (record,) = json.loads(next((tmp_path / "records").iterdir()).read_text())[1:]
+    cost = record["cost"]
+    assert cost["seconds_per_epoch"] == pytest.approx(
+        10_000 / cost["training_sequences_per_second"]
+    )
+    assert len(list((tmp_path / "figures").glob("*-trade-off.png"))) == 1

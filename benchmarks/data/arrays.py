@@ -185,9 +185,7 @@ def _load_zarr(path: Path) -> dict[str, Any]:
     try:
         import zarr
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            f"{path} needs the package zarr: pip install 'spatiotemporal-benchmarks[zarr]'"
-        ) from error
+        raise ModuleNotFoundError(f"{path} needs the package zarr: pip install zarr") from error
     try:
         opened = zarr.open(str(path), mode="r")
     except (OSError, ValueError, KeyError, zarr.errors.BaseZarrError) as error:

@@ -387,9 +387,7 @@ def _decode(path: Path) -> Generator[np.ndarray, None, None]:
     try:
         import av
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError(
-            'decoding videos needs PyAV: pip install "spatiotemporal-benchmarks[video]"'
-        ) from error
+        raise ModuleNotFoundError("decoding videos needs PyAV: pip install av") from error
     try:
         with av.open(str(path)) as container:
             if not container.streams.video:

@@ -218,14 +218,15 @@ def root(tmp_path, monkeypatch):
 def test_prepared_frames_are_not_in_memory(benchmark, name, root):
     """Time and memory of the first opening, and of a second one in another process."""
     write, reader = CASES[name]
-    path = write(root)
     spawn = get_context("spawn")
     with (
         ProcessPoolExecutor(1, mp_context=spawn) as one,
         ProcessPoolExecutor(1, mp_context=spawn) as other,
     ):
-        for started in [process.submit(memory) for process in (one, other)]:
-            started.result()
+        started = [process.submit(memory) for process in (one, other)]
+        path = write(root)
+        for process in started:
+            process.result()
         first = benchmark.pedantic(lambda: one.submit(opening, reader, path).result(), rounds=1)
         second = other.submit(opening, reader, path).result()
     assert first.frames == second.frames >= FRAMES

@@ -19,7 +19,7 @@ from baselines import (
 )
 from benchmarks.suite import Row, Suite
 from benchmarks.suites import ablation, at_scales
-from benchmarks.suites.ablation import ATTENTION, RATE_1E3, RATE_1E4, RATE_5E4, RECURRENT
+from benchmarks.suites.ablation import ATTENTION, BRIEF, RECURRENT
 
 _TABLE_6 = {row.label: row for row in ablation.ROWS}
 
@@ -30,7 +30,7 @@ PHYDNET = Row(
         "smoke": {"hidden": (16, 32), "sampling_stop": 60},
         "quick": {"hidden": (32, 32), "sampling_stop": 350},
     },
-    training=RATE_1E3,
+    training=at_scales(BRIEF, rate=1e-3),
     published="PhyDNet",
 )
 CREVNET = Row(
@@ -40,7 +40,7 @@ CREVNET = Row(
         "smoke": {"blocks": (1, 2), "layers": 2},
         "quick": {"blocks": (1, 1, 1), "layers": 2},
     },
-    training=at_scales(ablation.SMALL_RATE, rate=5e-3),
+    training=at_scales(BRIEF, rate=5e-3),
     published="CrevNet",
 )
 
@@ -57,7 +57,7 @@ ROWS = (
             "smoke": {"hidden": 16, "layers": 2, "motion": (8, 16, 16), "slots": 20},
             "quick": {"hidden": 32, "layers": 2, "motion": (8, 16, 32), "slots": 50},
         },
-        training=at_scales(ablation.SMALL_RATE, rate=2e-4),
+        training=at_scales(BRIEF, rate=2e-4),
         published="LMC",
     ),
     _TABLE_6["E3D-LSTM"].but(published="E3D-LSTM"),
@@ -71,7 +71,7 @@ ROWS = (
             | {"sampling_stop": 350},
             "standard": {"sampling_stop": 112_500},
         },
-        training=RATE_1E3,
+        training=at_scales(BRIEF, rate=1e-3),
         published="Conv-TT-LSTM",
     ),
     Row(
@@ -81,13 +81,13 @@ ROWS = (
             "smoke": {"object_size": 8, "content": 16, "hidden": 16, "code": 32, "width": 4},
             "quick": {"content": 64, "hidden": 32, "code": 128},
         },
-        training=RATE_1E3,
+        training=at_scales(BRIEF, rate=1e-3),
         published="DDPAE",
     ),
     PHYDNET,
     _TABLE_6["SimVP"],
     CREVNET,
-    Row("PredRNN-v2", PredRNNv2, sizes=RECURRENT, training=RATE_5E4),
+    Row("PredRNN-v2", PredRNNv2, sizes=RECURRENT, training=at_scales(BRIEF, rate=5e-4)),
     Row(
         "MAU",
         MAU,
@@ -95,14 +95,14 @@ ROWS = (
             "smoke": {"hidden": (16, 16), "kernel": 3, "sampling_stop": 60},
             "quick": {"hidden": (16, 16), "kernel": 3, "sampling_stop": 350},
         },
-        training=RATE_1E3,
+        training=at_scales(BRIEF, rate=1e-3),
     ),
-    Row("SimVP-v2", SimVPv2, sizes=ATTENTION, training=RATE_1E3),
+    Row("SimVP-v2", SimVPv2, sizes=ATTENTION, training=at_scales(BRIEF, rate=1e-3)),
     Row(
         "PredNet",
         PredNet,
         sizes={"smoke": {"hidden": (16, 32)}, "quick": {"hidden": (8, 16, 32)}},
-        training=RATE_1E4,
+        training=at_scales(BRIEF, rate=1e-4),
     ),
     _TABLE_6["Ours"],
 )

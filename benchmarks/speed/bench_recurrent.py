@@ -1,0 +1,134 @@
+"""Recurrent predictors against their textbook form.
+
+`python -m pytest -s benchmarks/speed/bench_recurrent.py`.
+
+The textbook form has one convolution for each gate and input, every one of them at every step. Both
+take the same training step of the paper's size at batch 2, in turns, in one process.
+"""
+
+import time
+
+import pytest
+import torch
+from torch import nn
+
+from baselines import ConvLSTM, PredRNN
+from baselines.recurrent import Recurrent
+from benchmarks import heap
+from tau import Clip
+
+BATCH, ROUNDS = 2, 2
+
+
+def convolution(channels_in: int, channels: int, kernel: int) -> nn.Conv2d:
+    """One gate of one input."""
+    return nn.Conv2d(channels_in, channels, kernel, padding=kernel // 2, bias=False)
+
+
+class TextbookConvLSTMCell(nn.Module):
+    """Eq. 3 of ConvLSTM, a line a gate."""
+
+    def __init__(self, channels_in: int, n: int, kernel: int) -> None:
+        super().__init__()
+        self.x = nn.ModuleDict({gate: convolution(channels_in, n, kernel) for gate in "ifog"})
+        self.h = nn.ModuleDict({gate: convolution(n, n, kernel) for gate in "ifog"})
+
+    def forward(self, x, h, c):
+        """One step."""
+        i = torch.sigmoid(self.x["i"](x) + self.h["i"](h))
+        f = torch.sigmoid(self.x["f"](x) + self.h["f"](h))
+        o = torch.sigmoid(self.x["o"](x) + self.h["o"](h))
+        g = torch.tanh(self.x["g"](x) + self.h["g"](h))
+        c = f * c + i * g
+        return o * torch.tanh(c), c
+
+
+class TextbookSTLSTMCell(nn.Module):
+    """Eq. 4 of PredRNN, a line a gate."""
+
+    def __init__(self, channels_in: int, n: int, kernel: int) -> None:
+        super().__init__()
+        names = ("i", "f", "g", "o", "im", "fm", "gm")
+        self.x = nn.ModuleDict({gate: convolution(channels_in, n, kernel) for gate in names})
+        self.h = nn.ModuleDict({gate: convolution(n, n, kernel) for gate in "ifgo"})
+        self.m = nn.ModuleDict({gate: convolution(n, n, kernel) for gate in "ifg"})
+        self.o = convolution(2 * n, n, kernel)
+        self.last = convolution(2 * n, n, 1)
+
+    def forward(self, x, h, c, m):
+        """One step."""
+        i = torch.sigmoid(self.x["i"](x) + self.h["i"](h))
+        f = torch.sigmoid(self.x["f"](x) + self.h["f"](h) + 1)
+        g = torch.tanh(self.x["g"](x) + self.h["g"](h))
+        c = f * c + i * g
+        i = torch.sigmoid(self.x["im"](x) + self.m["i"](m))
+        f = torch.sigmoid(self.x["fm"](x) + self.m["f"](m) + 1)
+        g = torch.tanh(self.x["gm"](x) + self.m["g"](m))
+        m = f * m + i * g
+        both = torch.cat([c, m], dim=1)
+        o = torch.sigmoid(self.x["o"](x) + self.h["o"](h) + self.o(both))
+        return o * torch.tanh(self.last(both)), c, m
+
+
+class Textbook(Recurrent):
+    """The same loop, patches and read-out around textbook cells."""
+
+    def __init__(self, clip: Clip, cell: type[nn.Module]) -> None:
+        super().__init__(clip, (128,) * 4, 5, 4, 50_000)
+        inputs = (16, 128, 128, 128)
+        self.cells = nn.ModuleList(cell(n, 128, 5) for n in inputs)
+        self.readout = convolution(128, 16, 1)
+        self.has_m = cell is TextbookSTLSTMCell
+
+    def start(self, frame):
+        """Zeros."""
+        return [(self.zeros(frame, 128),) * 2 for _ in self.cells], self.zeros(frame, 128)
+
+    def next_frame(self, frame, state):
+        """Up the stack."""
+        layers, m = state
+        x, new = frame, []
+        for cell, (h, c) in zip(self.cells, layers, strict=True):
+            if self.has_m:
+                x, c, m = cell(x, h, c, m)
+            else:
+                x, c = cell(x, h, c)
+            new.append((x, c))
+        return self.readout(x), (new, m)
+
+
+@pytest.mark.parametrize(
+    ("ours", "cell"), [(ConvLSTM, TextbookConvLSTMCell), (PredRNN, TextbookSTLSTMCell)]
+)
+def test_training_step(benchmark, ours, cell):
+    """Seconds of a step of ours; the textbook's are measured beside them and printed."""
+    heap.keep_freed_memory()
+    clip = Clip()
+    clips = torch.rand(BATCH, clip.frames, 1, 64, 64)
+    models = {"ours": ours(clip), "textbook": Textbook(clip, cell)}
+    sizes = {name: sum(p.numel() for p in model.parameters()) for name, model in models.items()}
+    assert sizes["ours"] == sizes["textbook"]
+    optimisers = {name: torch.optim.Adam(m.parameters(), fused=True) for name, m in models.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in models}
+
+    def step(name: str) -> None:
+        start = time.perf_counter()
+        models[name].loss(*clip.split(clips)).backward()
+        optimisers[name].step()
+        optimisers[name].zero_grad()
+        seconds[name].append(time.perf_counter() - start)
+
+    for name in models:
+        step(name)  # to warm up
+    for times in seconds.values():
+        times.clear()
+
+    def both() -> None:
+        step("textbook")
+        step("ours")
+
+    benchmark.pedantic(both, rounds=ROUNDS)
+    ratio = min(seconds["textbook"]) / min(seconds["ours"])
+    benchmark.extra_info.update(seconds=seconds, ratio=ratio)
+    shown = {name: f"{min(times):.2f} s" for name, times in seconds.items()}
+    print(f"\n{ours.__name__}, batch {BATCH}: {shown}, {ratio:.2f} times as fast")
