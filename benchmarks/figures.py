@@ -14,11 +14,12 @@ import numpy as np
 import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
-from matplotlib.transforms import Bbox
+from matplotlib.transforms import Bbox, ScaledTranslation
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
@@ -27,9 +28,12 @@ from benchmarks import stats
 if TYPE_CHECKING:
     from benchmarks.store import StoredRun
 
-# Okabe and Ito's colours without yellow, in an order that keeps neighbours apart; a second round is
-# dashed. The first, grey, suits the floor that suites list first.
-COLOURS = ("#7F7F7F", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00")
+# Okabe and Ito's colours without yellow, then Tol's, in an order that keeps neighbours apart; a
+# second round is dashed. The first, grey, suits the floor that suites list first.
+COLOURS = (
+    *("#7F7F7F", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00"),
+    *("#882255", "#44AA99", "#332288", "#999933", "#AA4499", "#117733", "#661100"),
+)
 LINES = ("-", (0, (4, 1.5)), (0, (1, 1)))
 
 STYLE: dict[Any, Any] = {
@@ -87,7 +91,7 @@ def draw(
         paths += [save(costs, folder / f"{name}-trade-off{kind}") for kind in (".png", ".pdf")]
     per_frame = _marked(error_per_frame(done, labels), done)
     paths.append(save(per_frame, folder / f"{name}-error-per-frame.png"))
-    predictions = _marked(strip(done, labels, clip=clip), done)
+    predictions = _marked(strip(done, labels, clip=clip), done, below=22)  # and below its scale
     paths.append(save(predictions, folder / f"{name}-strip.png"))
     paths.append(animate(done, labels, folder / f"{name}.gif", clip=clip))
     return paths
@@ -98,10 +102,11 @@ def is_synthetic(runs: Sequence[StoredRun]) -> bool:
     return any(run.done and "synthetic" in run.record["data"] for run in runs)
 
 
-def _marked(figure: Figure, runs: Sequence[StoredRun]) -> Figure:
-    """The figure, with a line below it if its data are synthetic."""
+def _marked(figure: Figure, runs: Sequence[StoredRun], below: float = 2) -> Figure:
+    """The figure, with a line so many points below it if its data are synthetic."""
     if is_synthetic(runs):
-        figure.text(1, -0.01, SYNTHETIC, ha="right", va="top", fontsize=7, color="0.3")
+        place = figure.transFigure + ScaledTranslation(0, -below / 72, figure.dpi_scale_trans)
+        figure.text(1, 0, SYNTHETIC, ha="right", va="top", fontsize=7, color="0.3", transform=place)
     return figure
 
 
@@ -141,7 +146,7 @@ def learning_curves(
             ends[label] = float(curve["mean"].iloc[-1])
     if ends:
         by_epoch.set_yscale("log")
-        _plain_log_ticks(by_epoch)
+        _plain_log_ticks(by_epoch.yaxis)
     if target is not None:
         for axes in (by_epoch, by_time):
             axes.axhline(target[0], color="0.25", lw=0.8, ls=(0, (1, 2)), zorder=1)
@@ -219,11 +224,11 @@ def _line_style(label: str, labels: Sequence[str]) -> dict[str, Any]:
     return {"color": COLOURS[colour], "linestyle": LINES[dashes % len(LINES)]}
 
 
-def _plain_log_ticks(axes: Axes) -> None:
+def _plain_log_ticks(axis: Axis) -> None:
     """Write 20, 50, 100 rather than powers of ten: errors span one decade or two."""
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.yaxis.set_minor_formatter(NullFormatter())
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def _label_ends(axes: Axes, ends: Mapping[str, float], labels: Sequence[str]) -> None:
@@ -485,11 +490,10 @@ def trade_off(runs: Sequence[StoredRun], labels: Sequence[str]) -> Figure:
         front = pareto([(point[i], point[2]) for point in points.values()])
         axes.plot(*zip(*front, strict=True), color="0.7", lw=0.8, zorder=0, ls="-")
         axes.margins(0.12, 0.1)
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.xaxis.set_minor_formatter(NullFormatter())
+        _plain_log_ticks(axes.xaxis)
     panels[0].set(ylabel="test MSE per frame")
     panels[0].set_yscale("log")
-    _plain_log_ticks(panels[0])
+    _plain_log_ticks(panels[0].yaxis)
     figure.subplots_adjust(0.08, 0.17, 0.99, 0.97, wspace=0.06)
     for i, axes in enumerate(panels):
         _label_points(figure, axes, {label: (p[i], p[2]) for label, p in points.items()}, labels)
@@ -534,7 +538,8 @@ def _label_points(
         for place in PLACES:
             text.set(position=place, ha="left" if place[0] > 0 else "right")
             box = text.get_window_extent(renderer)
-            overlaps.append(sum(box.overlaps(other) for other in taken))
+            outside = box.x1 > axes.bbox.x1 or box.x0 < axes.bbox.x0
+            overlaps.append(sum(box.overlaps(other) for other in taken) + 9 * outside)
             if not overlaps[-1]:
                 break
         best = PLACES[overlaps.index(min(overlaps))]
