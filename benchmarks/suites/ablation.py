@@ -38,7 +38,7 @@ SMALL_RATE = {"smoke": {"rate": 5e-3}, "quick": {"rate": 5e-3}}
 RATE_1E3 = at_scales(SMALL_RATE, rate=1e-3)
 RATE_5E4 = at_scales(SMALL_RATE, rate=5e-4)
 # Slower rows have fewer steps in continuous integration.
-BRIEF = SMALL_RATE | {"smoke": {"rate": 5e-3, "sequences": 64}}
+BRIEF = SMALL_RATE | {"smoke": {"rate": 5e-3, "sequences": 16}}
 
 TRAINING = {
     "smoke": Training(epochs=3, sequences=160, batch_size=4, validation=16, test=64),
