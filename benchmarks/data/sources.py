@@ -95,7 +95,7 @@ def missing_files(source: Source, root: Path | None) -> FileNotFoundError:
     where = "no data folder was given" if root is None else f"{root} lacks them"
     place = "DIR" if root is None else str(root)
     return FileNotFoundError(
-        f"{source.name} needs {' and '.join(source.missing(root))}, and {where}. "
+        f"{source.name} needs {', '.join(source.missing(root))}; {where}. "
         f"`python -m benchmarks.data download {source.name} --data {place}` gets them or says how; "
         "then give --data " + place + ". Or train on generated sequences: --data synthetic"
     )

@@ -24,12 +24,12 @@ TRANSLATING = {
 ATTENTION = {scale: size | {"mlp_ratio": 4} for scale, size in TRANSLATING.items()}
 RECURRENT = {
     "smoke": {"hidden": (16, 16), "patch": 4, "sampling_stop": 60},
-    "quick": {"hidden": (32, 32), "kernel": 3, "patch": 8, "sampling_stop": 350},
+    "quick": {"hidden": (24, 24), "kernel": 3, "patch": 8, "sampling_stop": 275},
 }
 
 VOLUMETRIC = {
     "smoke": {"hidden": (8, 8), "kernel": 3, "patch": 4, "sampling_stop": 60},
-    "quick": {"hidden": (16, 16), "kernel": 3, "patch": 8, "sampling_stop": 350},
+    "quick": {"hidden": (8, 8), "kernel": 3, "patch": 8, "sampling_stop": 275},
 }
 
 # Rates: at standard and paper scale as released (Adam, one cycle); the paper's text has AdamW
@@ -42,7 +42,7 @@ BRIEF = SMALL_RATE | {"smoke": {"rate": 5e-3, "sequences": 16}}
 
 TRAINING = {
     "smoke": Training(epochs=3, sequences=160, batch_size=4, validation=16, test=64),
-    "quick": Training(epochs=10, sequences=280, batch_size=4, validation=32, test=500),
+    "quick": Training(epochs=10, sequences=220, batch_size=4, validation=32, test=400),
     "standard": Training(epochs=200),
     "paper": Training(epochs=2_000),
 }
