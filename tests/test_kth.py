@@ -437,7 +437,7 @@ def test_without_files_the_error_names_them_and_the_command(tmp_path):
         with pytest.raises(FileNotFoundError, match="download kth-action --data"):
             Action(tmp_path, **options)
     (tmp_path / LIST).write_text(TEXT)
-    with pytest.raises(FileNotFoundError, match=r"kth needs kth/\*\*/person\*_uncomp\.avi, and"):
+    with pytest.raises(FileNotFoundError, match=r"kth needs kth/\*\*/person\*_uncomp\.avi; "):
         KTH(tmp_path)
 
 
