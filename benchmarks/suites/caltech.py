@@ -14,7 +14,7 @@ TRANSLATING = {
 ATTENTION = {scale: size | {"mlp_ratio": 4} for scale, size in TRANSLATING.items()}
 RECURRENT = {
     "smoke": ablation.RECURRENT["smoke"],
-    "quick": {"hidden": (32, 32), "kernel": 3, "patch": 4, "sampling_stop": 350},
+    "quick": {"hidden": (32, 32), "kernel": 3, "patch": 4, "sampling_stop": 150},
 }
 RATE = {"smoke": {"rate": 5e-3}, "quick": {"rate": 5e-3}}
 
@@ -89,7 +89,7 @@ SUITE = Suite(
     ),
     training={
         "smoke": ablation.TRAINING["smoke"],
-        "quick": Training(epochs=8, sequences=280, batch_size=4, validation=32, test=300),
+        "quick": Training(epochs=8, sequences=120, batch_size=4, validation=32, test=200),
         "standard": RELEASED,
         "paper": RELEASED,
     },

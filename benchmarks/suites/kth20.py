@@ -12,7 +12,7 @@ from tau import TAU, Clip
 
 VOLUMETRIC = {
     "smoke": {"hidden": (8, 8), "kernel": 3, "patch": 4, "sampling_stop": 60},
-    "quick": {"hidden": (16, 16), "kernel": 3, "patch": 4, "sampling_stop": 350},
+    "quick": {"hidden": (16, 16), "kernel": 3, "patch": 4, "sampling_stop": 150},
 }
 RATE = {"smoke": {"rate": 5e-3}, "quick": {"rate": 5e-3}}
 
@@ -20,7 +20,7 @@ RATE = {"smoke": {"rate": 5e-3}, "quick": {"rate": 5e-3}}
 RELEASED = Training(epochs=100, sequences=None)
 TRAINING = {
     "smoke": ablation.TRAINING["smoke"],
-    "quick": Training(epochs=6, sequences=280, batch_size=4, validation=32, test=200),
+    "quick": Training(epochs=6, sequences=160, batch_size=4, validation=32, test=160),
     "standard": RELEASED,
     "paper": RELEASED,
 }

@@ -11,6 +11,8 @@ from benchmarks.suites import ablation, mmnist
 from tau import TAU
 
 ALPHA = 10.0
+# A dozen steps do not bring these below the floor.
+UNTRAINED = ("Last frame", "Conv-TT-LSTM", "CrevNet", "DDPAE", "PhyDNet")
 
 
 _LABELS = {row.label for row in ablation.ROWS}
@@ -31,12 +33,7 @@ SUITE = Suite(
     training={"smoke": ablation.TRAINING["smoke"]},
     data_options=ablation.SUITE.data_options,
     notes=(f"The divergence weighs {ALPHA:g} here instead of 0.1.",),
-    orderings=(
-        ("mse", "Ours", "Last frame"),
-        ("mse", "Ours w/o DDR", "Last frame"),
-        ("mse", "SimVP", "Last frame"),
-        ("mse", "Conv baseline", "Last frame"),
-        ("mse", "ConvLSTM", "Last frame"),
-        ("mse", "PredRNN", "Last frame"),
+    orderings=tuple(
+        ("mse", row.label, "Last frame") for row in _ROWS if row.label not in UNTRAINED
     ),
 )
