@@ -19,7 +19,7 @@ import torch
 
 from benchmarks import cost, heap, suites
 from benchmarks.check import accept, check
-from benchmarks.data import FILES, Dataset, open_dataset, open_own
+from benchmarks.data import DATASETS, FILES, Dataset, open_dataset, open_own
 from benchmarks.execute import execute, paper_cost
 from benchmarks.report import report, survey, table_spec
 from benchmarks.store import StoredRun, import_file, read_run, set_aside, write_json
@@ -53,6 +53,7 @@ def arguments() -> argparse.ArgumentParser:
         metavar="DIR|FILE|synthetic",
         help="folder with the official files, your own file or folder, or 'synthetic'",
     )
+    add("--dataset", metavar="NAME", help="another data set than the suite's, such as kth")
     add("--past", metavar="T", type=_positive, help="your own data: frames given (default: half)")
     add("--future", metavar="T", type=_positive, help="your own data: frames to predict")
     add("--stride", metavar="T", type=_positive, help="your own recordings: from window to window")
@@ -143,7 +144,7 @@ def prepare(args: argparse.Namespace) -> list[Job]:
         raise ValueError("--device cuda, but torch finds no GPU; use --device cpu")
     scale = args.scale or _default_scale(suite, device)
     choose(f"suite {suite.name!r}: scale", scale, suite.training)
-    datasets = [(suite, _open(suite, scale, args))]
+    datasets = [(suite, _open(suite, scale, args, args.dataset))]
     if suite.beside is not None and not _is_own(suite, args) and args.check is None:
         try:
             datasets.append((suite.beside, _open(suite.beside, scale, args)))
@@ -379,10 +380,13 @@ def _is_own(suite: Suite, args: argparse.Namespace) -> bool:
     return root is not None and (suite.data is None or root.suffix in FILES)
 
 
-def _open(suite: Suite, scale: str, args: argparse.Namespace) -> Dataset:
+def _open(suite: Suite, scale: str, args: argparse.Namespace, other: str | None = None) -> Dataset:
+    """The suite's data set, or the `other` of that name, or the user's own."""
     options = ("past", "future", "stride", "data_range")
     own = {name: value for name in options if (value := getattr(args, name)) is not None}
     if _is_own(suite, args):
+        if other is not None:
+            raise ValueError(f"--dataset {other} has no effect on your own data; leave it out")
         return open_own(Path(args.data), **own)
     if own:
         raise ValueError(
@@ -391,10 +395,9 @@ def _open(suite: Suite, scale: str, args: argparse.Namespace) -> Dataset:
         )
     if suite.data is None:
         raise ValueError(f"suite {suite.name!r} runs on your own data; give --data FILE or FOLDER")
+    name = suite.data if other is None else choose("data set", other, DATASETS)
     synthetic = args.data == SYNTHETIC_DATA
-    return open_dataset(
-        suite.data, _root(args), synthetic=synthetic, **suite.data_options.get(scale, {})
-    )
+    return open_dataset(name, _root(args), synthetic=synthetic, **suite.data_options.get(scale, {}))
 
 
 def _report_name(suite: Suite, scale: str, args: argparse.Namespace) -> str:
@@ -406,6 +409,8 @@ def _report_name(suite: Suite, scale: str, args: argparse.Namespace) -> str:
         parts.append(f"{args.seeds}-seeds")
     if args.epochs:
         parts.append(f"{args.epochs}-epochs")
+    if args.dataset:
+        parts.append(args.dataset)
     if args.data is not None:
         parts.append(Path(args.data).stem)
     if args.precision != "auto":

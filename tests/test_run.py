@@ -124,12 +124,14 @@ def test_a_partial_run_does_not_overwrite_the_whole_table(mine, tmp_path):
         (["--suite", "smoke", "--data", "absent.npy"], "no such file"),
         (["--suite", "smoke", "--past", "3"], "--past is for your own data"),
         (["--suite", "smoke", "--data", "synthetic", "--stride", "3"], "--stride is for your own"),
+        (["--suite", "kth20", "--dataset", "kth"], "python -m benchmarks.data download kth --data"),
+        (["--suite", "kth20", "--dataset", "ktt"], "did you mean 'kth'"),
         (["--suite", "compare"], "runs on your own data; give --data"),
         (["--suite", "compare", "--data", "synthetic"], "runs on your own data; give --data"),
         (["--suite", "taxibj"], "python -m benchmarks.data download trafficbj"),
         (["--suite", "taxibj"], "--data synthetic"),
         (["--suite", "caltech"], "python -m benchmarks.data download kitti-caltech"),
-        (["--suite", "kth40"], "python -m benchmarks.data download kth --data DIR"),
+        (["--suite", "kth40"], "python -m benchmarks.data download kth-action --data DIR"),
         (["--suite", "smoke", "--precision", "tf32", "--device", "cpu"], "tf32"),
     ],
 )
@@ -283,6 +285,26 @@ def test_compare_trains_every_row_on_a_folder_of_recordings(tmp_path, capsys):
     assert "--data-range" in capsys.readouterr().err
     assert main([*options, "--past", "2", "--future", "2", "--data-range", "0", "1"]) == 0
     assert "windows of 4 frames" in capsys.readouterr().out
+
+
+def test_another_data_set_takes_the_place_of_the_suites(clips_file, tmp_path, capsys):
+    options = [
+        "--suite",
+        "kth20",
+        "--scale",
+        "smoke",
+        "--data",
+        "synthetic",
+        "--rows",
+        "Last frame",
+    ]
+    args = arguments().parse_args([*options, "--dataset", "trafficbj"])
+    (job,) = command.prepare(args)
+    assert job.dataset.name == "synthetic traffic"
+    assert command._report_name(job.suite, "smoke", args).endswith("-trafficbj-synthetic")
+    own = ["--suite", "smoke", "--data", str(clips_file), "--dataset", "kth"]
+    assert main(own) == 2
+    assert "--dataset kth has no effect on your own data" in capsys.readouterr().err
 
 
 def test_a_survey_has_no_rows_to_train(capsys):

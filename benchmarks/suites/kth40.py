@@ -9,7 +9,7 @@ from tau import Clip
 SUITE = Suite(
     name="kth40",
     title="KTH, 10 to 40 frames (Table 5)",
-    data="kth",
+    data="kth-action",
     clip=Clip(10, 40, 1, 128, 128),
     rows=kth20.ROWS,
     training=kth20.TRAINING,
