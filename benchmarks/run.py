@@ -214,6 +214,11 @@ def _stored(job: Job, folder: Path) -> list[StoredRun]:
 
 def _survey(plan: Survey, args: argparse.Namespace) -> int:
     """Write the table of data sets; one that is not there is listed as such."""
+    for name in ("scale", "rows", "seeds", "epochs", "jobs", "check", "dataset"):
+        if getattr(args, name) is not None:
+            raise ValueError(
+                f"--{name} has no effect on suite {plan.name!r}, which trains nothing; leave it out"
+            )
     opened: dict[str, Dataset | Exception] = {}
     for row in plan.rows:
         try:

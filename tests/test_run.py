@@ -126,6 +126,7 @@ def test_a_partial_run_does_not_overwrite_the_whole_table(mine, tmp_path):
         (["--suite", "smoke", "--data", "synthetic", "--stride", "3"], "--stride is for your own"),
         (["--suite", "kth20", "--dataset", "kth"], "python -m benchmarks.data download kth --data"),
         (["--suite", "kth20", "--dataset", "ktt"], "did you mean 'kth'"),
+        (["--suite", "datasets", "--rows", "KTH"], "--rows has no effect on suite 'datasets'"),
         (["--suite", "compare"], "runs on your own data; give --data"),
         (["--suite", "compare", "--data", "synthetic"], "runs on your own data; give --data"),
         (["--suite", "taxibj"], "python -m benchmarks.data download trafficbj"),
