@@ -24,11 +24,11 @@ TRANSLATING = {
 ATTENTION = {scale: size | {"mlp_ratio": 4} for scale, size in TRANSLATING.items()}
 RECURRENT = {
     "smoke": {"hidden": (16, 16), "patch": 4, "sampling_stop": 60},
-    "quick": {"hidden": (24, 24), "kernel": 3, "patch": 8, "sampling_stop": 235},
+    "quick": {"hidden": (24, 24), "kernel": 3, "patch": 8, "sampling_stop": 225},
 }
 VOLUMETRIC = {
     "smoke": {"hidden": (8, 8), "kernel": 3, "patch": 4, "sampling_stop": 60},
-    "quick": {"hidden": (8, 8), "kernel": 3, "patch": 8, "sampling_stop": 115},
+    "quick": {"hidden": (8, 8), "kernel": 3, "patch": 8, "sampling_stop": 100},
 }
 
 # Rates: at standard and paper scale as released (Adam, one cycle); the paper's text has AdamW
@@ -38,11 +38,11 @@ RATE_1E3 = at_scales(SMALL_RATE, rate=1e-3)
 RATE_5E4 = at_scales(SMALL_RATE, rate=5e-4)
 # Slower rows have fewer steps in continuous integration; the slowest half as many at quick scale.
 BRIEF = SMALL_RATE | {"smoke": {"rate": 5e-3, "sequences": 16}}
-HALF = BRIEF | {"quick": {"rate": 5e-3, "sequences": 95}}
+HALF = BRIEF | {"quick": {"rate": 5e-3, "sequences": 80}}
 
 TRAINING = {
     "smoke": Training(epochs=3, sequences=160, batch_size=4, validation=16, test=64),
-    "quick": Training(epochs=10, sequences=190, batch_size=4, validation=32, test=400),
+    "quick": Training(epochs=10, sequences=180, batch_size=4, validation=32, test=400),
     "standard": Training(epochs=200),
     "paper": Training(epochs=2_000),
 }

@@ -28,7 +28,7 @@ PHYDNET = Row(
     PhyDNet,
     sizes={
         "smoke": {"hidden": (16, 32), "sampling_stop": 60},
-        "quick": {"hidden": (32, 32), "sampling_stop": 115},
+        "quick": {"hidden": (32, 32), "sampling_stop": 100},
     },
     training=at_scales(HALF, rate=1e-3),
     published="PhyDNet",
@@ -68,7 +68,7 @@ ROWS = (
             "smoke": {"hidden": (8, 8, 8), "layers": 1, "kernel": 3, "rank": 4}
             | {"sampling_stop": 60},
             "quick": {"hidden": (8, 8, 8), "layers": 1, "kernel": 3, "rank": 4}
-            | {"sampling_stop": 235},
+            | {"sampling_stop": 225},
             "standard": {"sampling_stop": 112_500},
         },
         training=at_scales(BRIEF, rate=1e-3),
@@ -99,7 +99,7 @@ ROWS = (
         MAU,
         sizes={
             "smoke": {"hidden": (16, 16), "kernel": 3, "sampling_stop": 60},
-            "quick": {"hidden": (16, 16), "kernel": 3, "sampling_stop": 235},
+            "quick": {"hidden": (16, 16), "kernel": 3, "sampling_stop": 225},
         },
         training=at_scales(BRIEF, rate=1e-3),
     ),
