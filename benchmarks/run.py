@@ -149,7 +149,8 @@ def prepare(args: argparse.Namespace) -> list[Job]:
         try:
             datasets.append((suite.beside, _open(suite.beside, scale, args)))
         except FileNotFoundError as error:
-            print(f"{suite.beside.title} is left out: {error}", file=sys.stderr)
+            if parent_process() is None:  # workers would say it again
+                print(f"{suite.beside.title} is left out: {error}", file=sys.stderr)
     seeds = range(args.seeds) if args.seeds else None
     if args.accept and seeds is None:
         seeds = range(ACCEPT_SEEDS)
