@@ -177,7 +177,7 @@ def test_verify_and_prepare_of_nothing_are_errors(tiny, folder, capsys):
         for options in ([], ["--data", folder]):
             status, _, (error,) = run(capsys, command, "tiny", *options)
             assert status == 2
-            assert "needs frames.npy and tiny/more/more.npy" in error and "download tiny" in error
+            assert "needs frames.npy, tiny/more/more.npy" in error and "download tiny" in error
 
 
 def test_a_file_that_no_mirror_gives_does_not_keep_back_the_others(
