@@ -554,9 +554,12 @@ def survey(
         *(Head("found", "", text, "", False) for text in SURVEYED),
         *(Head("published", "", text, "", False) for text in SURVEYED if text != "Validation"),
     ]
+    generated = any(
+        not isinstance(line.dataset, Exception) and line.dataset.synthetic for line in lines
+    )
     return Table(
         name=name,
-        title=title,
+        title=title + " on synthetic data" * generated,
         caption=_sentence(caption),
         heads=tuple(heads),
         lines=tuple(out),

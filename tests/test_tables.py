@@ -500,6 +500,7 @@ class Found:
     test_sequences: int = 7
     provenance: dict[str, Any] = field(default_factory=lambda: {"validation_sequences": 3})
     caption: str = "A tiny KTH"
+    synthetic: bool = False
     digest: str = "77"
 
 
