@@ -238,14 +238,20 @@ def _explained(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    lock = FileLock(folder.parent / f".{folder.name}.lock")
     with _explained(folder):
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            print(f"another process is preparing {folder.name}; waiting for it", file=sys.stderr)
-            lock.acquire()
+        lock = wait_for(folder.parent / f".{folder.name}.lock", f"preparing {folder.name}")
     try:
         yield
     finally:
         lock.release()
+
+
+def wait_for(path: Path, work: str) -> FileLock:
+    """Acquire the lock at `path`; says so if another process has it for its `work` and waits."""
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        print(f"another process is {work}; waiting for it", file=sys.stderr)
+        lock.acquire()
+    return lock

@@ -28,11 +28,11 @@ from typing import NamedTuple
 
 import pooch
 import requests
-from filelock import FileLock, Timeout
 from requests import Response
 from tqdm import tqdm
 from urllib3.exceptions import HTTPError
 
+from benchmarks.data.cache import wait_for
 from benchmarks.data.dataset import Check
 from benchmarks.data.sources import File, Source
 
@@ -355,12 +355,7 @@ def _extract_zip(zipped: zipfile.ZipFile, folder: Path) -> None:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        print(f"another process is downloading {path}; waiting for it", file=sys.stderr)
-        lock.acquire()
+    lock = wait_for(path.with_name(f".{path.name}.lock"), f"downloading {path}")
     try:
         yield
     finally:

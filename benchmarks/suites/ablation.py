@@ -7,13 +7,12 @@ from baselines import (
     MIM,
     ConvBaseline,
     ConvLSTM,
-    LastFrame,
     PredRNN,
     PredRNNpp,
     SimVP,
 )
 from benchmarks.suite import Row, Suite, Training
-from benchmarks.suites import at_scales, taxibj
+from benchmarks.suites import LAST_FRAME, SMALL_RATE, at_scales, taxibj
 from tau import TAU
 
 # Sizes: standard and paper scale take the constructors' defaults, the paper's own size.
@@ -33,7 +32,6 @@ VOLUMETRIC = {
 
 # Rates: at standard and paper scale as released (Adam, one cycle); the paper's text has AdamW
 # with 0.01 and weight decay 0.05.
-SMALL_RATE = {"smoke": {"rate": 5e-3}, "quick": {"rate": 5e-3}}
 RATE_1E3 = at_scales(SMALL_RATE, rate=1e-3)
 RATE_5E4 = at_scales(SMALL_RATE, rate=5e-4)
 # Slower rows have fewer steps in continuous integration; the slowest also at quick scale.
@@ -49,7 +47,7 @@ TRAINING = {
 }
 
 ROWS = (
-    Row("Last frame", LastFrame, note="repeats the last observed frame; the floor"),
+    LAST_FRAME,
     Row("ConvLSTM", ConvLSTM, sizes=RECURRENT, training=RATE_5E4, published="ConvLSTM"),
     Row("PredRNN", PredRNN, sizes=RECURRENT, training=RATE_5E4, published="PredRNN"),
     Row(

@@ -7,82 +7,66 @@ released.
 
 from __future__ import annotations
 
-from baselines import E3DLSTM, ConvLSTM, LastFrame, PredRNN, PredRNNpp, SimVP
+from baselines import E3DLSTM, ConvLSTM, PredRNN, PredRNNpp, SimVP
 from benchmarks.suite import Row, Suite, Training
-from benchmarks.suites import ablation, at_scales, caltech
+from benchmarks.suites import LAST_FRAME, SMALL_RATE, ablation, at_scales, caltech
 from tau import TAU, Clip
 
 VOLUMETRIC = {
     "smoke": {"hidden": (8, 8), "kernel": 3, "patch": 4, "sampling_stop": 60},
     "quick": {"hidden": (16, 16), "kernel": 3, "patch": 4, "sampling_stop": 150},
 }
-RATE = {"smoke": {"rate": 5e-3}, "quick": {"rate": 5e-3}}
 
-# As released for this data set: sizes and rates (Adam, one cycle), 100 epochs.
-RELEASED = Training(epochs=100, sequences=None)
 TRAINING = {
     "smoke": ablation.TRAINING["smoke"],
     "quick": Training(epochs=6, sequences=160, batch_size=4, validation=32, test=160),
-    "standard": RELEASED,
-    "paper": RELEASED,
+    "standard": caltech.RELEASED,
+    "paper": caltech.RELEASED,
 }
 
 ROWS = (
-    Row("Last frame", LastFrame, note="repeats the last observed frame; the floor"),
+    LAST_FRAME,
     Row(
         "ConvLSTM",
         ConvLSTM,
         sizes=at_scales(caltech.RECURRENT, patch=2),
-        training=at_scales(RATE, rate=1e-3),
+        training=at_scales(SMALL_RATE, rate=1e-3),
         published="ConvLSTM",
     ),
     Row(
         "PredRNN",
         PredRNN,
         sizes=at_scales(caltech.RECURRENT, patch=2),
-        training=at_scales(RATE, rate=1e-3),
+        training=at_scales(SMALL_RATE, rate=1e-3),
         published="PredRNN",
     ),
     Row(
         "PredRNN++",
         PredRNNpp,
         sizes=at_scales(caltech.RECURRENT, patch=2),
-        training=at_scales(RATE, rate=1e-3),
+        training=at_scales(SMALL_RATE, rate=1e-3),
         published="PredRNN++",
     ),
     Row(
         "E3D-LSTM",
         E3DLSTM,
         sizes=at_scales(VOLUMETRIC, patch=8),
-        training=at_scales(RATE, rate=5e-4),
+        training=at_scales(SMALL_RATE, rate=5e-4),
         published="E3d-LSTM",
         note="released with patches of 8 and strided attention, which is left out",
     ),
     Row(
         "SimVP",
         SimVP,
-        sizes=at_scales(
-            caltech.TRANSLATING,
-            spatial_hidden=64,
-            temporal_hidden=256,
-            spatial_depth=2,
-            temporal_depth=4,
-        ),
-        training=at_scales(RATE, rate=1e-3),
+        sizes=caltech.SIMVP,
+        training=at_scales(SMALL_RATE, rate=1e-3),
         published="SimVP",
     ),
     Row(
         "Ours",
         TAU,
-        sizes=at_scales(
-            caltech.ATTENTION,
-            spatial_hidden=64,
-            temporal_hidden=256,
-            spatial_depth=2,
-            temporal_depth=6,
-            drop_path=0.1,
-        ),
-        training=at_scales(RATE, rate=1e-3),
+        sizes=caltech.OURS,
+        training=at_scales(SMALL_RATE, rate=1e-3),
         published="TAU",
     ),
 )

@@ -7,14 +7,13 @@ from baselines import (
     MIM,
     ConvBaseline,
     ConvLSTM,
-    LastFrame,
     PhyDNet,
     PredRNN,
     PredRNNpp,
     SimVP,
 )
 from benchmarks.suite import Row, Suite, Training
-from benchmarks.suites import at_scales
+from benchmarks.suites import LAST_FRAME, SMALL_RATE, at_scales
 from tau import TAU, Clip
 
 TRANSLATING = {
@@ -34,7 +33,6 @@ PHYSICAL = {
     "smoke": {"hidden": (16, 32), "stride": 2, "sampling_stop": 60},
     "quick": {"hidden": (32, 32), "stride": 4, "sampling_stop": 300},
 }
-RATE = {"smoke": {"rate": 5e-3}, "quick": {"rate": 5e-3}}
 
 # As released for this data set: sizes, rates (Adam, cosine with 5 epochs of warm-up), 50 epochs.
 SPATIAL = {"spatial_hidden": 32, "temporal_hidden": 256, "spatial_depth": 2, "temporal_depth": 8}
@@ -48,57 +46,57 @@ TRAINING = {
 }
 
 ROWS = (
-    Row("Last frame", LastFrame, note="repeats the last observed frame; the floor"),
+    LAST_FRAME,
     Row(
         "ConvLSTM",
         ConvLSTM,
         sizes=at_scales(RECURRENT, patch=2),
-        training=at_scales(RATE, rate=5e-4),
+        training=at_scales(SMALL_RATE, rate=5e-4),
         published="ConvLSTM",
     ),
     Row(
         "PredRNN",
         PredRNN,
         sizes=at_scales(RECURRENT, patch=2),
-        training=at_scales(RATE, rate=1e-4),
+        training=at_scales(SMALL_RATE, rate=1e-4),
         published="PredRNN",
     ),
     Row(
         "PredRNN++",
         PredRNNpp,
         sizes=at_scales(RECURRENT, patch=2),
-        training=at_scales(RATE, rate=1e-4),
+        training=at_scales(SMALL_RATE, rate=1e-4),
         published="PredRNN++",
     ),
     Row(
         "MIM",
         MIM,
         sizes=at_scales(RECURRENT, patch=2),
-        training=at_scales(RATE, rate=1e-2),
+        training=at_scales(SMALL_RATE, rate=1e-2),
         published="MIM",
     ),
     Row(
         "E3D-LSTM",
         E3DLSTM,
         sizes=at_scales(VOLUMETRIC, patch=2),
-        training=at_scales(RATE, rate=5e-3),
+        training=at_scales(SMALL_RATE, rate=5e-3),
         published="E3D-LSTM",
     ),
     Row(
         "PhyDNet",
         PhyDNet,
         sizes=at_scales(PHYSICAL, stride=2),
-        training=at_scales(RATE, rate=5e-4),
+        training=at_scales(SMALL_RATE, rate=5e-4),
         published="PhyDNet",
     ),
     Row(
         "SimVP",
         SimVP,
         sizes=at_scales(TRANSLATING, **SPATIAL),
-        training=at_scales(RATE, rate=1e-3),
+        training=at_scales(SMALL_RATE, rate=1e-3),
         published="SimVP",
     ),
-    Row("Ours", TAU, sizes=OURS, training=at_scales(RATE, rate=5e-4), published="TAU"),
+    Row("Ours", TAU, sizes=OURS, training=at_scales(SMALL_RATE, rate=5e-4), published="TAU"),
 )
 
 SUITE = Suite(
@@ -126,9 +124,9 @@ ABLATION = Suite(
             "Conv baseline",
             ConvBaseline,
             sizes=at_scales(TRANSLATING, **SPATIAL),
-            training=at_scales(RATE, rate=1e-3),
+            training=at_scales(SMALL_RATE, rate=1e-3),
         ),
-        Row("Ours w/o DDR", TAU, alpha=0.0, sizes=OURS, training=at_scales(RATE, rate=5e-4)),
+        Row("Ours w/o DDR", TAU, alpha=0.0, sizes=OURS, training=at_scales(SMALL_RATE, rate=5e-4)),
         ROWS[-1],
     ),
     training=TRAINING,
