@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.recurrent import Recurrent, input_gates
+from baselines.winograd import Conv2d
 from tau.predictor import Clip
 
 State = list[tuple[Tensor, Tensor]]  # (h, c) of each layer
@@ -23,8 +24,8 @@ class ConvLSTMCell(nn.Module):
     def __init__(self, channels_in: int, channels: int, kernel: int) -> None:
         super().__init__()
         self.channels = channels
-        self.conv_x = nn.Conv2d(channels_in, 4 * channels, kernel, padding=kernel // 2, bias=False)
-        self.conv_h = nn.Conv2d(channels, 4 * channels, kernel, padding=kernel // 2, bias=False)
+        self.conv_x = Conv2d(channels_in, 4 * channels, kernel, bias=False)
+        self.conv_h = Conv2d(channels, 4 * channels, kernel, bias=False)
 
     def forward(self, projected: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """One step; `projected` is conv_x(x), all gates of the input."""

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from baselines.winograd import Conv2d, filters_kept
 from tau.predictor import Clip, Predictor, check_horizon
 
 State = list[tuple[Tensor, Tensor]]  # (h, c) of each layer
@@ -24,7 +25,7 @@ class ConvLSTMCell(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.channels = channels
-        self.conv_h = nn.Conv2d(channels, 4 * channels, 3, padding=1)
+        self.conv_h = Conv2d(channels, 4 * channels, 3)
 
     def forward(self, from_x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """One step: (W_x * x [B, 4C, H, W], h and c [B, C, H, W]) -> new h and c."""
@@ -120,9 +121,7 @@ class LMCMemory(Predictor):
             *(nn.Conv2d(half, hidden, 3, stride=2, padding=1), nn.ELU()),
             *(nn.Conv2d(hidden, hidden, 3, padding=1), nn.ELU()),
         )
-        self.inputs = nn.ModuleList(
-            nn.Conv2d(hidden, 4 * hidden, 3, padding=1) for _ in range(layers)
-        )
+        self.inputs = nn.ModuleList(Conv2d(hidden, 4 * hidden, 3) for _ in range(layers))
         self.cells = nn.ModuleList(ConvLSTMCell(hidden) for _ in range(layers))
         self.decoder = nn.Sequential(
             *(nn.ConvTranspose2d(2 * hidden, hidden, 3, padding=1), nn.ELU()),
@@ -145,6 +144,7 @@ class LMCMemory(Predictor):
         )
         self.register_buffer("step", torch.zeros((), dtype=torch.int64))
 
+    @filters_kept()
     def forward(self, past: Tensor, horizon: int) -> Tensor:
         """Predict `horizon` frames after `past` [B, T, C, H, W]; T is free from 2 on."""
         check_horizon(horizon)
@@ -152,6 +152,7 @@ class LMCMemory(Predictor):
         context = self.recall(self.matching_encoder(past), self.slots)
         return self.predict(self.observe(past), context, horizon)
 
+    @filters_kept()
     def loss(self, past: Tensor, future: Tensor) -> Tensor:
         """Mean squared plus mean absolute error of the future; in training, storing + matching."""
         if not self.training:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.recurrent import Recurrent
+from baselines.winograd import Conv2d
 from tau.predictor import Clip
 
 Window = tuple[Tensor, ...]  # the last tau maps of a layer, oldest first
@@ -28,8 +29,8 @@ class MAUCell(nn.Module):
     def __init__(self, channels: int, kernel: int, height: int, width: int) -> None:
         super().__init__()
 
-        def conv(maps: int) -> nn.Conv2d:
-            return nn.Conv2d(channels, maps * channels, kernel, padding=kernel // 2)
+        def conv(maps: int) -> Conv2d:
+            return Conv2d(channels, maps * channels, kernel)
 
         def norm(maps: int) -> nn.LayerNorm:
             return nn.LayerNorm((maps * channels, height, width))

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from baselines.predrnn import STLSTMCell
 from baselines.recurrent import Recurrent, input_gates
+from baselines.winograd import Conv2d
 from tau.predictor import Clip
 
 
@@ -43,8 +44,8 @@ class PeepholeLSTMCell(nn.Module):
 
     def __init__(self, channels: int, kernel: int, size: tuple[int, int]) -> None:
         super().__init__()
-        self.conv_x = nn.Conv2d(channels, 4 * channels, kernel, padding=kernel // 2, bias=False)
-        self.conv_h = nn.Conv2d(channels, 4 * channels, kernel, padding=kernel // 2, bias=False)
+        self.conv_x = Conv2d(channels, 4 * channels, kernel, bias=False)
+        self.conv_h = Conv2d(channels, 4 * channels, kernel, bias=False)
         self.peepholes = nn.Parameter(torch.zeros(3, channels, *size))
 
     def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -68,12 +69,12 @@ class MIMBlock(nn.Module):
 
     def __init__(self, channels: int, kernel: int, size: tuple[int, int]) -> None:
         super().__init__()
-        n, padding = channels, kernel // 2
+        n = channels
         self.nonstationary = PeepholeLSTMCell(n, kernel, size)  # MIM-N
         self.stationary = PeepholeLSTMCell(n, kernel, size)  # MIM-S
-        self.conv_x = nn.Conv2d(n, 4 * n, kernel, padding=padding, bias=False)
-        self.conv_h = nn.Conv2d(n, 3 * n, kernel, padding=padding, bias=False)
-        self.conv_m = nn.Conv2d(n, 4 * n, kernel, padding=padding, bias=False)
+        self.conv_x = Conv2d(n, 4 * n, kernel, bias=False)
+        self.conv_h = Conv2d(n, 3 * n, kernel, bias=False)
+        self.conv_m = Conv2d(n, 4 * n, kernel, bias=False)
         self.conv_1x1 = nn.Conv2d(2 * n, n, 1, bias=False)
 
     def forward(self, x: Tensor, d: Tensor | None, old: Memory, m: Tensor) -> tuple[Memory, Tensor]:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.recurrent import Recurrent
+from baselines.winograd import Conv2d
 from tau.predictor import Clip
 
 State = tuple[Tensor, list[tuple[Tensor, Tensor]]]  # h of the PhyCell; (h, c) of each LSTM layer
@@ -64,7 +65,7 @@ class BiasedLSTMCell(nn.Module):
     def __init__(self, channels_in: int, channels: int) -> None:
         super().__init__()
         self.channels = channels
-        self.conv = nn.Conv2d(channels_in + channels, 4 * channels, 3, padding=1)
+        self.conv = Conv2d(channels_in + channels, 4 * channels, 3)
 
     def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """One step."""

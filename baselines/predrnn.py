@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.recurrent import Recurrent, input_gates
+from baselines.winograd import Conv2d
 from tau.predictor import Clip
 
 State = tuple[list[tuple[Tensor, Tensor]], Tensor]  # (h, c) of each layer, and m
@@ -27,10 +28,10 @@ class STLSTMCell(nn.Module):
     def __init__(self, channels_in: int, channels: int, kernel: int) -> None:
         super().__init__()
         self.channels = channels
-        self.conv_x = nn.Conv2d(channels_in, 7 * channels, kernel, padding=kernel // 2, bias=False)
-        self.conv_h = nn.Conv2d(channels, 4 * channels, kernel, padding=kernel // 2, bias=False)
-        self.conv_m = nn.Conv2d(channels, 3 * channels, kernel, padding=kernel // 2, bias=False)
-        self.conv_o = nn.Conv2d(2 * channels, channels, kernel, padding=kernel // 2, bias=False)
+        self.conv_x = Conv2d(channels_in, 7 * channels, kernel, bias=False)
+        self.conv_h = Conv2d(channels, 4 * channels, kernel, bias=False)
+        self.conv_m = Conv2d(channels, 3 * channels, kernel, bias=False)
+        self.conv_o = Conv2d(2 * channels, channels, kernel, bias=False)
         self.conv_1x1 = nn.Conv2d(2 * channels, channels, 1, bias=False)
 
     def forward(

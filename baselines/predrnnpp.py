@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from baselines.recurrent import Recurrent, input_gates
+from baselines.winograd import Conv2d
 from tau.predictor import Clip
 
 State = tuple[list[tuple[Tensor, Tensor]], Tensor, Tensor]  # (h, c) of each layer, m, and z
@@ -25,14 +26,14 @@ class CausalLSTMCell(nn.Module):
 
     def __init__(self, channels_in: int, channels_m: int, channels: int, kernel: int) -> None:
         super().__init__()
-        n, padding = channels, kernel // 2
+        n = channels
         self.channels = channels
-        self.conv_x = nn.Conv2d(channels_in, 7 * n, kernel, padding=padding, bias=False)
-        self.conv_h = nn.Conv2d(n, 4 * n, kernel, padding=padding, bias=False)
-        self.conv_c = nn.Conv2d(n, 3 * n, kernel, padding=padding, bias=False)
-        self.conv_new_c = nn.Conv2d(n, 4 * n, kernel, padding=padding, bias=False)
-        self.conv_m = nn.Conv2d(channels_m, 3 * n, kernel, padding=padding, bias=False)
-        self.conv_o = nn.Conv2d(n, n, kernel, padding=padding, bias=False)
+        self.conv_x = Conv2d(channels_in, 7 * n, kernel, bias=False)
+        self.conv_h = Conv2d(n, 4 * n, kernel, bias=False)
+        self.conv_c = Conv2d(n, 3 * n, kernel, bias=False)
+        self.conv_new_c = Conv2d(n, 4 * n, kernel, bias=False)
+        self.conv_m = Conv2d(channels_m, 3 * n, kernel, bias=False)
+        self.conv_o = Conv2d(n, n, kernel, bias=False)
         self.conv_1x1 = nn.Conv2d(2 * n, n, 1, bias=False)
 
     def forward(
@@ -64,9 +65,8 @@ class GradientHighway(nn.Module):
 
     def __init__(self, channels: int, kernel: int) -> None:
         super().__init__()
-        padding = kernel // 2
-        self.conv_x = nn.Conv2d(channels, 2 * channels, kernel, padding=padding, bias=False)
-        self.conv_z = nn.Conv2d(channels, 2 * channels, kernel, padding=padding, bias=False)
+        self.conv_x = Conv2d(channels, 2 * channels, kernel, bias=False)
+        self.conv_z = Conv2d(channels, 2 * channels, kernel, bias=False)
         for conv in (self.conv_x, self.conv_z):
             nn.init.uniform_(conv.weight, -0.001, 0.001)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from baselines.winograd import filters_kept
 from tau.predictor import Clip, Predictor, check_horizon
 
 COMPILED = ("encode", "next_frame")
@@ -85,6 +86,10 @@ class Recurrent(Predictor):
         frames before these are always read. Every step predicts, warm-up included: published costs
         count them all.
         """
+        with filters_kept():
+            return self._unroll(frames, steps, shown)
+
+    def _unroll(self, frames: Tensor, steps: int, shown: Tensor | None) -> tuple[Tensor, Any]:
         given, dtype = frames.shape[1], frames.dtype
         known = given if shown is None else given - shown.shape[1]
         encoded = self.encode(torch.cat(frames[:, :known].unbind(1))).chunk(known)
