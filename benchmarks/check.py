@@ -13,8 +13,8 @@ from statistics import fmean, stdev
 from typing import Any
 
 from benchmarks.metrics import METRICS
+from benchmarks.names import choose
 from benchmarks.store import StoredRun
-from benchmarks.suite import choose
 
 SPREADS = 5.0  # a tolerance is this many standard deviations
 FLOOR = 1e-5  # and at least this fraction of the value: rounding on another processor

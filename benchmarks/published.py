@@ -6,12 +6,13 @@ belongs to had to be inferred. `value` keeps the printed digits.
 
 from __future__ import annotations
 
-from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+
+from benchmarks.names import choose
 
 PAPER = "TAU_CVPR2023"
 ZOO = "OpenSTL_model_zoo"
@@ -157,11 +158,7 @@ def lookup(rows: pd.DataFrame, method: str, column: Column) -> Value | None:
     `rows` come from `published`. Raises ValueError if the table has no such method or column, or
     if several numbers fit.
     """
-    methods = list(dict.fromkeys(rows["method"]))
-    if method not in methods:
-        near = get_close_matches(method, methods, n=1)
-        hint = f" (did you mean {near[0]!r}?)" if near else ""
-        raise ValueError(f"no published method {method!r}{hint}; the table has {methods}")
+    choose("published method", method, dict.fromkeys(rows["method"]))
     in_column = (rows["metric"] == column.metric) & (rows["dataset"] == column.dataset)
     if column.protocol is not None:
         in_column &= rows["protocol"] == column.protocol

@@ -9,9 +9,10 @@ from pathlib import Path
 from benchmarks import figures, store, tables
 from benchmarks.data import Dataset
 from benchmarks.metrics import METRICS
+from benchmarks.names import choose
 from benchmarks.published import Column, methods, published
 from benchmarks.store import StoredRun
-from benchmarks.suite import Suite, Survey, choose
+from benchmarks.suite import Suite, Survey
 from benchmarks.tables import SurveyLine, Table, TableRow, TableSpec
 
 

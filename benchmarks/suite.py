@@ -7,7 +7,6 @@ constructor's signature is the schema of its options.
 from __future__ import annotations
 
 import ast
-import difflib
 import hashlib
 import inspect
 import json
@@ -21,6 +20,7 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks.data import Dataset
+from benchmarks.names import choose
 from benchmarks.tables import METRICS as COLUMNS
 from tau import Clip, Predictor
 
@@ -428,13 +428,3 @@ def has_native_bf16(device: str) -> bool:
         words = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split()
         return not {"avx512_bf16", "amx_bf16"}.isdisjoint(words)
     return False
-
-
-def choose(what: str, value: str, valid: Iterable[str]) -> str:
-    """Return `value` if it is valid; else raise ValueError with the nearest name and the list."""
-    names = list(valid)
-    if value in names:
-        return value
-    near = difflib.get_close_matches(str(value), names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    raise ValueError(f"{what} {value!r} does not exist; {hint}valid: {', '.join(names)}")

@@ -354,6 +354,8 @@ def test_floats_in_a_folder_need_their_range_too(tmp_path):
         Arrays(tmp_path / "mine", past=1, future=1)
     dataset = Arrays(tmp_path / "mine", past=1, future=1, data_range=1)
     assert next(dataset.test(1, 1, "cpu"))[0, 0, 0, 0, 0] == pytest.approx(0.45)
+    with pytest.raises(ValueError, match=r"holds values from 0 to 0\.49; expected 0 to 0\.4:"):
+        Arrays(tmp_path / "mine", past=1, future=1, data_range=0.4)
 
 
 def test_unusable_folders_are_refused(tmp_path):

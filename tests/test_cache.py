@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.data import cache
 from benchmarks.data.cache import (
     CACHE_VARIABLE,
     Block,
@@ -31,8 +32,9 @@ def frames(first, count):
     return np.broadcast_to(numbers[:, None, None, None], (count, *SHAPE)).copy()
 
 
-def blocks(note):
-    note("odd")
+def blocks(findings):
+    findings.notes.append("odd")
+    findings.facts["largest"] = 23.5
     yield Block("a", 0, frames(0, 5))
     yield Block("a", 5, frames(5, 3))  # goes on
     yield Block("a", 10, frames(10, 2))  # after a gap
@@ -49,6 +51,7 @@ def test_frames_and_recordings_come_back(tmp_path, capsys):
         Recording("b", 12, 10, 4),
     )
     assert prepared.notes == ("odd",) and "set: odd" in capsys.readouterr().err
+    assert prepared.facts == {"largest": 23.5}
     assert is_prepared(tmp_path / "set", "source") and not is_prepared(tmp_path / "set", "other")
     assert np.array_equal(np.load(tmp_path / "set" / "frames.npy"), prepared.frames)
 
@@ -57,21 +60,37 @@ def test_a_second_call_does_nothing(tmp_path):
     first = prepare(tmp_path / "set", "source", blocks, SHAPE, np.uint8)
     second = prepare(tmp_path / "set", "source", None, SHAPE, np.uint8)
     assert (second.digest, second.recordings) == (first.digest, first.recordings)
+    assert (second.notes, second.facts) == (first.notes, first.facts)
 
 
 def test_another_source_is_prepared_anew_and_the_old_frames_stay_readable(tmp_path):
     first = prepare(tmp_path / "set", "source", blocks, SHAPE, np.uint8)
     other = prepare(
-        tmp_path / "set", "other", lambda note: [Block("c", 0, frames(9, 2))], SHAPE, np.uint8
+        tmp_path / "set", "other", lambda _: [Block("c", 0, frames(9, 2))], SHAPE, np.uint8
     )
     assert len(other.frames) == 2 and other.digest != first.digest
     assert first.frames[-1, 0, 0, 0] == 23
     assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == ["set"]
 
 
+def test_a_folder_of_an_older_format_is_prepared_anew(tmp_path, monkeypatch):
+    (tmp_path / "video").write_text("x")
+    monkeypatch.setattr(cache, "FORMAT", 1)
+    old = fingerprint(tmp_path, [tmp_path / "video"], version=1)
+    first = prepare(tmp_path / "set", old, blocks, SHAPE, np.uint8)
+    index = json.loads((tmp_path / "set" / "index.json").read_text())
+    del index["facts"]  # which the first format had not
+    (tmp_path / "set" / "index.json").write_text(json.dumps(index))
+    monkeypatch.undo()
+    source = fingerprint(tmp_path, [tmp_path / "video"], version=1)
+    assert not is_prepared(tmp_path / "set", source)
+    again = prepare(tmp_path / "set", source, blocks, SHAPE, np.uint8)
+    assert again.facts == {"largest": 23.5} and again.digest == first.digest
+
+
 def test_the_digest_sees_frames_and_recordings(tmp_path):
     def digest(name, *of):
-        return prepare(tmp_path / name, "", lambda note: of, SHAPE, np.uint8).digest
+        return prepare(tmp_path / name, "", lambda _: of, SHAPE, np.uint8).digest
 
     whole = digest("one", Block("a", 0, frames(0, 4)))
     assert digest("parts", Block("a", 0, frames(0, 1)), Block("a", 1, frames(1, 3))) == whole
@@ -97,7 +116,7 @@ def test_the_fingerprint_sees_names_sizes_times_and_settings(tmp_path):
 
 
 def test_a_reader_that_fails_leaves_nothing_and_harms_nothing(tmp_path):
-    def broken(note):
+    def broken(_):
         yield Block("a", 0, frames(0, 5))
         raise ValueError("bad video")
 
@@ -118,7 +137,7 @@ def test_wrong_or_no_frames_are_refused(tmp_path):
         (Block("a", 0, frames(0, 0)), "no frame was found"),
     ):
         with pytest.raises(ValueError, match=message):
-            prepare(tmp_path / "set", "s", lambda note, b=block: [b], SHAPE, np.uint8)
+            prepare(tmp_path / "set", "s", lambda _, b=block: [b], SHAPE, np.uint8)
     assert not (tmp_path / "set").exists()
 
 
@@ -169,7 +188,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path):
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         frame = np.zeros((1, 1, 200, 200), np.uint8)
-        reader = lambda note: (Block("a", i, frame) for i in range(9))
+        reader = lambda _: (Block("a", i, frame) for i in range(9))
         try:
             prepare(place, "s", reader, (1, 200, 200), np.uint8)
         except OSError as error:
@@ -184,7 +203,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path):
 @pytest.mark.slow
 def test_of_two_processes_one_prepares_and_the_other_waits(tmp_path):
     body = """
-        def reader(note):
+        def reader(_):
             with log.open("a") as file:
                 file.write("read\\n")
             for i in range(10):
@@ -204,7 +223,7 @@ def test_a_killed_process_leaves_no_lock_and_its_remains_are_cleared(tmp_path):
     process = script(
         tmp_path,
         """
-        def reader(note):
+        def reader(_):
             yield Block("a", 0, np.zeros((1, 1, 2, 3), np.uint8))
             log.write_text("started")
             time.sleep(60)

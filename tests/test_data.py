@@ -524,11 +524,11 @@ def test_open_by_name_passes_options():
 
 def test_unknown_names_and_options_name_the_nearest(tmp_path):
     np.save(tmp_path / "mine.npy", np.zeros((5, 4, 1, 2, 2), np.uint8))
-    with pytest.raises(ValueError, match=r"did you mean 'moving-mnist'.*expected one of"):
+    with pytest.raises(ValueError, match=r"did you mean 'moving-mnist'.*path of your own data"):
         open_dataset("moving_mnst")
-    with pytest.raises(ValueError, match="no option 'futur'; did you mean 'future'"):
+    with pytest.raises(ValueError, match="option 'futur' does not exist; did you mean 'future'"):
         open_dataset("moving-mnist", futur=3)
-    with pytest.raises(ValueError, match=r"no option 'digits'; .*data_range"):
+    with pytest.raises(ValueError, match=r"option 'digits' does not exist; .*data_range"):
         open_dataset(str(tmp_path / "mine.npy"), digits=3)
 
 

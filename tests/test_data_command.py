@@ -83,7 +83,7 @@ def tiny(monkeypatch, tmp_path):
                 raise missing_files(self.source, root)
             paths = [root / "tiny/frames.npy", root / "tiny/more/more.npy"]
 
-            def read(note):
+            def read(_):
                 for path in paths:
                     yield Block(path.stem, 0, np.load(path))
 
@@ -233,7 +233,7 @@ def test_a_folder_that_does_not_exist_is_an_error(tiny, folder, capsys, command)
 def test_an_unknown_name_is_answered_with_the_nearest(tiny, capsys, command):
     status, out, (error,) = run(capsys, command, "tinny")
     assert (status, out) == (2, "")
-    assert "unknown data set 'tinny'; did you mean 'tiny'?" in error
+    assert "data set 'tinny' does not exist; did you mean 'tiny'? valid:" in error
 
 
 def test_a_command_is_needed(capsys):

@@ -11,11 +11,11 @@ import pytest
 import torch
 
 from benchmarks.cost import macs, parameters
-from benchmarks.run import _suite_names, find_suite
+from benchmarks.jobs import find_suite, suite_names
 from benchmarks.suite import Row, Suite
 from tau import Clip, Predictor
 
-FOUND = [suite for name in _suite_names() if isinstance(suite := find_suite(name), Suite)]
+FOUND = [suite for name in suite_names() if isinstance(suite := find_suite(name), Suite)]
 SUITES = FOUND + [suite.beside for suite in FOUND if suite.beside is not None]
 SMALL = Clip(past=4, future=4, height=16, width=16)
 

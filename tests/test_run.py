@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import run as command
+from benchmarks import jobs, workers
 from benchmarks.run import arguments, main
+from benchmarks.store import read_run
 
 SUITE = """
 from baselines import ConvBaseline, LastFrame
@@ -38,6 +39,13 @@ def mine(tmp_path, clips_file, request):
     path.write_text(SUITE)
     data = ("--data", str(clips_file), "--precision", "fp32")
     return ["--suite", str(path), *data, "--out", str(tmp_path / "out")]
+
+
+def prepared(*options):
+    """The only job that a command's options ask for, and the options."""
+    args = arguments().parse_args(options)
+    (job,) = jobs.prepare(jobs.find_suite(args.suite), args)
+    return job, args
 
 
 def test_help_explains_every_option_in_a_line():
@@ -72,13 +80,25 @@ def test_a_run_writes_table_figures_and_records(mine, tmp_path, capsys):
         assert (tmp_path / path).exists()
 
 
+@pytest.mark.slow
+def test_rows_are_trained_side_by_side_in_processes_of_their_own(mine, tmp_path, monkeypatch):
+    monkeypatch.setattr(workers, "execute", None)  # training in this process would raise
+    assert main([*mine, "--jobs", "2"]) == 0
+    monkeypatch.undo()
+    job, _ = prepared(*mine)
+    assert [run.row.label for run in job.runs] == ["Last frame", "Conv"]
+    for run in job.runs:
+        stored = read_run(tmp_path / "out" / "runs" / run.folder)
+        assert stored.done and stored.record["row"] == run.row.label
+
+
 def test_report_rebuilds_without_training(mine, tmp_path, capsys, monkeypatch):
     assert main(mine) == 0
     tables = tmp_path / "out" / "tables"
     before = {p.name: p.read_bytes() for p in tables.iterdir()}
     for path in tables.iterdir():
         path.unlink()
-    monkeypatch.setattr(command, "execute", None)  # training now would raise
+    monkeypatch.setattr(workers, "execute", None)  # training now would raise
     assert main([*mine, "--report"]) == 0
     assert {p.name: p.read_bytes() for p in tables.iterdir()} == before
 
@@ -137,13 +157,13 @@ def test_a_partial_run_does_not_overwrite_the_whole_table(mine, tmp_path):
     ],
 )
 def test_bad_input_is_an_error_before_anything_trains(options, message, capsys, monkeypatch):
-    monkeypatch.setattr(command, "execute", None)
+    monkeypatch.setattr(workers, "execute", None)
     assert main(options) == 2
     assert message in capsys.readouterr().err
 
 
 def test_bad_own_data_is_an_error_before_anything_trains(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(command, "execute", None)
+    monkeypatch.setattr(workers, "execute", None)
     clips = np.full((20, 4, 1, 8, 8), 0.5, np.float32)
     clips[3, 2] = np.nan
     np.save(tmp_path / "nan.npy", clips)
@@ -187,7 +207,7 @@ def test_accept_needs_check(capsys):
 
 
 def test_a_wrong_published_name_is_an_error_before_anything_trains(mine, capsys, monkeypatch):
-    monkeypatch.setattr(command, "execute", None)
+    monkeypatch.setattr(workers, "execute", None)
     path = Path(mine[1])
     text = path.read_text().replace(
         '"Last frame", LastFrame', '"Last frame", LastFrame, published="TAUU"'
@@ -299,40 +319,37 @@ def test_another_data_set_takes_the_place_of_the_suites(clips_file, tmp_path, ca
         "--rows",
         "Last frame",
     ]
-    args = arguments().parse_args([*options, "--dataset", "trafficbj"])
-    (job,) = command.prepare(args)
+    job, args = prepared(*options, "--dataset", "trafficbj")
     assert job.dataset.name == "synthetic traffic"
-    assert command._report_name(job.suite, "smoke", args).endswith("-trafficbj-synthetic")
+    assert jobs.report_name(job.suite, "smoke", args).endswith("-trafficbj-synthetic")
     own = ["--suite", "smoke", "--data", str(clips_file), "--dataset", "kth"]
     assert main(own) == 2
     assert "--dataset kth has no effect on your own data" in capsys.readouterr().err
 
 
 def test_a_survey_has_no_rows_to_train(capsys):
-    args = arguments().parse_args(["--suite", "datasets"])
     with pytest.raises(ValueError, match="it has no rows to train"):
-        command.prepare(args)
+        prepared("--suite", "datasets")
 
 
 def planned(*options):
     """Labels of the rows that a command would train."""
-    args = arguments().parse_args(["--scale", "smoke", "--device", "cpu", *options])
-    (job,) = command.prepare(args)
+    job, _ = prepared("--scale", "smoke", "--device", "cpu", *options)
     return [run.row.label for run in job.runs]
 
 
 def test_selected_rows_are_trained_unless_others_are_asked_for():
     assert planned("--suite", "convergence") == ["PhyDNet", "CrevNet", "Ours"]
     assert planned("--suite", "convergence", "--rows", "MIM", "Ours") == ["MIM", "Ours"]
-    assert len(planned("--suite", "efficiency")) == len(command.find_suite("mmnist").rows)
+    assert len(planned("--suite", "efficiency")) == len(jobs.find_suite("mmnist").rows)
 
 
 def test_a_timed_suite_trains_one_row_at_a_time(monkeypatch):
-    monkeypatch.setattr(command.torch, "get_num_threads", lambda: 4)
+    monkeypatch.setattr(workers.torch, "get_num_threads", lambda: 4)
     monkeypatch.delenv("WORLD_SIZE", raising=False)
     for suite, expected in (("efficiency", 1), ("mmnist", 4)):
-        args = arguments().parse_args(["--suite", suite, "--scale", "smoke", "--device", "cpu"])
-        assert command._default_jobs(command.prepare(args)[0]) == expected
+        job, _ = prepared("--suite", suite, "--scale", "smoke", "--device", "cpu")
+        assert workers._default_jobs(job) == expected
 
 
 def test_efficiency_is_measured_and_shown(tmp_path, capsys):

@@ -12,7 +12,7 @@ import torch
 import baselines.simvp
 from baselines import LastFrame
 from benchmarks.data import Arrays
-from benchmarks.run import find_suite
+from benchmarks.jobs import find_suite
 from benchmarks.suite import Row, Suite, Training, plan, resolve_precision, source_digest
 from tau import TAU, Clip
 

@@ -114,7 +114,9 @@ def test_checks_print_what_was_found(root):
     assert checks["frames of complete days"].found == 528
     assert checks["frames of complete days"].expected == 21_360
     assert not checks["gap-free runs"].holds
-    assert checks["largest flow"].holds
+    assert checks["largest flow"].found == "1292" and checks["largest flow"].holds
+    again = {check.what: check for check in TrafficBJ(root, **SMALL).checks()}
+    assert again == checks, "from what was prepared"
 
 
 # Bad input

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import os
 from collections.abc import Callable, Iterable
@@ -16,6 +15,7 @@ from benchmarks.data.kth import KTH, KTHAction
 from benchmarks.data.moving_mnist import MovingMNIST
 from benchmarks.data.synthetic import SYNTHETIC
 from benchmarks.data.trafficbj import TrafficBJ, TrafficBJReleased
+from benchmarks.names import choose, nearest
 
 __all__ = [
     "DATASETS",
@@ -64,7 +64,7 @@ def open_dataset(
         if Path(name).suffix in FILES:
             raise FileNotFoundError(f"no such file: {' or '.join(map(str, paths))}")
         raise ValueError(
-            f"unknown data set {name!r}{_nearest(name, DATASETS)}; expected one of "
+            f"data set {name!r} does not exist; {nearest(name, DATASETS)}valid: "
             f"{', '.join(DATASETS)}, or the path of your own data: a folder, or a file that ends "
             f"in {', '.join(FILES)}"
         )
@@ -83,13 +83,4 @@ def _check_options(name: str, constructor: Callable[..., Dataset], options: Iter
     parameters = inspect.signature(constructor).parameters.values()
     valid = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
     for option in options:
-        if option not in valid:
-            raise ValueError(
-                f"data set {name!r} has no option {option!r}{_nearest(option, valid)}; "
-                f"expected {', '.join(valid)}"
-            )
-
-
-def _nearest(word: str, valid: Iterable[str]) -> str:
-    matches = difflib.get_close_matches(word, list(valid), n=1, cutoff=0.0)
-    return f"; did you mean {matches[0]!r}?" if matches else ""
+        choose(f"data set {name!r}: option", option, valid)

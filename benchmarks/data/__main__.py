@@ -13,12 +13,13 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from benchmarks.data import DATA_VARIABLE, DATASETS, _nearest
+from benchmarks.data import DATA_VARIABLE, DATASETS
 from benchmarks.data.cache import cache_folder
 from benchmarks.data.dataset import Check, Dataset
 from benchmarks.data.download import Unavailable, file_checks, is_filled, obtain
 from benchmarks.data.sources import Source
 from benchmarks.data.stored import StoredDataset
+from benchmarks.names import choose
 
 WIDTH = 100
 
@@ -57,11 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if root is None and os.environ.get(DATA_VARIABLE):
         root = Path(os.environ[DATA_VARIABLE])
     try:
-        if args.name is not None and args.name not in DATASETS:
-            raise ValueError(
-                f"unknown data set {args.name!r}{_nearest(args.name, DATASETS)}; expected one of "
-                f"{', '.join(DATASETS)}"
-            )
+        if args.name is not None:
+            choose("data set", args.name, DATASETS)
         if root is not None and not root.is_dir() and args.run is not _download:
             raise FileNotFoundError(
                 f"the data folder {root} does not exist; correct --data or {DATA_VARIABLE}"

@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from benchmarks.data.cache import Block, Note, cache_folder, fingerprint, prepare
+from benchmarks.data.cache import Block, Findings, cache_folder, fingerprint, prepare
 from benchmarks.data.recordings import Clips, Recording, Sequences, Windows, cut
 from benchmarks.data.stored import StoredDataset
 from tau.predictor import Clip
@@ -251,7 +251,7 @@ def _open_folder(path: Path, past: int | None, future: int | None, stride: int |
     stored = np.uint8 if dtype == np.uint8 else np.float32
     files = [file for files in recorded.values() for file in files]
 
-    def read(note: Note) -> Iterator[Block]:
+    def read(findings: Findings) -> Iterator[Block]:
         low, high = np.inf, -np.inf
         for name, files in recorded.items():
             number = 0
@@ -265,12 +265,10 @@ def _open_folder(path: Path, past: int | None, future: int | None, stride: int |
                 low, high = min(low, scan.low), max(high, scan.high)
                 yield Block(name, number, chunk.astype(stored, copy=False))
                 number += len(chunk)
-        note(f"values {low!r} to {high!r}")
+        findings.facts.update(low=low, high=high)
 
     source = fingerprint(path, files, version=VERSION)
     prepared = prepare(cache_folder(path.parent, path.name), source, read, shape, stored)
-    extremes = re.fullmatch(r"values (\S+) to (\S+)", prepared.notes[-1])
-    assert extremes is not None
     divided = _is_divided(recorded)
     by_side: dict[str, list[Recording]] = {}
     for recording in prepared.recordings:
@@ -279,8 +277,14 @@ def _open_folder(path: Path, past: int | None, future: int | None, stride: int |
     by_side = {side: by_side[side] for side in sorted(by_side, reverse=True)}  # train before test
     arrays = dict.fromkeys(by_side, prepared.frames)
     sides, rule = _split_recordings(path, arrays, by_side, past, future, stride)
-    low, high = (float(text) for text in extremes.groups())
-    return Content(sides, np.dtype(stored), {path.name: prepared.digest}, low, high, rule)
+    return Content(
+        sides,
+        np.dtype(stored),
+        {path.name: prepared.digest},
+        prepared.facts["low"],
+        prepared.facts["high"],
+        rule,
+    )
 
 
 def _is_divided(recorded: Mapping[str, Any]) -> bool:

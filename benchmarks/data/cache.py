@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, NamedTuple
 
@@ -27,7 +27,7 @@ from tqdm import tqdm
 from benchmarks.data.recordings import Recording
 
 CACHE_VARIABLE = "SPATIOTEMPORAL_CACHE"
-FORMAT = 1  # of the folder; a reader's own version is part of what it calls its source
+FORMAT = 2  # of the folder; a reader's own version is part of what it calls its source
 
 
 class Block(NamedTuple):
@@ -41,21 +41,34 @@ class Block(NamedTuple):
     frames: np.ndarray
 
 
-Note = Callable[[str], None]  # to tell of something odd in the source, kept with the frames
-Reader = Callable[[Note], Iterable[Block]]
+@dataclass(frozen=True)
+class Findings:
+    """What a reader tells besides frames, kept with them.
+
+    `notes` say what is odd in the source, and are printed when the frames are prepared; `facts` are
+    finite numbers by name that would take another pass over the frames, such as the largest value.
+    """
+
+    notes: list[str] = field(default_factory=list)
+    facts: dict[str, float] = field(default_factory=dict)
+
+
+Reader = Callable[[Findings], Iterable[Block]]
 
 
 @dataclass(frozen=True)
 class Prepared:
     """Prepared frames [F, C, H, W], memory-mapped, and what they are.
 
-    `digest` is the SHA-256 of frames and recordings; `notes` say what was odd in the source.
+    `digest` is the SHA-256 of frames and recordings; `notes` and `facts` are the reader's (see
+    `Findings`).
     """
 
     frames: np.ndarray
     recordings: tuple[Recording, ...]
     digest: str
     notes: tuple[str, ...]
+    facts: dict[str, float]
 
 
 def cache_folder(root: Path, name: str) -> Path:
@@ -141,6 +154,7 @@ def _open(folder: Path, source: str) -> Prepared | None:
         tuple(Recording(*recording) for recording in index["recordings"]),
         index["digest"],
         tuple(index["notes"]),
+        index["facts"],
     )
 
 
@@ -153,7 +167,7 @@ def _build(
     dtype: np.dtype,
     total: int | None,
 ) -> None:
-    notes: list[str] = []
+    findings = Findings()
     recordings: list[Recording] = []
     digest = hashlib.sha256()
     count = 0
@@ -168,7 +182,7 @@ def _build(
         ) as bar,
     ):
         _write_header(file, (0, *shape), dtype)
-        for block in reader(notes.append):
+        for block in reader(findings):
             frames = np.ascontiguousarray(block.frames)
             if frames.shape[1:] != shape or frames.dtype != dtype:
                 raise ValueError(
@@ -197,13 +211,14 @@ def _build(
         "source": source,
         "digest": digest.hexdigest(),
         "recordings": recordings,
-        "notes": notes,
+        "notes": findings.notes,
+        "facts": findings.facts,
     }
     with (folder / "index.json").open("w", encoding="utf-8") as text:
         json.dump(index, text)
         text.flush()
         os.fsync(text.fileno())
-    for note in notes:
+    for note in findings.notes:
         print(f"{name}: {note}", file=sys.stderr)
 
 

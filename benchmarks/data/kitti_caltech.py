@@ -22,7 +22,7 @@ from PIL import Image
 from benchmarks.data import hkl, seq
 from benchmarks.data.cache import (
     Block,
-    Note,
+    Findings,
     Prepared,
     Reader,
     cache_folder,
@@ -301,7 +301,7 @@ def _windows(prepared: Prepared, size: int) -> Windows:
 def _prepare_hkl(root: Path, side: str) -> Prepared:
     images, sources = _locate(root, f"X_{side}.hkl"), _locate(root, f"sources_{side}.hkl")
 
-    def read(_: Note) -> Iterator[Block]:
+    def read(_: Findings) -> Iterator[Block]:
         return hkl.read_recordings(images, sources, (HEIGHT, WIDTH, CHANNELS))
 
     return _prepare(root, f"kitti-hkl-{side}", (images, sources), read)
@@ -376,12 +376,14 @@ def _prepare_raw(root: Path, side: str, drives: dict[str, list[Path]]) -> Prepar
     wanted = VALIDATION if side == "val" else TRAINING
     chosen = {drive: drives[drive] for drive in wanted if drive in drives}
 
-    def read(note: Note) -> Iterator[Block]:
+    def read(findings: Findings) -> Iterator[Block]:
         for drive, images in chosen.items():
             numbers = [_number(image) for image in images]
             gaps = [i for i in range(1, len(images)) if numbers[i] != numbers[i - 1] + 1]
             for i in gaps:
-                note(f"{drive}: no images between {numbers[i - 1]} and {numbers[i]}")
+                findings.notes.append(
+                    f"{drive}: no images between {numbers[i - 1]} and {numbers[i]}"
+                )
             for start, stop in pairwise([0, *gaps, len(images)]):
                 yield from _decode(drive, numbers[start], images[start:stop], _kitti_frame)
 
@@ -444,7 +446,7 @@ def _find_videos(root: Path) -> dict[str, Path]:
 
 
 def _prepare_caltech(root: Path, videos: dict[str, Path]) -> Prepared:
-    def read(note: Note) -> Iterator[Block]:
+    def read(findings: Findings) -> Iterator[Block]:
         for name, path in videos.items():
             video = seq.open_video(path)
             if (video.width, video.height) != VIDEO_SIZE:
@@ -453,7 +455,7 @@ def _prepare_caltech(root: Path, videos: dict[str, Path]) -> Prepared:
                     "640x480: it is not Caltech's"
                 )
             for problem in video.notes:
-                note(f"{name}: {problem}")
+                findings.notes.append(f"{name}: {problem}")
             kept = range(EVERY - 1, len(video.places), EVERY)
             yield from _decode(name, 0, kept, partial(_caltech_frame, video))
 

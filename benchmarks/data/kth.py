@@ -19,7 +19,7 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
-from benchmarks.data.cache import Block, Note, Prepared, cache_folder, fingerprint, prepare
+from benchmarks.data.cache import Block, Findings, Prepared, cache_folder, fingerprint, prepare
 from benchmarks.data.dataset import Check
 from benchmarks.data.recordings import Recording, Windows, cut
 from benchmarks.data.sources import File, Source, find, missing_files, visible
@@ -305,9 +305,9 @@ class KTH(_Persons):
         self._videos = {name: video for name, video in videos.items() if video.ranges}
         paths = _find_videos(listing.parent, videos)
 
-        def read(note: Note) -> Iterator[Block]:
+        def read(findings: Findings) -> Iterator[Block]:
             for name, video in self._videos.items():
-                yield from _read_video(paths[name], name, video, note)
+                yield from _read_video(paths[name], name, video, findings)
 
         listed = sum(video.frames for video in self._videos.values())
         prepared = prepare(
@@ -359,7 +359,7 @@ def _first_few(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _read_video(path: Path, name: str, video: Video, note: Note) -> Iterator[Block]:
+def _read_video(path: Path, name: str, video: Video, findings: Findings) -> Iterator[Block]:
     decoded = found = 0
     with closing(_decode(path)) as frames:
         for wanted in video.ranges:
@@ -373,7 +373,7 @@ def _read_video(path: Path, name: str, video: Video, note: Note) -> Iterator[Blo
     if not decoded:
         raise ValueError(f"{path} has no frame that can be decoded; unpack its archive again")
     if found < video.frames:
-        note(
+        findings.notes.append(
             f"{name}: {video.frames - found} of {video.frames} listed frames are lost: the video "
             f"ends or is damaged after frame {decoded}"
         )
@@ -476,7 +476,7 @@ class KTHAction(_Persons):
         smaller(clip, downsample)  # an error now, not after minutes of decoding
         folders = _find_image_folders(root)
 
-        def read(note: Note) -> Iterator[Block]:
+        def read(findings: Findings) -> Iterator[Block]:
             for name, folder in folders.items():
                 yield from _read_folder(folder, name)
 

@@ -16,7 +16,7 @@ from typing import IO, Any, ClassVar, NamedTuple
 import h5py
 import numpy as np
 
-from benchmarks.data.cache import Block, Note, Prepared, cache_folder, fingerprint, prepare
+from benchmarks.data.cache import Block, Findings, Prepared, cache_folder, fingerprint, prepare
 from benchmarks.data.dataset import Check
 from benchmarks.data.recordings import Recording, Windows, cut
 from benchmarks.data.sources import File, Source, find, missing_files, visible
@@ -255,11 +255,11 @@ class TrafficBJ(StoredDataset):
     def checks(self) -> list[Check]:
         """Frames, runs, windows: what the real files give."""
         frames = self._prepared.frames
-        largest = next((note for note in self._prepared.notes if "largest flow" in note), "")
+        largest = self._prepared.facts["largest flow"]
         return [
             Check("frames of complete days", COMPLETE, len(frames)),
             Check("gap-free runs", RUNS, len(self._prepared.recordings)),
-            Check("largest flow", f"largest flow {LARGEST}", largest),
+            Check("largest flow", str(LARGEST), f"{largest:g}"),
             Check("training windows (Table 1)", TRAIN_WINDOWS, self._split.published_train),
             Check("test windows (Table 1)", TEST_WINDOWS, len(self._split.test)),
         ]
@@ -268,7 +268,7 @@ class TrafficBJ(StoredDataset):
 def _prepare_years(root: Path, paths: dict[int, Path], test_days: int) -> Prepared:
     source = fingerprint(root, paths.values(), version=VERSION, test_days=test_days)
 
-    def read(note: Note) -> Iterator[Block]:
+    def read(findings: Findings) -> Iterator[Block]:
         years = {year: read_year(path) for year, path in paths.items()}
         kept = {}
         for year, (flow, slots) in years.items():
@@ -276,7 +276,7 @@ def _prepare_years(root: Path, paths: dict[int, Path], test_days: int) -> Prepar
             if not complete.any():
                 raise ValueError(f"{paths[year]} has no complete day; expected over a hundred")
             if dropped := int((~complete).sum()):
-                note(f"BJ{year}: {dropped} frames of incomplete days left out")
+                findings.notes.append(f"BJ{year}: {dropped} frames of incomplete days left out")
             kept[year] = Year(flow[complete], slots[complete])
         total = sum(len(year.slots) for year in kept.values())
         train = total - SLOTS * test_days
@@ -292,7 +292,7 @@ def _prepare_years(root: Path, paths: dict[int, Path], test_days: int) -> Prepar
             before += len(flow)
         if not largest > 0:
             raise ValueError("there is no flow in the training days; expected counts up to 1292")
-        note(f"largest flow {largest:g}")
+        findings.facts["largest flow"] = largest
         for year, (flow, slots) in kept.items():
             breaks = np.flatnonzero(np.diff(slots) != 1) + 1
             for part in np.split(np.arange(len(slots)), breaks):
@@ -344,8 +344,8 @@ class TrafficBJReleased(StoredDataset):
         source = fingerprint(root, [path], version=VERSION)
         place = cache_folder(root, "trafficbj-npz")
 
-        def read(note: Note) -> Iterator[Block]:
-            return _read_released(path, note)
+        def read(findings: Findings) -> Iterator[Block]:
+            return _read_released(path, findings)
 
         self._prepared = prepare(place, source, read, FRAME, np.float32)
         starts = {
@@ -388,17 +388,19 @@ class TrafficBJReleased(StoredDataset):
         ]
 
 
-def _read_released(path: Path, note: Note) -> Iterator[Block]:
+def _read_released(path: Path, findings: Findings) -> Iterator[Block]:
     """Windows of an .npz, a few hundred at a time: the arrays are larger than they need be."""
     try:
         with zipfile.ZipFile(path) as archive:
             for side in ("train", "test"):
-                yield from _read_side(path, archive, side, note)
+                yield from _read_side(path, archive, side, findings)
     except (zipfile.BadZipFile, EOFError) as error:
         raise ValueError(f"{path} cannot be read as .npz ({error}); download it again") from error
 
 
-def _read_side(path: Path, archive: zipfile.ZipFile, side: str, note: Note) -> Iterator[Block]:
+def _read_side(
+    path: Path, archive: zipfile.ZipFile, side: str, findings: Findings
+) -> Iterator[Block]:
     names = [f"X_{side}", f"Y_{side}"]
     for name in names:
         if f"{name}.npy" not in archive.namelist():
@@ -430,7 +432,9 @@ def _read_side(path: Path, archive: zipfile.ZipFile, side: str, note: Note) -> I
             "use the released file, or reverse them: X, Y = Y[:, ::-1], X[:, ::-1]"
         )
     if not forward:
-        note(f"the windows of {names[0]} do not overlap: whether time runs forward is not known")
+        findings.notes.append(
+            f"the windows of {names[0]} do not overlap: whether time runs forward is not known"
+        )
 
 
 def _overlaps(one: np.ndarray, other: np.ndarray) -> int:
