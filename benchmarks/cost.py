@@ -186,15 +186,17 @@ def throughput(
     *,
     seconds: float = 0.3,
     repeats: int = 20,
+    least: int = 1,
 ) -> dict[str, float | None]:
     """Sequences per second in training and in inference, on random frames.
 
     A training step is the loss, its gradient and an Adam step; it is None without trainable
     parameters. Inference is the prediction of clip.future frames in eval mode. Each is called once
-    to warm up, then until `seconds` have passed or `repeats` calls are timed; the median counts,
-    and a GPU is waited for. On the CPU, where nothing is compiled, a first call that takes
-    `seconds` counts alone. `..._spread` is half the range between the quartiles, None for fewer
-    than four calls. precision: fp32, tf32 (on CUDA) or bf16 (autocast).
+    to warm up, then until `seconds` have passed or `repeats` calls are timed, but `least` calls or
+    more; the median counts, and a GPU is waited for. Where one call is enough, a first one that
+    takes `seconds` counts alone on the CPU, where nothing is compiled. `..._spread` is half the
+    range between the quartiles, None for fewer than four calls. precision: fp32, tf32 (on CUDA) or
+    bf16 (autocast).
 
     `model` must be on `device`. Its weights, buffers, modes and the random state are as before
     afterwards; gradients are cleared. Raises ValueError for a precision that does not exist.
@@ -204,7 +206,7 @@ def throughput(
     weights = [p for p in model.parameters() if p.requires_grad]
 
     def measure(name: str, call: Callable[[], object]) -> None:
-        rates = [batch_size / s for s in _seconds(call, device, seconds, repeats)]
+        rates = [batch_size / s for s in _seconds(call, device, seconds, repeats, least)]
         speeds[name] = statistics.median(rates)
         if len(rates) >= 4:
             low, _, high = statistics.quantiles(rates, method="inclusive")
@@ -242,7 +244,7 @@ def throughput(
 
 
 def _seconds(
-    call: Callable[[], object], device: torch.device, seconds: float, repeats: int
+    call: Callable[[], object], device: torch.device, seconds: float, repeats: int, least: int
 ) -> list[float]:
     def timed() -> float:
         start = time.perf_counter()
@@ -252,10 +254,10 @@ def _seconds(
         return time.perf_counter() - start
 
     first = timed()
-    if device.type == "cpu" and first >= seconds:
+    if device.type == "cpu" and first >= seconds and least == 1:
         return [first]
     times = [timed()]
-    while len(times) < repeats and sum(times) < seconds:
+    while len(times) < least or (len(times) < repeats and sum(times) < seconds):
         times.append(timed())
     return times
 

@@ -23,6 +23,7 @@ from benchmarks.store import StoredRun
 from benchmarks.suite import PROTOCOL, Run, Suite, model_file, qualified_name
 from benchmarks.train import train
 
+LEAST_CALLS = 5  # that a suite of timings takes its median of
 SAMPLES = 4  # test clips whose predictions are kept for the figures
 
 
@@ -113,8 +114,8 @@ def _measure(
         run.training.batch_size,
         run.training.precision,
         seconds=suite.timing_seconds,
+        least=LEAST_CALLS if suite.timed else 1,
     )
-    training_speed = speed["training_sequences_per_second"]
     return {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "steps": trained["steps"],
@@ -126,9 +127,19 @@ def _measure(
             "macs": cost.macs(model, run.clip),
             **paper_cost(run, suite),
             **speed,
-            "seconds_per_epoch": training_speed and dataset.train_sequences / training_speed,
+            **_epoch(speed, dataset.train_sequences),
             "peak_memory_bytes": peak.bytes,
         },
+    }
+
+
+def _epoch(speed: dict[str, float | None], sequences: int) -> dict[str, float | None]:
+    """Seconds to train on so many sequences, and their spread: that of the speed, in proportion."""
+    rate, spread = (speed[f"training_sequences_per_second{end}"] for end in cost.SPREADS)
+    seconds = rate and sequences / rate
+    return {
+        "seconds_per_epoch": seconds,
+        "seconds_per_epoch_spread": seconds and rate and spread and seconds * spread / rate,
     }
 
 

@@ -35,13 +35,14 @@ def report(
     """Write tables/`name`.tex and .md, records/`name`.json and the figures under `out`.
 
     Reads the runs' files only. Runs of seeds or rows that failed are shown as failed. `beside` are
-    the runs of `suite.beside`; their figures stand beside the others under its name.
+    the runs of `suite.beside`; their figures stand beside the others under its name. A suite whose
+    columns are all costs has no figures.
     """
     table = tables.build(runs, table_spec(suite, name), beside)
     records = [run.record for run in (*runs, *beside)]
     written = _write(table, out, {f"records/{name}.json": store.to_json(records, indent=1) + "\n"})
     for of, drawn_runs, title in ((suite, runs, name), (suite.beside, beside, None)):
-        if of is not None and drawn_runs:
+        if of is not None and drawn_runs and not _is_all_cost(of):
             drawn = figures.draw(
                 drawn_runs,
                 [row.label for row in of.rows],
@@ -51,6 +52,11 @@ def report(
             )
             written = Report(written.text, (*written.paths, *drawn))
     return written
+
+
+def _is_all_cost(suite: Suite) -> bool:
+    """Whether the suite tells what its rows cost, and nothing of what they predict."""
+    return all(tables.METRICS[name].cost for name in suite.columns)
 
 
 def survey(plan: Survey, opened: Mapping[str, Dataset | Exception], out: Path, name: str) -> Report:

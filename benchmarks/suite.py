@@ -179,7 +179,8 @@ class Suite:
     `target_scales`. `notes` are sentences for the caption. `orderings` (metric, better row, worse
     row) are what `--check` insists on. `selected` are the rows that are trained unless others are
     asked for (all, if empty). `timing_seconds` is how long a run's speed is measured, in training
-    and in inference; a suite that is `timed` for its own sake trains one row at a time.
+    and in inference. A suite that is `timed` for its own sake trains one row at a time, shares no
+    runs with suites that are not, and takes medians of five calls or more.
     """
 
     name: str
@@ -247,7 +248,7 @@ class Run:
     """One training of one row: what it is, and the key that identifies its result.
 
     `key` hashes everything that can change the number: model class and source, options, clip,
-    training, data, seed, device type, precision and PROTOCOL.
+    training, data, seed, device type, precision, PROTOCOL, and whether it was to be timed.
     """
 
     suite: str
@@ -319,13 +320,20 @@ def plan(
                 f"sequences; {dataset.name} has {dataset.train_sequences}"
             )
         for seed in suite.seeds if seeds is None else seeds:
-            key = run_key(row, scale, seed, training, dataset, device)
+            key = run_key(row, scale, seed, training, dataset, device, timed=suite.timed)
             runs.append(Run(suite.name, row, scale, seed, training, dataset.clip, device, key))
     return runs
 
 
 def run_key(
-    row: Row, scale: str, seed: int, training: Training, dataset: Dataset, device: str
+    row: Row,
+    scale: str,
+    seed: int,
+    training: Training,
+    dataset: Dataset,
+    device: str,
+    *,
+    timed: bool = False,
 ) -> str:
     """Twelve hex digits that identify a run's result (see `Run`)."""
     identity = {
@@ -338,6 +346,7 @@ def run_key(
         "data": dataset.digest,
         "seed": seed,
         "device": device,
+        **({"timed": True} if timed else {}),
     }
     text = json.dumps(identity, sort_keys=True, default=list)
     return hashlib.sha256(text.encode()).hexdigest()[:12]

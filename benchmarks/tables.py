@@ -68,6 +68,7 @@ PUBLISHED: Mapping[str, tuple[str, str, bool]] = {  # heading, unit, cost
     "FLOPs_G": ("FLOPs", "G", True),
     "Params_M": ("Params", "M", True),
     "FPS": ("FPS ↑", "", True),
+    "minutes_per_epoch": ("Epoch ↓", "min", True),
 }
 
 SIZES = (("parameters", "Params", "M", 1e-6), ("macs", "FLOPs", "G", 1e-9))
@@ -170,7 +171,7 @@ class Table:
 
 # --- from runs to numbers ------------------------------------------------------------------------
 
-MUST_AGREE: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
+MUST_AGREE: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "scale": lambda record: record["scale"],
     "data digest": lambda record: record["data"]["digest"],
     "clip": lambda record: record["clip"],
@@ -179,13 +180,19 @@ MUST_AGREE: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "epochs": lambda record: record["training"]["epochs"],
 }
 
+MUST_AGREE_IN_TIME: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "device": lambda record: record["device"]["name"],
+    "threads": lambda record: record["device"]["threads"],
+}
 
-def check_comparable(runs: Sequence[StoredRun]) -> None:
+
+def check_comparable(runs: Sequence[StoredRun], *, times: bool = False) -> None:
     """Raise ValueError, naming the runs, if finished runs differ in what must be equal.
 
-    Runs without parameters, such as the last frame repeated, have no epochs to compare.
+    Where `times` are compared, that is the device and the threads too. Runs without parameters,
+    such as the last frame repeated, have no epochs to compare.
     """
-    for name, value in MUST_AGREE.items():
+    for name, value in (MUST_AGREE | MUST_AGREE_IN_TIME if times else MUST_AGREE).items():
         found: dict[str, list[str]] = {}
         for run in runs:
             if run.done and (name != "epochs" or _is_trained(run)):
@@ -217,7 +224,7 @@ def measure(runs: Sequence[StoredRun], spec: TableSpec) -> pd.DataFrame:
             if other.record["seed"] == run.record["seed"]:
                 raise ValueError(f"{_describe(run)} and {_describe(other)} repeat a row and a seed")
         by_label[run.record["row"]].append(run)
-    check_comparable(runs)
+    check_comparable(runs, times=any(METRICS[name].cost for name in spec.columns))
 
     rows = {label: _measure_row(of, spec) for label, of in by_label.items() if of}
     frame = pd.DataFrame(rows.values(), index=list(rows))

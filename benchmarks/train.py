@@ -43,7 +43,7 @@ class Objective(nn.Module):
 
 
 class Clock:
-    """Seconds of training, without the time spent in validation and checkpoints."""
+    """Seconds of training, without validation, checkpoints and, on a GPU, compiling."""
 
     def __init__(self, seconds: float = 0.0) -> None:
         self._seconds = seconds
@@ -93,8 +93,10 @@ def train(
     loop.restore()
     progress = Progress(run.row.label, training.steps, loop.step, enabled=fabric.is_global_zero)
     with progress:
+        advance = loop.compile if run.device == "cuda" else loop.advance
         while loop.step < training.steps:
-            loop.advance(objective, dataset)
+            advance(objective, dataset)
+            advance = loop.advance
             progress.update(loop.step, loop.last_loss, loop.rate)
             if loop.step % training.steps_per_epoch == 0:
                 loop.finish_epoch(dataset, progress)
@@ -132,6 +134,12 @@ class _Loop:
     def rate(self) -> float:
         """The learning rate of the next step."""
         return float(self.schedule.get_last_lr()[0])
+
+    def compile(self, objective: nn.Module, dataset: Dataset) -> None:
+        """The first step after a start on a GPU, which compiles: not on the clock."""
+        with self.clock.stopped():
+            self.advance(objective, dataset)
+            torch.cuda.synchronize()
 
     def advance(self, objective: nn.Module, dataset: Dataset) -> None:
         """One optimiser step."""

@@ -435,6 +435,8 @@ def test_the_spread_is_half_the_range_between_the_quartiles(clock):
         ({"seconds": 0.05}, 1),  # the first takes longer, so it counts
         ({"seconds": 0.07, "repeats": 9}, 1 + 4),
         ({"seconds": 9.0, "repeats": 3}, 1 + 3),
+        ({"seconds": 0.01, "least": 5}, 1 + 5),  # however slow, to have a median and a spread
+        ({"seconds": 0.01, "repeats": 2, "least": 5}, 1 + 5),
     ],
 )
 def test_throughput_takes_no_longer_than_asked(clock, options, calls):

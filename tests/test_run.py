@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
-from benchmarks import jobs, workers
+from benchmarks import figures, jobs, workers
+from benchmarks.data import open_dataset
 from benchmarks.run import arguments, main
 from benchmarks.store import read_run
+from benchmarks.suite import plan
+from benchmarks.suites import convergence
 
 SUITE = """
 from baselines import ConvBaseline, LastFrame
@@ -364,4 +369,49 @@ def test_efficiency_is_measured_and_shown(tmp_path, capsys):
     assert cost["seconds_per_epoch"] == pytest.approx(
         10_000 / cost["training_sequences_per_second"]
     )
-    assert len(list((tmp_path / "figures").glob("*-trade-off.png"))) == 1
+    assert cost["seconds_per_epoch_spread"] == pytest.approx(
+        cost["seconds_per_epoch"]
+        * cost["training_sequences_per_second_spread"]
+        / cost["training_sequences_per_second"]
+    )
+    assert ours.endswith("| 2.5 |")  # the paper's minutes an epoch
+    assert not (tmp_path / "figures").exists()  # of models that were hardly trained
+
+
+def test_convergence_draws_its_target_and_finds_when_it_is_reached(tmp_path, capsys, monkeypatch):
+    suite = jobs.find_suite("convergence")
+    lines = []
+    learning_curves = figures.learning_curves
+
+    def draw(runs, labels, *, target=None):
+        lines.append(target)
+        return learning_curves(runs, labels, target=target)
+
+    monkeypatch.setattr(figures, "learning_curves", draw)
+    options = ["--suite", "convergence", "--scale", "smoke", "--device", "cpu", "--epochs", "2"]
+    options += ["--rows", "Last frame", "Ours", "--out", str(tmp_path)]
+    assert main(options) == 0
+    capsys.readouterr()
+    (curve,) = [pd.read_json(p, lines=True) for p in tmp_path.glob("runs/*/curve.jsonl")]
+    assert list(curve["epoch"]) == [1, 2] and curve["seconds"].is_monotonic_increasing
+    # A target between the two epochs' errors is reached in one of them.
+    reachable = float(curve["val_mse"].mean())
+    monkeypatch.setattr(
+        convergence, "SUITE", dataclasses.replace(suite, target=(reachable, "half-way"))
+    )
+    assert main([*options, "--report"]) == 0
+    assert lines == [suite.target, (reachable, "half-way")]
+    (ours,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("| Ours")]
+    when = curve[curve["val_mse"] <= reachable].iloc[0]
+    cells = [cell.strip() for cell in ours.split("|")]
+    assert f"{when['epoch']:.0f}" in cells and f"{when['seconds'] / 60:.1f}" in cells
+
+
+def test_a_timed_suite_shares_no_runs_with_others():
+    changed = dataclasses.replace(jobs.find_suite("convergence"), timed=False)
+    dataset = open_dataset("moving-mnist", synthetic=True)
+    keys = [
+        {run.key for run in plan(suite, "quick", dataset, "cpu", precision="fp32")}
+        for suite in (jobs.find_suite("convergence"), changed)
+    ]
+    assert not keys[0] & keys[1]

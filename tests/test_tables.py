@@ -263,6 +263,16 @@ def test_runs_that_disagree_are_named(name: str, change: dict) -> None:
     assert "SimVP seed 0 (SimVP-0)" in str(error.value)
 
 
+@pytest.mark.parametrize(("name", "value"), [("device", "another, 8 cores"), ("threads", 8)])
+def test_times_of_different_machines_do_not_share_a_table(name: str, value: object) -> None:
+    device = RUNS[1].record["device"]
+    odd = make("Ours", device={**device, {"device": "name"}.get(name, name): value})
+    build([make("SimVP"), odd], SPEC)
+    timed = replace(SPEC, columns=("mse", "seconds_per_epoch"), published_table=None)
+    with pytest.raises(ValueError, match=f"agree in {name}"):
+        build([make("SimVP"), odd], replace(timed, published_columns=()))
+
+
 def test_epochs_of_a_model_without_parameters_do_not_matter() -> None:
     training = {**RUNS[1].record["training"], "epochs": 1}
     build([make("Last frame", trained=False, training=training), make("Ours")], SPEC)
