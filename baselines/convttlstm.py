@@ -99,9 +99,9 @@ class ConvTTLSTM(Recurrent):
         self.output = nn.Conv2d(width, clip.channels, 1)
 
     def start(self, frame: Tensor) -> State:
-        """Zeros, not mapped yet."""
-        zeros = [self.zeros(frame, n) for n in self.hidden for _ in range(self.layers)]
-        return [(h, h, ()) for h in zeros]
+        """Zeros, not mapped yet; h and c apart, as compilers cannot tell one tensor as two."""
+        widths = [n for n in self.hidden for _ in range(self.layers)]
+        return [(self.zeros(frame, n), self.zeros(frame, n), ()) for n in widths]
 
     def next_frame(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
         """Up the stack: each layer reads the new h of the layer below."""

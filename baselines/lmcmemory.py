@@ -197,8 +197,9 @@ class LMCMemory(Predictor):
         """State after the past [B, T, C, H, W], from zeros."""
         frames = past.transpose(0, 1)
         features = self.encoder(frames.flatten(0, 1))
-        zero = past.new_zeros(len(past), *features.shape[1:])
-        return self.advance(features, [(zero, zero) for _ in self.cells])
+        shape = len(past), *features.shape[1:]
+        zeros = [(past.new_zeros(shape), past.new_zeros(shape)) for _ in self.cells]
+        return self.advance(features, zeros)
 
     def advance(self, features: Tensor, state: State) -> State:
         """Read any number of encoded frames [T B, C, H, W], oldest first: a layer after the other.
@@ -209,7 +210,8 @@ class LMCMemory(Predictor):
         for conv_x, cell, (h, c) in zip(self.inputs, self.cells, state, strict=True):
             outputs = []
             for from_x in conv_x(features).split(len(h)):
-                h, c = cell(from_x, h, c)
+                # not a view: a compiled cell is compiled anew for each place in a tensor
+                h, c = cell(from_x.clone(), h, c)
                 outputs.append(h)
             features = torch.cat(outputs)
             new.append((h, c))

@@ -123,14 +123,20 @@ class MAU(Recurrent):
 
     def start(self, frame: Tensor) -> State:
         """Zeros; `frame` is encoded."""
-        zeros = frame.new_zeros(len(self.hidden), 2, self.tau, *frame.shape)
-        # A compiled step is compiled anew for each mixture of states with and without a gradient.
-        zeros.requires_grad_(torch.is_grad_enabled())
-        return [(s.unbind(), t.unbind()) for s, t in zeros.unbind()]
+
+        # A compiled step is compiled anew for each mixture of states with and without a gradient,
+        # and for each place that views have in a tensor.
+        def window() -> Window:
+            with_gradient = torch.is_grad_enabled()
+            return tuple(
+                torch.zeros_like(frame, requires_grad=with_gradient) for _ in range(self.tau)
+            )
+
+        return [(window(), window()) for _ in self.hidden]
 
     def next_frame(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
         """Up the stack: (encoded frame t, state) -> (frame t+1, new state)."""
-        s = frame
+        s = frame.clone()  # windows keep it: not as a view, see `start`
         new = []
         for cell, (past_s, past_t) in zip(self.cells, state, strict=True):
             below = s

@@ -23,7 +23,9 @@ class PredRNNv2(PredRNN):
     Reverse scheduled sampling: the past after its first frame is shown with probability
     `eta_past`, which ends at 1, and the future with `eta`, which ends at 0: both are 0.5 for the
     first half of `sampling_stop` training losses. 50,000 is the published setting; the released
-    KTH script of the authors rises earlier, from 5,000.
+    KTH script of the authors rises earlier, from 5,000. How fast `eta_past` rises (r_exp_alpha) is
+    OpenSTL's 5,000 steps, with which the numbers compared here were published; the authors'
+    Moving MNIST script has 2,500.
 
     Decoupling serves training alone: a forecast neither computes nor pays for it, and in eval mode
     `loss` is the squared error. So a forecast costs PredRNN's 115.95 G multiply-adds at the
@@ -92,7 +94,7 @@ class PredRNNv2(PredRNN):
         return super().eta().clamp(max=0.5)
 
     def eta_past(self) -> Tensor:
-        """Probability that a past frame is shown: 0.5, from half of the stop to 1, as released.
+        """Probability that a past frame is shown: 0.5, from half of the stop to 1, as in OpenSTL.
 
         1 - 0.5 exp(-t / (0.1 sampling_stop)), t the steps since the half; exactly 1 at the stop.
         """

@@ -85,6 +85,8 @@ def train(
         return model.to(fabric.device), {"train": 0.0, "steps": 0}
 
     if run.device == "cuda":
+        # The last batch, few clips, and each with and without a gradient: one graph for each.
+        torch._dynamo.config.recompile_limit = 32
         model.compile()
     optimiser = make_optimiser(model, training)
     schedule = make_schedule(optimiser, training)

@@ -105,23 +105,39 @@ def test_loss_equals_the_reference() -> None:
 # The autoencoder
 
 
-@pytest.mark.parametrize("training", [False, True])
-def test_the_autoencoder_is_invertible(training: bool) -> None:
+@pytest.fixture(scope="module")
+def trained() -> Autoencoder:
+    """The autoencoder of the published size after a few training steps."""
     torch.manual_seed(0)
-    autoencoder = Autoencoder(1, (4, 5, 3))
-    for _ in range(3):
-        autoencoder.train().encode(torch.rand(4, 1, 3, 16, 24))  # statistics that are not 0 and 1
-    autoencoder.train(training)
-    frames = torch.rand(4, 1, 3, 16, 24)
-    with torch.no_grad():
-        x1, x2 = autoencoder.encode(frames)
-        assert x1.shape == x2.shape == (4, 32, 3, 2, 3)
-        latent = torch.cat([x1, x2], dim=1).flatten()
-        assert (latent.sort().values - frames.flatten().sort().values).abs().max() > 0.1
-        found = autoencoder.decode(x1, x2)
-        torch.testing.assert_close(found, frames, atol=1e-5, rtol=0)
-        again = torch.cat(autoencoder.encode(autoencoder.decode(x2, x1)), dim=1)
-        torch.testing.assert_close(again, torch.cat([x2, x1], dim=1), atol=1e-4, rtol=0)
+    model = CrevNet(Clip(past=3, future=1), layers=1).train()
+    optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
+    for _ in range(4):
+        loss = model.loss(*clips(2, model.clip))
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    return model.autoencoder
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("training", [False, True])
+@torch.no_grad()
+def test_the_autoencoder_is_invertible(trained: Autoencoder, training: bool) -> None:
+    autoencoder = trained.train(training)
+    torch.manual_seed(1)
+    frames = torch.rand(2, 1, 3, 64, 64)
+    x1, x2 = autoencoder.encode(frames)
+    assert x1.shape == x2.shape == (2, 32, 3, 8, 8)
+    latent = torch.cat([x1, x2], dim=1).flatten()
+    assert (latent.sort().values - frames.flatten().sort().values).abs().max() > 0.1
+    # Rounding grows with the latent. Largest errors measured: 5e-7 in eval mode; in training, where
+    # batch norm divides by the spread and the latent reaches 3.8, 8e-6.
+    limit = 1e-5 * max(1.0, latent.abs().max().item())
+    found = autoencoder.decode(x1, x2)
+    torch.testing.assert_close(found, frames, atol=limit, rtol=0)
+    others = x2, torch.randn_like(x1)  # not the latent of these frames
+    again = autoencoder.encode(autoencoder.decode(*others))
+    torch.testing.assert_close(again, others, atol=limit, rtol=0)
 
 
 def test_pixels_are_folded_by_row_column_channel() -> None:

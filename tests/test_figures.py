@@ -344,7 +344,7 @@ def test_trade_off_names_every_trained_row_in_both_panels() -> None:
     for axes in figure.axes:
         assert {text.get_text() for text in axes.texts} == trained
         (front,) = [line for line in axes.lines if line.get_zorder() == 0]
-        assert len(front.get_xdata()) >= 1
+        assert list(map(tuple, front.get_xydata())) == pareto([text.xy for text in axes.texts])
     by_macs, by_time = figure.axes
     shown = {
         text.get_text(): (text.xy, other.xy)

@@ -283,6 +283,23 @@ def test_compile_compiles_each_step_of_each_layer() -> None:
     assert list(model.state_dict()) == keys
 
 
+def test_one_compiled_step_serves_all_layers_and_steps() -> None:
+    torch.compiler.reset()
+    model = tiny().eval()
+    graphs = 0
+
+    def count(graph: torch.fx.GraphModule, _: list[Tensor]):
+        nonlocal graphs
+        graphs += 1
+        return graph.forward
+
+    model.compile(backend=count)
+    with torch.no_grad():
+        for batch in (16, 8, 1):
+            model(clips(batch=batch)[0], 4)
+    assert graphs == 3  # for the first batch size, for any other, and for 1
+
+
 # Options
 
 

@@ -12,7 +12,7 @@ from baselines import (
     SimVP,
 )
 from benchmarks.suite import Row, Suite, Training
-from benchmarks.suites import LAST_FRAME, SMALL_RATE, at_scales, taxibj
+from benchmarks.suites import LAST_FRAME, NOTES, SMALL_RATE, at_scales, taxibj
 from tau import TAU
 
 # Sizes: standard and paper scale take the constructors' defaults, the paper's own size.
@@ -48,7 +48,14 @@ TRAINING = {
 
 ROWS = (
     LAST_FRAME,
-    Row("ConvLSTM", ConvLSTM, sizes=RECURRENT, training=RATE_5E4, published="ConvLSTM"),
+    Row(
+        "ConvLSTM",
+        ConvLSTM,
+        sizes=RECURRENT,
+        training=RATE_5E4,
+        published="ConvLSTM",
+        note=NOTES["ConvLSTM"],
+    ),
     Row("PredRNN", PredRNN, sizes=RECURRENT, training=RATE_5E4, published="PredRNN"),
     Row(
         "PredRNN++",
@@ -56,16 +63,23 @@ ROWS = (
         sizes=RECURRENT,
         training=at_scales(BRIEF, rate=1e-4),
         published="PredRNN++",
+        note=NOTES["PredRNN++"],
     ),
-    Row("MIM", MIM, sizes=RECURRENT, training=at_scales(BRIEF, rate=5e-4), published="MIM"),
+    Row(
+        "MIM",
+        MIM,
+        sizes=RECURRENT,
+        training=at_scales(BRIEF, rate=5e-4),
+        published="MIM",
+        note=NOTES["MIM"],
+    ),
     Row(
         "E3D-LSTM",
         E3DLSTM,
         sizes=VOLUMETRIC,
         training=at_scales(QUARTER, rate=1e-4),
         published="E3DLSTM",
-        note="with a living memory and true temporal padding; the published multiply-adds belong "
-        "to a port without them",
+        note=NOTES["E3D-LSTM"],
     ),
     Row("SimVP", SimVP, sizes=TRANSLATING, training=RATE_1E3, published="SimVP"),
     Row(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from baselines import ConvLSTM, CrevNet, PredNet, PredRNN, SimVP
 from benchmarks.suite import Row, Suite, Training
-from benchmarks.suites import LAST_FRAME, SMALL_RATE, ablation, at_scales
+from benchmarks.suites import LAST_FRAME, NOTES, SMALL_RATE, ablation, at_scales
 from tau import TAU, Clip
 
 TRANSLATING = {
@@ -35,6 +35,7 @@ SUITE = Suite(
             ConvLSTM,
             sizes=at_scales(RECURRENT, patch=2),
             training=at_scales(SMALL_RATE, rate=5e-3),
+            note=NOTES["ConvLSTM"],
         ),
         Row(
             "PredRNN",
@@ -48,6 +49,7 @@ SUITE = Suite(
             sizes={"smoke": {"hidden": (8, 16)}, "quick": {"hidden": (16, 32)}},
             training=at_scales(SMALL_RATE, rate=1e-3),
             published="PredNet",
+            note=NOTES["PredNet"],
         ),
         Row(
             "CrevNet",
@@ -58,7 +60,8 @@ SUITE = Suite(
             },
             training=at_scales(SMALL_RATE, rate=5e-3),
             published="CrevNet",
-            note="size and rate as for Moving MNIST; none were released for these data",
+            note="size and rate as for Moving MNIST, as none were released for these data; "
+            + NOTES["CrevNet"],
         ),
         Row(
             "SimVP",
