@@ -36,6 +36,7 @@ class Matrices(NamedTuple):
 
 
 @lru_cache
+@torch.inference_mode(False)  # whoever calls first, training uses them too
 def matrices(kernel: int, dtype: torch.dtype) -> Matrices:
     """B', G and A' for a k x k filter, as Kronecker squares: for rows and columns at once."""
     points = POINTS[kernel]

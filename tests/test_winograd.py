@@ -148,6 +148,16 @@ def test_filters_are_transformed_anew_when_weights_have_changed(transforms: Coun
     assert transforms.calls == 2
 
 
+def test_training_may_follow_inference() -> None:
+    winograd.matrices.cache_clear()
+    weight, x = draw(4, 3, 5, 5), draw(1, 3, 6, 6)
+    with torch.inference_mode():
+        found = convolve(x, weight)
+    convolve(x, weight).sum().backward()
+    torch.testing.assert_close(found, F.conv2d(x, weight, padding=2), rtol=0, atol=1e-11)
+    assert weight.grad is not None and weight.grad.abs().sum() > 0
+
+
 def test_a_second_derivative_is_refused() -> None:
     x, weight = draw(1, 3, 6, 6), draw(4, 3, 5, 5)
     (first,) = torch.autograd.grad(convolve(x, weight).square().sum(), x, create_graph=True)
