@@ -111,4 +111,4 @@ def _conventions(suite: Suite) -> str:
     stored = dict.fromkeys(
         tables.METRICS[name].stored or name for name in columns if not tables.METRICS[name].cost
     )
-    return "; ".join(f"{name}: {METRICS[name].convention}" for name in stored) + "."
+    return "; ".join(f"{name}: {METRICS[name].convention}" for name in stored)

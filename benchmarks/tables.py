@@ -438,7 +438,7 @@ def _caption(frame: pd.DataFrame, spec: TableSpec, other: pd.DataFrame | None) -
     if not labels:
         yield "No run has finished"
     elif not any("," in seeds for seeds in labels):
-        yield f"One run a row (seed {_either(labels)}), so no spread is given"
+        yield f"One run a row (seed {_either(labels)}), so there is no spread over seeds"
     else:
         listed = "; ".join(f"{seeds} for {', '.join(of)}" for seeds, of in labels.items())
         which = next(iter(labels)) if len(labels) == 1 else listed
@@ -478,7 +478,7 @@ def _setting(
     )
     yield (
         f"Training{where}",
-        f"scale {records[0]['scale']}: {training[0]['epochs']:,} epochs of "
+        f"scale {records[0]['scale']}: {_counted(training[0]['epochs'], 'epoch')} of "
         f"{_either(format(t['sequences'], ',') for t in training)} sequences, batch size "
         f"{_either(t['batch_size'] for t in training)}; "
         f"{_either(t['optimiser'] for t in training)}, learning rate "
@@ -489,12 +489,18 @@ def _setting(
 
 
 def _protocol(spec: TableSpec, ran_small: bool) -> Iterator[tuple[str, str]]:
-    yield "Metrics", spec.conventions
+    if spec.conventions:
+        yield "Metrics", spec.conventions
     where = "the run's own size stands beside it" if ran_small else "which these runs have"
     yield (
         "Cost",
         "one FLOP is one multiply-add (fvcore), counted over the whole rollout at batch size 1; "
-        f"parameters and FLOPs are given at the paper's size, {where}",
+        f"parameters and FLOPs are given at the paper's size, {where}"
+        + (
+            "; memory is the most that training holds"
+            if "peak_memory_bytes" in spec.columns
+            else ""
+        ),
     )
     if spec.published_table and spec.published_columns:
         metrics = {column.metric for column in spec.published_columns}
@@ -503,11 +509,15 @@ def _protocol(spec: TableSpec, ran_small: bool) -> Iterator[tuple[str, str]]:
         yield "Published", " ".join(map(_sentence, texts))
 
 
+def _counted(number: int, what: str) -> str:
+    return f"{number:,} {what}{'s' * (number != 1)}"
+
+
 def _device(record: Mapping[str, Any]) -> str:
     device = record["device"]
     if device["type"] != "cpu":
         return str(device["name"])
-    return f"{device['name']}, {device['threads']} thread{'s' * (device['threads'] != 1)} a row"
+    return f"{device['name']}, {_counted(device['threads'], 'thread')} a row"
 
 
 def _provenance(done: Sequence[StoredRun]) -> Iterator[str]:

@@ -138,10 +138,14 @@ class _Loop:
         return float(self.schedule.get_last_lr()[0])
 
     def compile(self, objective: nn.Module, dataset: Dataset) -> None:
-        """The first step after a start on a GPU, which compiles: not on the clock."""
+        """The first step after a start on a GPU, which compiles: not on the clock.
+
+        What compiling and cuDNN's trials of algorithms take is not counted in the peak memory.
+        """
         with self.clock.stopped():
             self.advance(objective, dataset)
             torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
 
     def advance(self, objective: nn.Module, dataset: Dataset) -> None:
         """One optimiser step."""
