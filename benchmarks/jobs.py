@@ -18,7 +18,6 @@ from benchmarks.names import choose
 from benchmarks.store import import_file
 from benchmarks.suite import Run, Suite, Survey, plan
 
-ACCEPT_SEEDS = 3
 SYNTHETIC_DATA = "synthetic"
 
 
@@ -72,8 +71,6 @@ def prepare(suite: Suite | Survey, args: argparse.Namespace) -> list[Job]:
             if parent_process() is None:  # workers would say it again
                 print(f"{suite.beside.title} is left out: {error}", file=sys.stderr)
     seeds = range(args.seeds) if args.seeds else None
-    if args.accept and seeds is None:
-        seeds = range(ACCEPT_SEEDS)
     jobs = []
     for of, dataset in datasets:
         labels = [row.label for row in of.rows]

@@ -492,15 +492,12 @@ def _protocol(spec: TableSpec, ran_small: bool) -> Iterator[tuple[str, str]]:
     if spec.conventions:
         yield "Metrics", spec.conventions
     where = "the run's own size stands beside it" if ran_small else "which these runs have"
+    held = "; memory is the most that training holds"
     yield (
         "Cost",
         "one FLOP is one multiply-add (fvcore), counted over the whole rollout at batch size 1; "
         f"parameters and FLOPs are given at the paper's size, {where}"
-        + (
-            "; memory is the most that training holds"
-            if "peak_memory_bytes" in spec.columns
-            else ""
-        ),
+        f"{held if 'peak_memory_bytes' in spec.columns else ''}",
     )
     if spec.published_table and spec.published_columns:
         metrics = {column.metric for column in spec.published_columns}

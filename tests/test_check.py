@@ -58,12 +58,13 @@ def test_a_broken_ssim_window_fails(data, tmp_path, monkeypatch):
     assert not any(" mse is" in fault for fault in faults)
 
 
-def _stored(row: str, seed: int = 0, **means: float) -> StoredRun:
+def _stored(row: str, seed: int = 0, steps: int = 12, **means: float) -> StoredRun:
     every = dict.fromkeys(metrics.METRICS, 1.0) | means
     record = {
         "row": row,
         "status": "done",
         "seed": seed,
+        "steps": steps,
         "scale": "smoke",
         "data": {"digest": "d"},
         "means": every,
@@ -76,45 +77,65 @@ def _stored(row: str, seed: int = 0, **means: float) -> StoredRun:
 
 @pytest.fixture
 def reference(tmp_path: Path) -> Path:
-    runs = [_stored("a", s, mse=10.0 + s) for s in range(3)]
-    runs += [_stored("b", s, mse=20.0 + s) for s in range(3)]
+    runs = [_stored("a", mse=mse) for mse in (10.9, 11.1)]
+    runs += [_stored("b", mse=mse) for mse in (20.9, 21.1)]
+    runs += [_stored("floor", steps=0, mse=30.0)] * 2
     path = tmp_path / "reference.json"
     path.write_text(json.dumps(accept(runs, [("mse", "a", "b")])))
     return path
 
 
-def test_tolerances_come_from_the_spread(reference):
+def test_tolerances_come_from_thread_counts_and_rounding(reference):
     content = json.loads(reference.read_text())
-    assert content["rows"]["a"]["mse"] == {"value": 11.0, "tolerance": 5.0}
-    assert content["rows"]["a"]["mae"]["tolerance"] == pytest.approx(1e-5)
-    assert content["made"]["seeds"] == [0, 1, 2]
+    assert content["rows"]["a"]["mse"]["value"] == pytest.approx(11.0)
+    assert content["rows"]["a"]["mse"]["tolerance"] == pytest.approx(20 * 0.2)
+    assert content["rows"]["a"]["mae"]["tolerance"] == pytest.approx(0.01)
+    assert content["rows"]["floor"]["mse"]["tolerance"] == pytest.approx(30e-5)
+    assert content["made"]["seed"] == 0
+
+
+def _with_others(*runs: StoredRun) -> list[StoredRun]:
+    """The runs, and those of the reference that they leave out, as they were."""
+    others = {"a": 11.0, "b": 21.0, "floor": 30.0}
+    for run in runs:
+        others.pop(run.record["row"], None)
+    return [*runs, *(_stored(row, mse=mse) for row, mse in others.items())]
 
 
 def test_faults_name_row_metric_value_expected_and_tolerance(reference):
-    assert check([_stored("a", mse=12.0), _stored("b", mse=21.0)], reference) == []
-    (fault,) = check([_stored("a", mse=17.0), _stored("b", mse=21.0)], reference)
-    assert fault == "a: mse is 17, expected 11 ± 5"
+    assert check(_with_others(_stored("a", mse=12.0)), reference) == []
+    (fault,) = check(_with_others(_stored("a", mse=17.0)), reference)
+    assert fault == "a: mse is 17, expected 11 ± 4"
+    (fault,) = check(_with_others(_stored("floor", steps=0, mse=30.1)), reference)
+    assert fault.startswith("floor: mse is 30.1")
+
+
+def test_other_seeds_are_not_compared(reference):
+    runs = _with_others(_stored("a", mse=11.0))
+    assert check([*runs, _stored("a", seed=1, mse=99.0)], reference) == []
+    (fault,) = check([*runs[1:], _stored("a", seed=1, mse=11.0)], reference)
+    assert fault == "a: no run of seed 0; expected one, as in reference.json"
 
 
 @pytest.mark.parametrize("value", [None, float("nan")])
 def test_a_value_that_is_not_a_number_is_a_fault(reference, value):
     broken = _stored("a", mse=11.0)
     broken.record["means"]["mae"] = value
-    (fault,) = check([broken, _stored("b", mse=21.0)], reference)
-    assert fault == f"a: mae is {'missing' if value is None else 'nan'}, expected 1 ± 1e-05"
+    (fault,) = check(_with_others(broken), reference)
+    assert fault == f"a: mae is {'missing' if value is None else 'nan'}, expected 1 ± 0.01"
 
 
 def test_a_broken_ordering_is_a_fault(reference):
     content = json.loads(reference.read_text())
     content["rows"]["a"]["mse"]["tolerance"] = 100.0
     reference.write_text(json.dumps(content))
-    (fault,) = check([_stored("a", mse=22.0), _stored("b", mse=21.0)], reference)
+    (fault,) = check(_with_others(_stored("a", mse=22.0)), reference)
     assert fault.startswith("a: mse 22 is not better than b's 21")
 
 
 def test_missing_failed_and_unknown_rows_are_faults(reference):
     failed = StoredRun(Path(), {**_stored("b").record, "status": "failed", "reason": "boom"})
-    faults = check([failed, _stored("c")], reference)
+    faults = check([failed, _stored("floor", mse=30.0), _stored("c")], reference)
     assert [f.partition(":")[0] for f in faults] == ["a", "b", "c"]
     assert "no run" in faults[0] and "boom" in faults[1] and "--accept" in faults[2]
 
@@ -127,11 +148,13 @@ def test_other_data_or_scale_is_refused(reference):
 
 
 def test_accept_refuses_what_does_not_hold():
-    runs = [_stored("a", s, mse=10.0 + s) for s in range(2)]
+    runs = [_stored("a", mse=mse) for mse in (10.0, 11.0)]
     with pytest.raises(ValueError, match="not better"):
-        accept([*runs, *(_stored("b", s, mse=10.5) for s in range(2))], [("mse", "a", "b")])
-    with pytest.raises(ValueError, match="several seeds"):
+        accept([*runs, *[_stored("b", mse=10.5)] * 2], [("mse", "a", "b")])
+    with pytest.raises(ValueError, match="several thread counts"):
         accept(runs[:1], [])
+    with pytest.raises(ValueError, match=r"one seed, not \[0, 1\]; leave --seeds out"):
+        accept([*runs, _stored("a", seed=1)], [])
     with pytest.raises(ValueError, match="failed: x"):
         accept([StoredRun(Path(), {**runs[0].record, "status": "failed", "reason": "x"})], [])
     with pytest.raises(ValueError, match="ordering: row"):

@@ -196,7 +196,9 @@ def test_check_and_accept(mine, tmp_path, capsys):
     check = [*mine, "--check", str(reference)]
     assert main(check) == 2, "no reference yet"
     assert "--accept writes it" in capsys.readouterr().err
-    assert main([*check, "--accept", "--seeds", "2"]) == 0
+    assert main([*check, "--accept", "--seeds", "2"]) == 2
+    assert "leave --seeds out" in capsys.readouterr().err
+    assert main([*check, "--accept"]) == 0
     assert main(check) == 0
     content = json.loads(reference.read_text())
     content["rows"]["Last frame"]["mse"]["value"] += 1.0
