@@ -2,7 +2,9 @@
 
 A reference file holds, for each row and metric, the value of one seed and a tolerance, and the
 orderings that must hold between rows. A seed fixes a training but for the order of its sums: what
-that is worth after so many steps shows in the difference between thread counts.
+that is worth after so many steps shows in the difference between thread counts. Measured at smoke
+scale: thread counts move a row by 1e-8 to 7e-3 of its value, SSE's kernels in the place of AVX2's
+by 1e-8 to 4e-3, another seed by up to its half.
 """
 
 from __future__ import annotations
