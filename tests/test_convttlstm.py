@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from compiled import Backend
 from forward_check import Expected, check_clip, set_constant_weights
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -198,29 +199,17 @@ def test_autocast_and_float64() -> None:
 
 
 def test_compile_compiles_the_step() -> None:
-    torch.compiler.reset()
     model = tiny(hidden=(3, 3, 3)).eval()
     past, _ = clips()
     expected = model(past, 4)
-    convolutions: list[int] = []
-    runs = 0
-
-    def count(graph: torch.fx.GraphModule, _: list[Tensor]):
-        convolutions.append(sum(node.target is torch.conv2d for node in graph.graph.nodes))
-
-        def run(*inputs: Tensor):
-            nonlocal runs
-            runs += 1
-            return graph.forward(*inputs)
-
-        return run
-
-    model.compile(backend=count)
+    backend = Backend()
+    model.compile(backend=backend)
     with torch.no_grad():
         torch.testing.assert_close(model(past, 4), expected)
     in_model = sum(isinstance(module, nn.Conv2d) for module in model.modules())
-    assert runs == 6
-    assert convolutions == [in_model] * 2  # a graph for the first step, one for all others
+    assert len(backend.runs) == 6
+    # a graph for the first step, one for all others
+    assert backend.count(torch.conv2d) == [in_model] * 2
 
 
 # Options

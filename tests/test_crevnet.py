@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from compiled import Backend
 from forward_check import Expected, check, check_clip, set_constant_weights
 from torch import Tensor, nn
 
@@ -252,29 +253,17 @@ def test_autocast_and_float64() -> None:
 
 
 def test_compile_compiles_the_recurrent_step() -> None:
-    torch.compiler.reset()
     model = tiny(Clip(past=4, future=3, height=8, width=8))
     past, future = clips(clip=model.clip)
     keys = list(model.state_dict())
     expected = model(past, 3), model.loss(past, future)
-    convolutions: list[int] = []
-    runs = 0
-
-    def count(graph: torch.fx.GraphModule, _: list[Tensor]):
-        convolutions.append(sum(node.target is torch.conv3d for node in graph.graph.nodes))
-
-        def run(*inputs: Tensor):
-            nonlocal runs
-            runs += 1
-            return graph.forward(*inputs)
-
-        return run
-
-    model.compile(backend=count)
+    backend = Backend()
+    model.compile(backend=backend)
     with torch.no_grad():
         torch.testing.assert_close((model(past, 3), model.loss(past, future)), expected)
-    assert runs == 4 + 4  # two clips of the past and two of its own; four true ones
-    assert convolutions == [5 * 3]  # one graph: all of a step, and nothing else
+    assert len(backend.runs) == 4 + 4  # two clips of the past and two of its own; four true ones
+    # one graph: all of a step, and nothing else
+    assert backend.count(torch.conv3d) == [5 * 3]
     assert list(model.state_dict()) == keys
 
 

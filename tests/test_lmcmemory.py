@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from compiled import Backend
 from forward_check import check_clip, set_constant_weights
 from torch import Tensor
 from torch.nn import functional as F
@@ -262,42 +263,25 @@ def test_autocast_and_float64() -> None:
 
 
 def test_compile_compiles_each_step_of_each_layer() -> None:
-    torch.compiler.reset()
     model = tiny()
     past, future = clips()
     keys = list(model.state_dict())
     expected = model.loss(past, future)
-    runs = 0
-
-    def count(graph: torch.fx.GraphModule, _: list[Tensor]):
-        def run(*inputs: Tensor):
-            nonlocal runs
-            runs += 1
-            return graph.forward(*inputs)
-
-        return run
-
-    model.compile(backend=count)
+    backend = Backend()
+    model.compile(backend=backend)
     torch.testing.assert_close(model.loss(past, future), expected)
-    assert runs == 2 * (3 + 2)  # layers x (frames of the past, predictions fed back)
+    assert len(backend.runs) == 2 * (3 + 2)  # layers x (frames of the past, predictions fed back)
     assert list(model.state_dict()) == keys
 
 
 def test_one_compiled_step_serves_all_layers_and_steps() -> None:
-    torch.compiler.reset()
     model = tiny().eval()
-    graphs = 0
-
-    def count(graph: torch.fx.GraphModule, _: list[Tensor]):
-        nonlocal graphs
-        graphs += 1
-        return graph.forward
-
-    model.compile(backend=count)
+    backend = Backend()
+    model.compile(backend=backend)
     with torch.no_grad():
         for batch in (16, 8, 1):
             model(clips(batch=batch)[0], 4)
-    assert graphs == 3  # for the first batch size, for any other, and for 1
+    assert len(backend.graphs) == 3  # for the first batch size, for any other, and for 1
 
 
 # Options

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from compiled import Backend
 from forward_check import Expected, check
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -236,31 +237,19 @@ def test_autocast_and_float64() -> None:
 
 
 def test_compile_compiles_the_step_once() -> None:
-    torch.compiler.reset()
     net = tiny()
     past, future = clips()
     keys = list(net.state_dict())
     expected = net.loss(past, future)
     net.step.zero_()
-    norms: list[int] = []
-    runs: list[int] = []
-
-    def count(graph: torch.fx.GraphModule, _: list[Tensor]):
-        index = len(norms)
-        norms.append(sum(node.target is F.layer_norm for node in graph.graph.nodes))
-
-        def run(*inputs: Tensor):
-            runs.append(index)
-            return graph.forward(*inputs)
-
-        return run
-
-    net.compile(backend=count)
+    backend = Backend()
+    net.compile(backend=backend)
     torch.testing.assert_close(net.loss(past, future), expected)
+    norms = backend.count(F.layer_norm)
     assert norms.count(8) == 1  # 2 layers x 4: the windows look alike from the first step on
     assert set(norms) == {0, 8}  # 0: the encoder
-    assert sum(norms[i] == 8 for i in runs) == 6
-    assert sum(norms[i] == 0 for i in runs) == 4
+    assert sum(norms[i] == 8 for i in backend.runs) == 6
+    assert sum(norms[i] == 0 for i in backend.runs) == 4
     assert list(net.state_dict()) == keys
 
     twin = copy.deepcopy(net)

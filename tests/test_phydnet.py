@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from compiled import Backend
 from forward_check import Expected, check, check_clip, set_constant_weights
 from torch import Tensor
 
@@ -290,32 +291,19 @@ def test_autocast_and_float64() -> None:
 
 
 def test_compile_compiles_the_step_and_the_encoder() -> None:
-    torch.compiler.reset()
     net = tiny()
     past, future = clips()
     keys = list(net.state_dict())
     expected = net.loss(past, future)
     net.step.zero_()
-    convolutions: list[int] = []
-    runs: list[int] = []
-
-    def count(graph: torch.fx.GraphModule, _: list[Tensor]):
-        kinds = (torch.conv2d, torch.conv_transpose2d)
-        index = len(convolutions)
-        convolutions.append(sum(node.target in kinds for node in graph.graph.nodes))
-
-        def run(*inputs: Tensor):
-            runs.append(index)
-            return graph.forward(*inputs)
-
-        return run
-
-    net.compile(backend=count)
+    backend = Backend()
+    net.compile(backend=backend)
     torch.testing.assert_close(net.loss(past, future), expected)
     # encoder: 3 + 2 + 2; step: PhyCell 3, LSTM 2, decoder 2 + 2 + 3
+    convolutions = backend.count(torch.conv2d, torch.conv_transpose2d)
     assert set(convolutions) == {7, 12}
-    assert sum(convolutions[i] == 12 for i in runs) == 6
-    assert sum(convolutions[i] == 7 for i in runs) == 4
+    assert sum(convolutions[i] == 12 for i in backend.runs) == 6
+    assert sum(convolutions[i] == 7 for i in backend.runs) == 4
     assert len(convolutions) <= 4  # first batch and others; first state and others
     assert list(net.state_dict()) == keys
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from compiled import Backend
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -189,29 +190,17 @@ def test_autocast_and_float64() -> None:
 
 
 def test_compile_compiles_the_step() -> None:
-    torch.compiler.reset()
     model = tiny()
     past, _ = clips()
     keys = list(model.state_dict())
     expected = model(past, 4)
-    convolutions: list[int] = []
-    runs = 0
-
-    def count(graph: torch.fx.GraphModule, _: list[Tensor]):
-        convolutions.append(sum(node.target is torch.conv2d for node in graph.graph.nodes))
-
-        def run(*inputs: Tensor):
-            nonlocal runs
-            runs += 1
-            return graph.forward(*inputs)
-
-        return run
-
-    model.compile(backend=count)
+    backend = Backend()
+    model.compile(backend=backend)
     with torch.no_grad():
         torch.testing.assert_close(model(past, 4), expected)
-    assert runs == 7
-    assert convolutions == [3 + 3 + 2] * 2  # one graph with a frame, one without
+    assert len(backend.runs) == 7
+    # one graph with a frame, one without
+    assert backend.count(torch.conv2d) == [3 + 3 + 2] * 2
     assert list(model.state_dict()) == keys
 
 

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import pytest
 import torch
+from compiled import Backend
 from forward_check import Expected, check
 from fvcore.nn import FlopCountAnalysis
 from torch import Tensor, nn
@@ -346,33 +347,20 @@ def test_autocast_and_float64(model: type[Recurrent]) -> None:
 
 @pytest.mark.parametrize("model", MODELS)
 def test_compile_compiles_the_step(model: type[Recurrent]) -> None:
-    torch.compiler.reset()
     net = tiny(model)
     past, future = clips()
     keys = list(net.state_dict())
     expected = net.loss(past, future)
     net.step.zero_()
-    convolutions: list[int] = []
-    runs = 0
-
-    def count(graph: torch.fx.GraphModule, _: list[Tensor]):
-        convolutions.append(sum(node.target is torch.conv2d for node in graph.graph.nodes))
-
-        def run(*inputs: Tensor):
-            nonlocal runs
-            runs += 1
-            return graph.forward(*inputs)
-
-        return run
-
-    net.compile(backend=count)
+    backend = Backend()
+    net.compile(backend=backend)
     torch.testing.assert_close(net.loss(past, future), expected)
-    assert runs == 6 + 4  # steps, encodings
+    assert len(backend.runs) == 6 + 4  # steps, encodings
     in_model = sum(isinstance(module, nn.Conv2d) for module in net.modules())
     # a frame's encoding, and a step: all of it, and nothing of the loop
-    assert set(convolutions) == {1, in_model - 1}
+    assert set(backend.count(torch.conv2d)) == {1, in_model - 1}
     net(past, 5)
-    assert runs == 10 + 7 + 5
+    assert len(backend.runs) == 10 + 7 + 5
     assert list(net.state_dict()) == keys
 
     twin = copy.deepcopy(net)

@@ -9,6 +9,7 @@ import copy
 
 import pytest
 import torch
+from compiled import Backend
 
 from benchmarks.cost import macs, parameters
 from benchmarks.jobs import find_suite, suite_names
@@ -123,32 +124,22 @@ def test_colour_and_oblong_frames(row):
 @rows
 def test_in_place_compilation_changes_nothing(row, model):
     """What the trainer does on a GPU, here with a backend that only counts its graphs' runs."""
-    torch.compiler.reset()
     past, future = _clips()
     twin = copy.deepcopy(model)
-    runs = 0
-
-    def count(graph, _):
-        def run(*inputs):
-            nonlocal runs
-            runs += 1
-            return graph.forward(*inputs)
-
-        return run
-
-    twin.compile(backend=count)
+    backend = Backend()
+    twin.compile(backend=backend)
     assert twin.state_dict().keys() == model.state_dict().keys()
     with torch.no_grad():
         expected = model.eval()(past, 4)
-        assert runs == 0
+        assert backend.runs == []
         assert torch.allclose(twin.eval()(past, 4), expected, atol=1e-6)
-    assert runs > 0, "forward is not compiled"
+    assert backend.runs, "forward is not compiled"
     torch.manual_seed(0)
     expected = model.train().loss(past, future)
     torch.manual_seed(0)
-    runs = 0
+    backend.runs.clear()
     assert torch.allclose(twin.train().loss(past, future), expected, atol=1e-6)
-    assert runs > 0, "loss is not compiled"
+    assert backend.runs, "loss is not compiled"
 
 
 def test_rows_that_depart_from_published_code_say_how():
