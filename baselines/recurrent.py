@@ -78,6 +78,7 @@ class Recurrent(Predictor):
         predictions, target, _ = self.unroll_clip(past, future)
         return F.mse_loss(predictions, target)
 
+    @filters_kept()
     def unroll(self, frames: Tensor, steps: int, shown: Tensor | None = None) -> tuple[Tensor, Any]:
         """Run `steps` steps: folded frames [B, K, ...] -> (predictions [B, steps, ...], state).
 
@@ -86,10 +87,6 @@ class Recurrent(Predictor):
         frames before these are always read. Every step predicts, warm-up included: published costs
         count them all.
         """
-        with filters_kept():
-            return self._unroll(frames, steps, shown)
-
-    def _unroll(self, frames: Tensor, steps: int, shown: Tensor | None) -> tuple[Tensor, Any]:
         given, dtype = frames.shape[1], frames.dtype
         known = given if shown is None else given - shown.shape[1]
         encoded = self.encode(torch.cat(frames[:, :known].unbind(1))).chunk(known)

@@ -139,8 +139,9 @@ class Grid(NamedTuple):
 
 def transform_filter(weight: Tensor) -> Tensor:
     """G F G': weight [C_out, C_in, k, k] -> [n^2, C_in, C_out]."""
-    channels_out, channels_in, kernel, _ = weight.flatten(1, -3).shape
-    flat = weight.flatten(1, -3).permute(2, 3, 1, 0).reshape(kernel * kernel, -1)
+    weight = weight.flatten(1, -3)  # depth, if any, among the channels
+    channels_out, channels_in, kernel, _ = weight.shape
+    flat = weight.permute(2, 3, 1, 0).reshape(kernel * kernel, -1)
     transform = matrices(kernel, weight.dtype).filter
     return (transform @ flat).view(len(transform), channels_in, channels_out)
 

@@ -97,7 +97,7 @@ def accept(runs: Sequence[StoredRun], orderings: Sequence[tuple[str, str, str]])
         if len(of) < 2:
             raise ValueError(f"{label} has one run; a tolerance needs several thread counts")
         rows[label] = {}
-        floor = TRAINED_FLOOR if of[0].record["steps"] else FLOOR
+        floor = TRAINED_FLOOR if of[0].trained else FLOOR
         for metric in METRICS:
             values = [run.record["means"][metric] for run in of]
             if None in values:

@@ -136,10 +136,9 @@ def _measure(
 def _epoch(speed: dict[str, float | None], sequences: int) -> dict[str, float | None]:
     """Seconds to train on so many sequences, and their spread: that of the speed, in proportion."""
     rate, spread = (speed[f"training_sequences_per_second{end}"] for end in cost.SPREADS)
-    seconds = rate and sequences / rate
     return {
-        "seconds_per_epoch": seconds,
-        "seconds_per_epoch_spread": seconds and rate and spread and seconds * spread / rate,
+        "seconds_per_epoch": rate and sequences / rate,
+        "seconds_per_epoch_spread": rate and spread and sequences * spread / rate**2,
     }
 
 

@@ -84,7 +84,7 @@ def draw(
         return []
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    if any(_is_trained(run) for run in done):
+    if any(run.trained for run in done):
         curves = _marked(learning_curves(done, labels, target=target), done)
         paths += [save(curves, folder / f"{name}-curves{kind}") for kind in (".png", ".pdf")]
         costs = _marked(trade_off(done, labels), done)
@@ -135,7 +135,7 @@ def learning_curves(
     by_epoch, by_time = figure.subplots(1, 2, sharey=True)
     ends: dict[str, float] = {}
     for label, of in _by_label(runs, labels).items():
-        if not all(map(_is_trained, of)):
+        if not all(run.trained for run in of):
             continue
         curve = _mean_curve([run.curve() for run in of])
         style = _line_style(label, labels) | {"marker": "o" if len(curve) <= 20 else ""}
@@ -203,10 +203,6 @@ def _mean_curve(curves: Sequence[pd.DataFrame]) -> pd.DataFrame:
     summary = points["val_mse"].agg(["mean", "min", "max", "count"])
     summary["seconds"] = points["seconds"].mean()
     return summary[summary["count"] == len(curves)]
-
-
-def _is_trained(run: StoredRun) -> bool:
-    return bool(run.record["cost"]["parameters"])
 
 
 def _by_label(runs: Sequence[StoredRun], labels: Sequence[str]) -> dict[str, list[StoredRun]]:
@@ -473,7 +469,7 @@ def trade_off(runs: Sequence[StoredRun], labels: Sequence[str]) -> Figure:
     points: dict[str, tuple[float, float, float]] = {}  # GMACs, minutes, MSE
     for label, of in _by_label(runs, labels).items():
         errors = [run.record["means"]["mse"] for run in of]
-        if not all(map(_is_trained, of)) or None in errors:
+        if not all(run.trained for run in of) or None in errors:
             continue
         style = _line_style(label, labels)
         macs = of[0].record["cost"]["macs"] / 1e9

@@ -46,6 +46,11 @@ class StoredRun:
         """Whether the run finished; a failed one has a `reason` in its record."""
         return bool(self.record["status"] == "done")
 
+    @property
+    def trained(self) -> bool:
+        """Whether a finished run had parameters to train, unlike the last frame repeated."""
+        return bool(self.record["cost"]["parameters"])
+
     def curve(self) -> pd.DataFrame:
         """Learning curve: epoch, step, sequences, seconds, train_loss, val_mse, rate."""
         return pd.read_json(self.folder / "curve.jsonl", lines=True)

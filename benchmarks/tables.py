@@ -195,7 +195,7 @@ def check_comparable(runs: Sequence[StoredRun], *, times: bool = False) -> None:
     for name, value in (MUST_AGREE | MUST_AGREE_IN_TIME if times else MUST_AGREE).items():
         found: dict[str, list[str]] = {}
         for run in runs:
-            if run.done and (name != "epochs" or _is_trained(run)):
+            if run.done and (name != "epochs" or run.trained):
                 found.setdefault(repr(value(run.record)), []).append(_describe(run))
         if len(found) > 1:
             listed = "; ".join(f"{value}: {', '.join(who)}" for value, who in found.items())
@@ -271,7 +271,7 @@ def _value(run: StoredRun, name: str, spec: TableSpec) -> float | None:
     if not metric.to_target:
         value: float | None = run.record["cost" if metric.cost else "means"][metric.stored or name]
         return value
-    if spec.target is None or not _is_trained(run):
+    if spec.target is None or not run.trained:
         return None
     curve = run.curve()
     reached = curve[curve["val_mse"] <= spec.target]
@@ -280,10 +280,6 @@ def _value(run: StoredRun, name: str, spec: TableSpec) -> float | None:
 
 def _describe(run: StoredRun) -> str:
     return f"{run.record['row']} seed {run.record['seed']} ({run.folder.name})"
-
-
-def _is_trained(run: StoredRun) -> bool:
-    return bool(run.record["cost"]["parameters"])
 
 
 def _known(value: Any) -> float | None:
@@ -467,7 +463,7 @@ def _setting(
     """Data and training of the runs on one data set; `other` if it is not the table's own."""
     if not done:
         return
-    records = [run.record for run in done if _is_trained(run)] or [done[0].record]
+    records = [run.record for run in done if run.trained] or [done[0].record]
     clip, training = records[0]["clip"], [record["training"] for record in records]
     where = f", {other.title}" if other else ""
     yield (

@@ -58,13 +58,13 @@ def test_a_broken_ssim_window_fails(data, tmp_path, monkeypatch):
     assert not any(" mse is" in fault for fault in faults)
 
 
-def _stored(row: str, seed: int = 0, steps: int = 12, **means: float) -> StoredRun:
+def _stored(row: str, seed: int = 0, parameters: int = 7, **means: float) -> StoredRun:
     every = dict.fromkeys(metrics.METRICS, 1.0) | means
     record = {
         "row": row,
         "status": "done",
         "seed": seed,
-        "steps": steps,
+        "cost": {"parameters": parameters},
         "scale": "smoke",
         "data": {"digest": "d"},
         "means": every,
@@ -79,7 +79,7 @@ def _stored(row: str, seed: int = 0, steps: int = 12, **means: float) -> StoredR
 def reference(tmp_path: Path) -> Path:
     runs = [_stored("a", mse=mse) for mse in (10.9, 11.1)]
     runs += [_stored("b", mse=mse) for mse in (20.9, 21.1)]
-    runs += [_stored("floor", steps=0, mse=30.0)] * 2
+    runs += [_stored("floor", parameters=0, mse=30.0)] * 2
     path = tmp_path / "reference.json"
     path.write_text(json.dumps(accept(runs, [("mse", "a", "b")])))
     return path
@@ -106,7 +106,7 @@ def test_faults_name_row_metric_value_expected_and_tolerance(reference):
     assert check(_with_others(_stored("a", mse=12.0)), reference) == []
     (fault,) = check(_with_others(_stored("a", mse=17.0)), reference)
     assert fault == "a: mse is 17, expected 11 ± 4"
-    (fault,) = check(_with_others(_stored("floor", steps=0, mse=30.1)), reference)
+    (fault,) = check(_with_others(_stored("floor", parameters=0, mse=30.1)), reference)
     assert fault.startswith("floor: mse is 30.1")
 
 

@@ -20,21 +20,17 @@ from benchmarks.figures import (
     strip,
     trade_off,
 )
+from benchmarks.store import StoredRun
 
 LABELS = ["Last frame", "SimVP", "Ours"]
 PAST, FUTURE, SIDE = 3, 4, 16
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(StoredRun):
     """A stored run that lives in memory."""
 
-    record: dict[str, Any]
     stored: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def done(self) -> bool:
-        return self.record["status"] == "done"
 
     def curve(self) -> pd.DataFrame:
         if not self.record["cost"]["parameters"]:
@@ -74,11 +70,11 @@ def make(label: str, seed: int = 0, channels: int = 1, future: int = FUTURE) -> 
         "seconds": {"train": 60.0 * (1 + seed)},
     }
     samples = {"past": clips[:, :PAST], "future": clips[:, PAST:], "prediction": prediction}
-    return Run(record, {"curve": curve, "scores": {"mse": mse}, "samples": samples})
+    return Run(Path(), record, {"curve": curve, "scores": {"mse": mse}, "samples": samples})
 
 
 RUNS = [make(label, seed) for label in LABELS for seed in (0, 1)]
-FAILED = Run({"status": "failed", "row": "Ours", "seed": 2, "reason": "no memory"})
+FAILED = Run(Path(), {"status": "failed", "row": "Ours", "seed": 2, "reason": "no memory"})
 
 
 def texts(figure: Figure) -> dict[str, str]:

@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks import tables
 from benchmarks.published import Column
+from benchmarks.store import StoredRun
 from benchmarks.tables import TableRow, TableSpec, build, latex, markdown, measure
 from tau import Clip
 
@@ -20,16 +21,10 @@ HARD = np.random.default_rng(0).lognormal(0, 0.4, SEQUENCES)
 
 
 @dataclass(frozen=True)
-class Run:
+class Run(StoredRun):
     """A stored run that lives in memory."""
 
-    folder: Path
-    record: dict[str, Any]
     stored: dict[str, np.ndarray] = field(default_factory=dict)
-
-    @property
-    def done(self) -> bool:
-        return self.record["status"] == "done"
 
     def scores(self) -> dict[str, np.ndarray]:
         return self.stored
