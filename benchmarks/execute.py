@@ -16,7 +16,7 @@ import torch
 from filelock import FileLock, Timeout
 from lightning_fabric import Fabric
 
-from benchmarks import cost, store
+from benchmarks import cost, files, store
 from benchmarks.data import Dataset
 from benchmarks.evaluate import evaluate, sample
 from benchmarks.store import StoredRun
@@ -73,14 +73,14 @@ def execute(
         except Exception as error:  # any fault of one row must not stop the others
             failure = {**base, "status": "failed", "reason": f"{type(error).__name__}: {error}"}
             if fabric.is_global_zero:
-                store.write_json(
+                files.write_json(
                     folder / "failure.json", failure | {"traceback": traceback.format_exc()}
                 )
             if fabric.world_size > 1:
                 raise  # the other processes wait for this one
             return StoredRun(folder, failure)
         if fabric.is_global_zero:
-            store.write_json(folder / "record.json", record)
+            files.write_json(folder / "record.json", record)
             (folder / "failure.json").unlink(missing_ok=True)
             (folder / "checkpoint.pt").unlink(missing_ok=True)
         fabric.barrier()
@@ -99,14 +99,14 @@ def _measure(
         model, trained = train(run, dataset, folder, fabric, checkpoint_seconds)
     if not fabric.is_global_zero:
         return {}  # one process evaluates and stores
-    store.write(folder / "model.pt", lambda name: torch.save(model.state_dict(), name))
+    files.write(folder / "model.pt", lambda file: torch.save(model.state_dict(), file))
     start = time.perf_counter()
     batches = dataset.test(run.training.test, run.training.batch_size, fabric.device)
     scores = evaluate(model, batches, run.clip)
     seconds = {"train": trained["train"], "evaluate": time.perf_counter() - start}
-    store.write_npz(folder / "scores.npz", scores)
+    files.write_npz(folder / "scores.npz", scores)
     clips = next(iter(dataset.test(SAMPLES, SAMPLES, fabric.device)))
-    store.write_npz(folder / "samples.npz", sample(model, clips, run.clip))
+    files.write_npz(folder / "samples.npz", sample(model, clips, run.clip))
     speed = cost.throughput(
         model,
         run.clip,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import figures, store, tables
+from benchmarks import figures, files, tables
 from benchmarks.data import Dataset
 from benchmarks.metrics import METRICS
 from benchmarks.names import choose
@@ -40,7 +40,7 @@ def report(
     """
     table = tables.build(runs, table_spec(suite, name), beside)
     records = [run.record for run in (*runs, *beside)]
-    written = _write(table, out, {f"records/{name}.json": store.to_json(records, indent=1) + "\n"})
+    written = _write(table, out, {f"records/{name}.json": files.to_json(records, indent=1) + "\n"})
     for of, drawn_runs, title in ((suite, runs, name), (suite.beside, beside, None)):
         if of is not None and drawn_runs and not _is_all_cost(of):
             drawn = figures.draw(
@@ -77,7 +77,7 @@ def _write(table: Table, out: Path, more: Mapping[str, str]) -> Report:
         **more,
     }
     for path, text in texts.items():
-        store.write_text(out / path, text)
+        files.write_text(out / path, text)
     return Report(markdown, tuple(out / path for path in texts))
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from benchmarks import heap
 from benchmarks.check import accept, check, only_seed
 from benchmarks.execute import paper_cost
+from benchmarks.files import write_json
 from benchmarks.jobs import (
     Job,
     find_suite,
@@ -22,7 +23,7 @@ from benchmarks.jobs import (
     suite_names,
 )
 from benchmarks.report import report, survey, table_spec
-from benchmarks.store import StoredRun, read_run, write_json
+from benchmarks.store import StoredRun, read_run
 from benchmarks.suite import PRECISIONS, SCALES, Survey
 from benchmarks.workers import execute_all
 

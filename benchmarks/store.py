@@ -10,13 +10,10 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import json
-import math
 import os
 import platform
 import subprocess
 import sys
-import tempfile
-from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -135,52 +132,6 @@ def import_file(path: Path) -> ModuleType:
     return module
 
 
-def write(path: Path, save: Callable[[str], object]) -> None:
-    """Write a file atomically: `save(name)` writes beside it, then it is renamed.
-
-    Whatever goes wrong, `path` holds either its old content or all of the new one.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, beside = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=path.suffix)
-    os.close(handle)
-    try:
-        save(beside)
-        with Path(beside).open("rb") as file:
-            os.fsync(file.fileno())
-        mode = 0o666 & ~_umask()
-        Path(beside).chmod(mode)
-        Path(beside).replace(path)
-    except BaseException:
-        with suppress(FileNotFoundError):
-            Path(beside).unlink()
-        raise
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    write(path, lambda name: Path(name).write_text(text, encoding="utf-8"))
-
-
-def write_json(path: Path, content: object) -> None:
-    """Write JSON atomically; not-a-number and infinity become null."""
-    write_text(path, to_json(content, indent=2) + "\n")
-
-
-def to_json(content: object, indent: int | None = None) -> str:
-    """JSON text; not-a-number and infinity become null."""
-    return json.dumps(_finite(content), indent=indent, ensure_ascii=False, allow_nan=False)
-
-
-def write_npz(path: Path, arrays: dict[str, np.ndarray]) -> None:
-    """Write compressed arrays atomically."""
-
-    def save(name: str) -> None:
-        with Path(name).open("wb") as file:
-            np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
-
-    write(path, save)
-
-
 def provenance(device: str) -> dict[str, Any]:
     """What a number was measured with: commit, dirty flag, versions, device."""
     commit = _git("rev-parse", "HEAD")
@@ -218,22 +169,6 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.CalledProcessError):
         return None  # not a checkout, or no git: the record says so with null
     return result.stdout.strip()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-def _finite(content: Any) -> Any:
-    if isinstance(content, float) and not math.isfinite(content):
-        return None
-    if isinstance(content, dict):
-        return {key: _finite(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [_finite(value) for value in content]
-    return content
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
-from benchmarks import store
+from benchmarks import files
 from benchmarks.data import Dataset
 from benchmarks.data.dataset import random_words
 from benchmarks.evaluate import mean_squared_error
@@ -223,7 +223,7 @@ class _Loop:
                     "curve": self.curve,
                     "seconds": self.clock.seconds,
                 }
-                store.write(self.path, lambda name: torch.save(state, name))
+                files.write(self.path, lambda file: torch.save(state, file))
                 write_curve(self.folder, self.curve)
             self.saved_at = time.perf_counter()
             self.save_seconds = self.saved_at - start
@@ -256,7 +256,7 @@ class _Loop:
 
 def write_curve(folder: Path, curve: list[dict[str, float]]) -> None:
     """Write curve.jsonl: one line for each epoch."""
-    store.write_text(folder / "curve.jsonl", "".join(f"{store.to_json(p)}\n" for p in curve))
+    files.write_text(folder / "curve.jsonl", "".join(f"{files.to_json(p)}\n" for p in curve))
 
 
 def make_optimiser(model: nn.Module, training: Training) -> Optimizer:

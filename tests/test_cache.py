@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 
 from benchmarks.data import cache
+from benchmarks.data.array_file import NumpyFile
 from benchmarks.data.cache import (
     CACHE_VARIABLE,
     Block,
@@ -43,8 +46,7 @@ def blocks(findings):
 
 def test_frames_and_recordings_come_back(tmp_path, capsys):
     prepared = prepare(tmp_path / "set", "source", blocks, SHAPE, np.uint8)
-    assert prepared.frames[:, 0, 0, 0].tolist() == [*range(8), 10, 11, 20, 21, 22, 23]
-    assert isinstance(prepared.frames, np.memmap) and not prepared.frames.flags.writeable
+    assert prepared.frames[:][:, 0, 0, 0].tolist() == [*range(8), 10, 11, 20, 21, 22, 23]
     assert prepared.recordings == (
         Recording("a", 0, 0, 8),
         Recording("a", 10, 8, 2),
@@ -53,7 +55,7 @@ def test_frames_and_recordings_come_back(tmp_path, capsys):
     assert prepared.notes == ("odd",) and "set: odd" in capsys.readouterr().err
     assert prepared.facts == {"largest": 23.5}
     assert is_prepared(tmp_path / "set", "source") and not is_prepared(tmp_path / "set", "other")
-    assert np.array_equal(np.load(tmp_path / "set" / "frames.npy"), prepared.frames)
+    assert np.array_equal(np.load(tmp_path / "set" / "frames.npy"), prepared.frames[:])
 
 
 def test_a_second_call_does_nothing(tmp_path):
@@ -69,7 +71,7 @@ def test_another_source_is_prepared_anew_and_the_old_frames_stay_readable(tmp_pa
         tmp_path / "set", "other", lambda _: [Block("c", 0, frames(9, 2))], SHAPE, np.uint8
     )
     assert len(other.frames) == 2 and other.digest != first.digest
-    assert first.frames[-1, 0, 0, 0] == 23
+    assert first.frames[13][0, 0, 0] == 23
     assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == ["set"]
 
 
@@ -99,20 +101,27 @@ def test_the_digest_sees_frames_and_recordings(tmp_path):
     assert digest("frame", Block("a", 0, frames(1, 4))) != whole
 
 
-def test_the_fingerprint_sees_names_sizes_times_and_settings(tmp_path):
-    for name in "ab":
+def test_the_fingerprint_sees_whatever_may_differ(tmp_path):
+    for name in ("one/a", "one/b", "two/a"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("x")
         os.utime(tmp_path / name, (1, 1))
-    base = fingerprint(tmp_path, [tmp_path / "a"], version=1)
-    assert base == fingerprint(tmp_path, [tmp_path / "a"], version=1)
-    found = {base, fingerprint(tmp_path, [tmp_path / "b"], version=1)}
-    found.add(fingerprint(tmp_path, [tmp_path / "a"], version=2))
-    os.utime(tmp_path / "a", (2, 2))
-    found.add(fingerprint(tmp_path, [tmp_path / "a"], version=1))
-    (tmp_path / "a").write_text("xy")
-    os.utime(tmp_path / "a", (1, 1))
-    found.add(fingerprint(tmp_path, [tmp_path / "a"], version=1))
-    assert len(found) == 5
+
+    def of(name="one/a", **settings):
+        path = tmp_path / name
+        return fingerprint(path.parent, [path], **settings)
+
+    found = [of(version=1), of("one/b", version=1), of("two/a", version=1), of(version=2)]
+    assert of(version=1) == found[0]
+    (tmp_path / "link").symlink_to(tmp_path / "one")
+    assert fingerprint(tmp_path / "link", [tmp_path / "link/a"], version=1) == found[0]
+    overwrite(tmp_path / "one" / "a", lambda data: data.__setitem__(0, ord("y")))
+    found.append(of(version=1))  # of the same name, size and time
+    (tmp_path / "new").write_text("y")
+    os.utime(tmp_path / "new", (1, 1))
+    (tmp_path / "new").replace(tmp_path / "one" / "a")
+    found.append(of(version=1))
+    assert len(set(found)) == len(found)
 
 
 def test_a_reader_that_fails_leaves_nothing_and_harms_nothing(tmp_path):
@@ -141,11 +150,173 @@ def test_wrong_or_no_frames_are_refused(tmp_path):
     assert not (tmp_path / "set").exists()
 
 
-def test_the_place_is_beside_the_data_or_where_the_variable_says(tmp_path, monkeypatch):
-    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
-    assert cache_folder(tmp_path, "kth") == tmp_path / "prepared" / "kth"
-    monkeypatch.setenv(CACHE_VARIABLE, "/else")
-    assert cache_folder(tmp_path, "kth") == Path("/else/kth")
+def test_frames_are_prepared_in_the_platforms_cache_folder_or_where_the_variable_says(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "else"))
+    assert cache_folder("kth", tmp_path).parent == tmp_path / "else"
+    monkeypatch.delenv(CACHE_VARIABLE)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))  # Linux
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    place = cache_folder("kth", tmp_path).parent
+    assert place.name.startswith("spatiotemporal-benchmarks") or "spatiotemporal" in str(place)
+
+
+def test_a_data_folder_has_one_place_whatever_it_is_called(tmp_path, monkeypatch):
+    (tmp_path / "data" / "clips").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "data" / "clips")
+    (tmp_path / "other" / "clips").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "data" / "clips")
+    one = cache_folder("clips", tmp_path / "data" / "clips")
+    for same in (Path(), Path("../clips"), tmp_path / "link", tmp_path / "data/../link"):
+        assert cache_folder("clips", same) == one
+    assert cache_folder("clips", tmp_path / "other" / "clips") != one
+    assert cache_folder("clips", Path("..")) != one
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "/", "a/b", "ü" * 300, "x" * 300])
+def test_any_name_gives_a_folder_right_below_the_cache(tmp_path, monkeypatch, name):
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
+    folder = cache_folder(name, tmp_path)
+    assert folder.parent == tmp_path and not folder.name.startswith(".")
+    folder.mkdir()
+
+
+def user_files(place):
+    """What may stand where prepared frames are to go, and must stay."""
+    yield "recordings", lambda: (place.mkdir(), (place / "r0.npy").write_bytes(b"mine"))
+    yield "an empty folder", place.mkdir
+    yield "a file", lambda: place.write_bytes(b"mine")
+    yield "a link to a folder", lambda: place.symlink_to(place.parent / "mine")
+    yield "a dangling link", lambda: place.symlink_to(place.parent / "nothing")
+
+
+@pytest.mark.parametrize("what", [name for name, _ in user_files(Path())])
+def test_what_is_not_prepared_frames_is_never_replaced(tmp_path, what):
+    place = tmp_path / "set"
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "r0.npy").write_bytes(b"mine")
+    dict(user_files(place))[what]()
+
+    def content():
+        return {
+            str(p): p.readlink() if p.is_symlink() else p.is_file() and p.read_bytes()
+            for p in tmp_path.rglob("*")
+            if not p.name.endswith(".lock")
+        }
+
+    before = content()
+    with pytest.raises(FileExistsError, match="nothing in it is touched: move it away"):
+        prepare(place, "s", blocks, SHAPE, np.uint8)
+    assert content() == before
+
+
+def test_prepared_frames_with_a_file_of_the_users_are_not_replaced(tmp_path):
+    prepare(tmp_path / "set", "old", blocks, SHAPE, np.uint8)
+    (tmp_path / "set" / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match="move it away"):
+        prepare(tmp_path / "set", "new", blocks, SHAPE, np.uint8)
+    assert (tmp_path / "set" / "notes.txt").read_text() == "mine"
+    assert is_prepared(tmp_path / "set", "old")
+
+
+def test_prepared_frames_are_told_from_data(tmp_path):
+    prepare(tmp_path / "set", "s", blocks, SHAPE, np.uint8)
+    assert cache.is_prepared_folder(tmp_path / "set")
+    (tmp_path / "set" / cache.MARKER).unlink()  # as older versions have it
+    assert cache.is_prepared_folder(tmp_path / "set")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "frames.npy").write_bytes(b"x")
+    (tmp_path / "data" / "index.json").write_text('{"mine": 1}')
+    assert not cache.is_prepared_folder(tmp_path / "data")
+    assert not cache.is_prepared_folder(tmp_path / "nothing")
+
+
+def overwrite(path, change):
+    data = bytearray(path.read_bytes())
+    change(data)
+    stat = path.stat()
+    path.write_bytes(data)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+
+
+def zero_a_frame(data):
+    data[-6:] = bytes(6)
+
+
+def cut_short(data):
+    del data[-6:]
+
+
+def change_the_shape(data):
+    data[:128] = data[:128].replace(b"(14, 1, 2, 3)", b"(14, 1, 3, 2)")
+
+
+@pytest.mark.parametrize("change", [zero_a_frame, cut_short, change_the_shape])
+def test_prepared_frames_that_were_changed_are_prepared_again(tmp_path, change, capsys):
+    first = prepare(tmp_path / "set", "s", blocks, SHAPE, np.uint8)
+    overwrite(tmp_path / "set" / "frames.npy", change)
+    assert not is_prepared(tmp_path / "set", "s")
+    again = prepare(tmp_path / "set", "s", blocks, SHAPE, np.uint8)
+    assert again.digest == first.digest and again.frames[13][0, 0, 0] == 23
+    with pytest.raises(OSError, match="was changed, replaced or removed"):
+        first.frames.check_unchanged()
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"format": 3}', "\xff", "[" * 100_000])
+def test_a_damaged_index_is_prepared_again(tmp_path, text):
+    prepare(tmp_path / "set", "s", blocks, SHAPE, np.uint8)
+    (tmp_path / "set" / "index.json").write_text(text)
+    assert prepare(tmp_path / "set", "s", blocks, SHAPE, np.uint8).frames[0][0, 0, 0] == 0
+
+
+def test_a_cache_that_was_moved_as_a_whole_is_kept(tmp_path):
+    first = prepare(tmp_path / "set", "s", blocks, SHAPE, np.uint8)
+    shutil.copytree(tmp_path / "set", tmp_path / "copy")
+    second = prepare(tmp_path / "copy", "s", None, SHAPE, np.uint8)
+    assert second.digest == first.digest
+
+
+def test_frames_travel_to_another_process_as_a_place(tmp_path):
+    prepared = prepare(tmp_path / "set", "s", blocks, SHAPE, np.uint8)
+    sent = pickle.dumps(Windows(prepared.frames, np.array([0, 8])))
+    assert pickle.loads(sent).read([1], 2)[0, :, 0, 0, 0].tolist() == [10, 11]
+    overwrite(tmp_path / "set" / "frames.npy", zero_a_frame)
+    with pytest.raises(OSError, match=r"frames\.npy was changed"):
+        pickle.loads(sent)
+
+
+@pytest.mark.slow
+def test_a_file_that_is_cut_off_while_it_is_read_is_an_error_that_names_it(tmp_path):
+    """A mapped file would end the process with SIGBUS."""
+    path = tmp_path / "clips.npy"
+    np.save(path, np.zeros((100, 64, 64), np.uint8))
+    array = NumpyFile(path)
+    with path.open("r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(OSError, match=r"clips\.npy was changed, replaced or removed"):
+        array[50:60]
+
+
+def test_stretches_of_an_array_are_those_of_numpy(tmp_path):
+    array = np.arange(4 * 3 * 2 * 5, dtype=">f4").reshape(4, 3, 2, 5)
+    np.save(tmp_path / "a.npy", array)
+    stored = NumpyFile(tmp_path / "a.npy")
+    assert (stored.shape, stored.ndim, len(stored)) == ((4, 3, 2, 5), 4, 4)
+    for place in (0, -1, slice(None), slice(1, 3), slice(3, 99), slice(2, 2), (2, slice(1, 3))):
+        assert np.array_equal(stored[place], array[place]), place
+    for wrong in (4, (0, slice(0, 3, 2)), slice(None, None, -1)):
+        with pytest.raises((IndexError, ValueError)):
+            stored[wrong]
+
+
+def test_an_array_of_nothing_but_a_header_is_refused(tmp_path):
+    """A size of 10^15 in the header must not make anyone wait, or fill the memory."""
+    with (tmp_path / "huge.npy").open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (10**15, 1, 64, 64)}
+        np.lib.format.write_array_header_1_0(file, header)
+    with pytest.raises(ValueError, match=r"huge\.npy cannot be read .*cut short"):
+        NumpyFile(tmp_path / "huge.npy")
 
 
 def test_a_folder_that_cannot_be_written_says_what_to_do(tmp_path):
@@ -210,7 +381,7 @@ def test_of_two_processes_one_prepares_and_the_other_waits(tmp_path):
                 time.sleep(0.1)
                 yield Block("a", i, np.full((1, 1, 4, 4), i, np.uint8))
         prepared = prepare(place, "s", reader, (1, 4, 4), np.uint8)
-        assert prepared.frames[:, 0, 0, 0].tolist() == list(range(10))
+        assert prepared.frames[:][:, 0, 0, 0].tolist() == list(range(10))
     """
     processes = [script(tmp_path, body) for _ in range(2)]
     errors = [process.communicate(timeout=60)[1] for process in processes]
@@ -258,7 +429,8 @@ def test_windows_are_cut_from_either_end():
 
 
 def test_windows_read_what_they_say(tmp_path):
-    windows = Windows(frames(0, 20), np.array([0, 7, 3]))
+    np.save(tmp_path / "frames.npy", frames(0, 20))
+    windows = Windows(NumpyFile(tmp_path / "frames.npy"), np.array([0, 7, 3]))
     found = windows.read([2, 0], 4)
     assert found.shape == (2, 4, *SHAPE) and found.dtype == np.uint8
     assert found[:, :, 0, 0, 0].tolist() == [[3, 4, 5, 6], [0, 1, 2, 3]]

@@ -3,41 +3,20 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import benchmarks
-from benchmarks import store
+from benchmarks import files, store
 from benchmarks.execute import execute
 from benchmarks.suite import plan
 
 
-def test_a_write_that_fails_leaves_the_old_file(tmp_path):
-    path = tmp_path / "a.json"
-    store.write_json(path, {"a": 1})
-
-    def broken(name):
-        Path(name).write_text("half")
-        raise OSError(28, "No space left on device")
-
-    with pytest.raises(OSError, match="No space"):
-        store.write(path, broken)
-    assert json.loads(path.read_text()) == {"a": 1}
-    assert [p.name for p in tmp_path.iterdir()] == ["a.json"], "nothing half-written survives"
-
-
-def test_json_has_no_nan(tmp_path):
-    path = tmp_path / "a.json"
-    store.write_json(path, {"a": [float("nan"), float("inf"), 1.5], "b": (1, 2)})
-    assert json.loads(path.read_text()) == {"a": [None, None, 1.5], "b": [1, 2]}
-
-
 def test_arrays_come_back(tmp_path):
     arrays = {"mse": np.arange(6.0).reshape(2, 3)}
-    store.write_npz(tmp_path / "scores.npz", arrays)
+    files.write_npz(tmp_path / "scores.npz", arrays)
     run = store.StoredRun(tmp_path, {"status": "done"})
     assert (run.scores()["mse"] == arrays["mse"]).all()
 

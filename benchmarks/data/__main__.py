@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 from benchmarks.data import DATA_VARIABLE, DATASETS
-from benchmarks.data.cache import cache_folder
+from benchmarks.data.cache import MARKER, cache_root
 from benchmarks.data.dataset import Check, Dataset
 from benchmarks.data.download import Unavailable, file_checks, is_filled, obtain
 from benchmarks.data.sources import Source
@@ -145,9 +145,9 @@ def _verify(name: str, root: Path | None) -> int:
 
 
 def _prepare(name: str, root: Path | None) -> int:
-    before = _prepared(root)
+    before = _prepared()
     dataset = _open(name, root)
-    made = _prepared(root).items() - before.items()
+    made = _prepared().items() - before.items()
     for folder, _ in sorted(made):
         size = tqdm.format_sizeof((folder / "frames.npy").stat().st_size, "B")
         print(f"{name} is prepared: {size} in {folder}")
@@ -168,12 +168,10 @@ def _open(name: str, root: Path | None) -> Dataset:
     return DATASETS[name](root)
 
 
-def _prepared(root: Path | None) -> dict[Path, int]:
+def _prepared() -> dict[Path, int]:
     """Folders of prepared frames, of all sets, and when they were made."""
-    if root is None:
-        return {}
-    indices = cache_folder(root, "").glob("*/index.json")
-    return {index.parent: index.stat().st_mtime_ns for index in indices}
+    markers = cache_root().glob(f"*/{MARKER}")
+    return {marker.parent: marker.stat().st_mtime_ns for marker in markers}
 
 
 def _shown(check: Check) -> Check:

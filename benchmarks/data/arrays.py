@@ -13,6 +13,7 @@ import h5py
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from benchmarks.data.array_file import NumpyFile
 from benchmarks.data.cache import Block, Findings, cache_folder, fingerprint, prepare
 from benchmarks.data.recordings import Clips, Recording, Sequences, Windows, cut
 from benchmarks.data.stored import StoredDataset
@@ -81,7 +82,7 @@ class Arrays(StoredDataset):
         is_folder = path.is_dir() and path.suffix != ".zarr"
         content = (_open_folder if is_folder else _open_file)(path, past, future, stride)
         low, high = _range(path, content, data_range)
-        clip = _clip(path, content.sides.train, past, future, high - low)
+        clip = _clip(path, content.sides.train, past, future)
         sides = content.sides
         super().__init__(
             path.name,
@@ -89,7 +90,7 @@ class Arrays(StoredDataset):
             train=sides.train,
             validation=sides.validation,
             test=sides.test,
-            minimum=low,
+            value_range=(low, high),
             provenance={
                 "data_range": f"{low:g} to {high:g}",
                 "rule": content.rule,
@@ -158,11 +159,10 @@ def _load(path: Path) -> dict[str, Any]:
 
 
 def _load_numpy(path: Path) -> dict[str, Any]:
+    if path.suffix == ".npy":
+        return {path.name: NumpyFile(path)}
     try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {path.name: loaded}
-        with loaded:
+        with np.load(path, allow_pickle=False) as loaded:
             return {name: loaded[name] for name in loaded.files}
     except (ValueError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(
@@ -268,7 +268,7 @@ def _open_folder(path: Path, past: int | None, future: int | None, stride: int |
         findings.facts.update(low=low, high=high)
 
     source = fingerprint(path, files, version=VERSION)
-    prepared = prepare(cache_folder(path.parent, path.name), source, read, shape, stored)
+    prepared = prepare(cache_folder(path.name, path), source, read, shape, stored)
     divided = _is_divided(recorded)
     by_side: dict[str, list[Recording]] = {}
     for recording in prepared.recordings:
@@ -467,13 +467,11 @@ def _range(
     return low, high
 
 
-def _clip(
-    path: Path, clips: Clips, past: int | None, future: int | None, data_range: float
-) -> Clip:
+def _clip(path: Path, clips: Clips, past: int | None, future: int | None) -> Clip:
     if isinstance(clips, Windows):
         assert past is not None and future is not None
-        channels, height, width = clips.frames.shape[1:]
-        return Clip(past, future, channels, height, width, data_range)
+        channels, height, width = clips.array.shape[1:]
+        return Clip(past, future, channels, height, width)
     _, frames, channels, height, width = clips.array.shape
     if past is None:
         past = frames // 2 if future is None else frames - future
@@ -484,4 +482,4 @@ def _clip(
             f"{path} has sequences of {frames} frames; past={past} and future={future} do not fit: "
             "expected positive numbers whose sum is no larger"
         )
-    return Clip(past, future, channels, height, width, data_range)
+    return Clip(past, future, channels, height, width)

@@ -1,8 +1,9 @@
-"""Prepared frames: decoded once into one memory-mapped array with an index, atomically.
+"""Prepared frames: decoded once into one array on disk with an index, atomically.
 
-A prepared set is a folder with `frames.npy`, [F, C, H, W] uint8 or float32, and `index.json`,
-which names its recordings. It is built beside its place and renamed when it is whole, by one
-process at a time; others wait.
+A prepared set is a folder with `frames.npy`, [F, C, H, W] uint8 or float32, `index.json`, which
+names its recordings, and a marker that says which data it was made of. It is built beside its place
+and renamed when it is whole, by one process at a time; others wait. Nothing but such a folder is
+ever replaced or deleted, and readers pass over it (`is_prepared_folder`).
 """
 
 from __future__ import annotations
@@ -11,23 +12,30 @@ import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
+import pooch
 from filelock import FileLock, Timeout
 from tqdm import tqdm
 
+from benchmarks.data.array_file import NumpyFile
 from benchmarks.data.recordings import Recording
+from benchmarks.files import FULL, Stamp, write_json
 
 CACHE_VARIABLE = "SPATIOTEMPORAL_CACHE"
-FORMAT = 2  # of the folder; a reader's own version is part of what it calls its source
+FORMAT = 3  # of the folder; a reader's own version is part of what it calls its source
+FRAMES, INDEX, MARKER = "frames.npy", "index.json", ".spatiotemporal-prepared.json"
+INDEX_KEYS = {"source", "digest", "recordings", "notes", "facts"}  # of every format
+CHUNK_BYTES = 1 << 24
 
 
 class Block(NamedTuple):
@@ -58,36 +66,56 @@ Reader = Callable[[Findings], Iterable[Block]]
 
 @dataclass(frozen=True)
 class Prepared:
-    """Prepared frames [F, C, H, W], memory-mapped, and what they are.
+    """Prepared frames [F, C, H, W] on disk, and what they are.
 
     `digest` is the SHA-256 of frames and recordings; `notes` and `facts` are the reader's (see
     `Findings`).
     """
 
-    frames: np.ndarray
+    frames: NumpyFile
     recordings: tuple[Recording, ...]
     digest: str
     notes: tuple[str, ...]
     facts: dict[str, float]
 
 
-def cache_folder(root: Path, name: str) -> Path:
-    """Where a set is prepared: in SPATIOTEMPORAL_CACHE, or else in the data folder `root`."""
+def cache_root() -> Path:
+    """Where sets are prepared: SPATIOTEMPORAL_CACHE, or else the platform's cache folder."""
     cache = os.environ.get(CACHE_VARIABLE)
-    return (Path(cache) if cache else root / "prepared") / name
+    return (Path(cache) if cache else Path(pooch.os_cache("spatiotemporal-benchmarks"))).resolve()
+
+
+def cache_folder(name: str, path: Path) -> Path:
+    """Where the set `name` is prepared whose files are in `path`: one folder for each such path.
+
+    Equal names, links and relative paths do not meet: the resolved path is part of the name.
+    """
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:60] or "data"
+    place = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:12]
+    return cache_root() / f"{readable}-{place}.frames"
+
+
+def is_prepared_folder(folder: Path) -> bool:
+    """Whether this module made `folder`, in this format or an older one: it is never data."""
+    if (folder / MARKER).is_file():
+        return True
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(index, dict) and index.keys() >= INDEX_KEYS and (folder / FRAMES).is_file()
 
 
 def fingerprint(root: Path, files: Iterable[Path], **settings: str | int) -> str:
-    """What tells whether prepared frames are still those of `files`: names, sizes, times.
+    """What tells whether prepared frames are still those of `files` below the folder `root`.
 
-    `settings` are the reader's own, its version among them.
+    The resolved folder; of each file its name and its stamp, which a copy, a replacement and a
+    change in place all alter, even with size and times kept. `settings` are the reader's own, its
+    version among them.
     """
-    listed = [
-        (str(path.relative_to(root)), (stat := path.stat()).st_size, stat.st_mtime_ns)
-        for path in sorted(files)
-    ]
-    text = json.dumps([FORMAT, listed, sorted(settings.items())])
-    return hashlib.sha256(text.encode()).hexdigest()
+    listed = [(str(path.relative_to(root)), *Stamp.of(path)) for path in sorted(files)]
+    text = json.dumps([FORMAT, str(root.resolve()), listed, sorted(settings.items())])
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 
 
 def prepare(
@@ -101,13 +129,15 @@ def prepare(
     """Open the frames prepared in `folder`, or prepare them there first.
 
     `source` identifies what they are made of (see `fingerprint`): frames made of something else
-    are made anew. `reader` yields blocks of frames of `shape` (C, H, W) and `dtype`; `total` is
-    how many frames it will yield, if known, for the progress bar. Whatever happens, `folder` holds
-    whole frames or none. Raises what `reader` raises, ValueError if it yields nothing, and OSError
-    that says what to do if the folder cannot be written to.
+    are prepared again, and so are frames that were changed since. `reader` yields blocks of frames
+    of `shape` (C, H, W) and `dtype`; `total` is how many frames it will yield, if known, for the
+    progress bar. Whatever happens, `folder` holds whole frames or none. Raises what `reader`
+    raises, ValueError if it yields nothing, and OSError that says what to do if the folder cannot
+    be written to, or holds anything but prepared frames.
     """
     if (found := _open(folder, source)) is not None:
         return found
+    check_replaceable(folder)  # now, not after minutes of decoding
     with _explained(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
     with _locked(folder):
@@ -122,7 +152,7 @@ def prepare(
             partial.chmod(0o755)
             _replace(partial, folder)
         except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if error.errno not in FULL:
                 raise
             raise OSError(
                 error.errno,
@@ -142,20 +172,45 @@ def is_prepared(folder: Path, source: str) -> bool:
 
 
 def _open(folder: Path, source: str) -> Prepared | None:
+    """The frames prepared in `folder` from `source`; None if they are to be prepared (again)."""
     try:
-        index = json.loads((folder / "index.json").read_text(encoding="utf-8"))
-        frames = np.load(folder / "frames.npy", mmap_mode="r")
-    except (FileNotFoundError, NotADirectoryError, ValueError):
-        return None  # not there, or damaged since: a cache is made again
-    if index["source"] != source:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        if index["format"] != FORMAT or index["source"] != source:
+            return None
+        frames = NumpyFile(folder / FRAMES)
+        recordings = tuple(Recording(*recording) for recording in index["recordings"])
+        described = tuple(index["shape"]), np.dtype(index["dtype"])
+        kept = Prepared(
+            frames, recordings, index["digest"], tuple(index["notes"]), dict(index["facts"])
+        )
+        stamp = Stamp(*index["stamp"])
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    return Prepared(
-        frames,
-        tuple(Recording(*recording) for recording in index["recordings"]),
-        index["digest"],
-        tuple(index["notes"]),
-        index["facts"],
-    )
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return None  # damaged, or of an older format
+    if (frames.shape, frames.dtype) != described:
+        print(f"{folder}: prepared frames of another shape; preparing them again", file=sys.stderr)
+        return None
+    if frames.stamp != stamp:  # written to, or moved here as a whole: the frames themselves tell
+        if _digest(frames, recordings) != kept.digest:
+            print(f"{folder}: prepared frames were changed; preparing again", file=sys.stderr)
+            return None
+        with suppress(OSError):  # a cache that is read-only is hashed each time
+            write_json(folder / INDEX, index | {"stamp": frames.stamp})
+    return kept
+
+
+def _digest(frames: NumpyFile, recordings: Sequence[Recording]) -> str:
+    digest = hashlib.sha256()
+    rows = max(1, CHUNK_BYTES // max(1, frames[0].nbytes))
+    for start in range(0, len(frames), rows):
+        digest.update(frames[start : start + rows].data)
+    return _finished(digest, recordings)
+
+
+def _finished(digest: Any, recordings: Sequence[Recording]) -> str:
+    digest.update(json.dumps(recordings).encode())
+    return str(digest.hexdigest())
 
 
 def _build(
@@ -172,7 +227,7 @@ def _build(
     digest = hashlib.sha256()
     count = 0
     with (
-        (folder / "frames.npy").open("wb") as file,
+        (folder / FRAMES).open("wb") as file,
         tqdm(
             total=total,
             desc=f"preparing {name}",
@@ -206,18 +261,19 @@ def _build(
         _write_header(file, (count, *shape), dtype)  # as long as before: NumPy leaves room to grow
         file.flush()
         os.fsync(file.fileno())
-    digest.update(json.dumps(recordings).encode())
     index = {
+        "format": FORMAT,
         "source": source,
-        "digest": digest.hexdigest(),
+        "digest": _finished(digest, recordings),
+        "shape": [count, *shape],
+        "dtype": dtype.str,
+        "stamp": Stamp.of(folder / FRAMES),
         "recordings": recordings,
         "notes": findings.notes,
         "facts": findings.facts,
     }
-    with (folder / "index.json").open("w", encoding="utf-8") as text:
-        json.dump(index, text)
-        text.flush()
-        os.fsync(text.fileno())
+    write_json(folder / INDEX, index)
+    write_json(folder / MARKER, {"made by": "benchmarks.data", "prepared": name, "source": source})
     for note in findings.notes:
         print(f"{name}: {note}", file=sys.stderr)
 
@@ -227,8 +283,23 @@ def _write_header(file: IO[bytes], shape: tuple[int, ...], dtype: np.dtype) -> N
     np.lib.format.write_array_header_1_0(file, header)
 
 
+def check_replaceable(folder: Path) -> None:
+    """Raise FileExistsError if `folder` is anything but prepared frames, or not there."""
+    if not (folder.exists() or folder.is_symlink()):
+        return
+    ours = not folder.is_symlink() and (folder / MARKER).is_file()
+    content = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if not ours or content - {FRAMES, INDEX, MARKER}:
+        raise FileExistsError(
+            errno.EEXIST,
+            f"{folder} is or holds something that is not prepared frames; nothing in it is "
+            f"touched: move it away, or set {CACHE_VARIABLE} to another folder",
+        )
+
+
 def _replace(new: Path, place: Path) -> None:
-    """Put `new` in the place of a folder that may exist; who has the old one open keeps it."""
+    """Rename `new` to `place`, where older prepared frames may be; who reads these keeps them."""
+    check_replaceable(place)
     if place.exists():
         old = Path(tempfile.mkdtemp(prefix=f".{place.name}.partial-", dir=place.parent))
         place.replace(old / place.name)

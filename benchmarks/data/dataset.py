@@ -31,9 +31,13 @@ class Check(NamedTuple):
 class Dataset(ABC):
     """Training, validation and test sequences of one task.
 
-    Every tensor is a batch of clips [size, past + future, C, H, W], float32 in [0, data_range], on
-    the device asked for. Validation comes from the training side; nothing but `test` touches the
-    test side, which may be another domain (train on one city, test on the next).
+    Every tensor is a batch of sequences [size, past + future, C, H, W], float32 in [0, 1], on the
+    device asked for. A value v stands for low + v (high - low) in the data's own unit, which
+    `value_range` gives as (low, high); errors are reported in that unit. Validation comes from the
+    training side; nothing but `test` touches the test side, which may be another domain (train on
+    one city, test on the next).
+
+    A data set is pickled to be read in another process, so it holds places of files, not handles.
 
     `provenance` is JSON-able and free of paths: it goes into a run's record and, as `digest`, into
     its key. `caption` says the same in one or two sentences for a table.
@@ -45,6 +49,7 @@ class Dataset(ABC):
     test_sequences: int  # what `test` can give
     provenance: dict[str, str | int]
     caption: str
+    value_range: tuple[float, float] = (0.0, 1.0)
     synthetic: bool = False  # generated in the place of a real set; `provenance` says so too
 
     @abstractmethod
@@ -68,6 +73,9 @@ class Dataset(ABC):
 
         The last batch may be short.
         """
+
+    def check_unchanged(self) -> None:  # noqa: B027 - nothing to check is a good default
+        """Raise OSError if files that were opened have changed since; nothing to check here."""
 
     def checks(self) -> list[Check]:
         """What `python -m benchmarks.data verify` prints: counts that the real files must give."""

@@ -175,9 +175,8 @@ class KittiCaltech(StoredDataset):
         videos = _find_videos(root)
         kitti = self._prepare_kitti(root)
         sides = Sides(*kitti, _prepare_caltech(root, videos))
-        train, validation, test = (_windows(side, cut) for side in sides)
-        if bgr_test:
-            test.frames = test.frames[:, ::-1]
+        train, validation = (_windows(side, cut) for side in sides[:2])
+        test = _windows(sides.test, cut, reverse_channels=bgr_test)
         averaged = f", averaged over {downsample}x{downsample} pixels" if downsample > 1 else ""
         order = "RGB in training but BGR in the test, as OpenSTL has it" if bgr_test else "RGB"
         drives, tested = _names(sides.train), _names(sides.test)
@@ -290,9 +289,9 @@ def _names(prepared: Prepared) -> int:
     return len({recording.name for recording in prepared.recordings})
 
 
-def _windows(prepared: Prepared, size: int) -> Windows:
+def _windows(prepared: Prepared, size: int, *, reverse_channels: bool = False) -> Windows:
     starts = cut(prepared.recordings, size, size, end_aligned=True)
-    return Windows(prepared.frames, starts)
+    return Windows(prepared.frames, starts, reverse_channels=reverse_channels)
 
 
 # PredNet's files
@@ -320,7 +319,7 @@ def _locate(root: Path, name: str) -> Path:
 def _prepare(root: Path, name: str, files: Iterable[Path], read: Reader) -> Prepared:
     source = fingerprint(root, files, version=VERSION)
     shape = (CHANNELS, HEIGHT, WIDTH)
-    return prepare(cache_folder(root, name), source, read, shape, np.uint8)
+    return prepare(cache_folder(name, root), source, read, shape, np.uint8)
 
 
 def _decode(

@@ -311,7 +311,7 @@ class KTH(_Persons):
 
         listed = sum(video.frames for video in self._videos.values())
         prepared = prepare(
-            cache_folder(root, "kth"),
+            cache_folder("kth", root),
             fingerprint(root, [listing, *(paths[name] for name in self._videos)], version=VERSION),
             read,
             (1, SIDE, SIDE),
@@ -481,7 +481,7 @@ class KTHAction(_Persons):
                 yield from _read_folder(folder, name)
 
         prepared = prepare(
-            cache_folder(root, "kth-action"),
+            cache_folder("kth-action", root),
             # of 600 folders, not of hundreds of thousands of files: a new file changes its folder
             fingerprint(root, folders.values(), version=VERSION),
             read,

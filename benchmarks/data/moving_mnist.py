@@ -14,11 +14,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import ClassVar
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -26,6 +25,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.data import mnist
+from benchmarks.data.array_file import NumpyFile
 from benchmarks.data.dataset import (
     Check,
     Dataset,
@@ -115,75 +115,102 @@ def block_digest(block: Tensor) -> str:
     return hashlib.sha256(block.contiguous().numpy().data).hexdigest()[:16]
 
 
-Clips = Callable[[int, int], Tensor]  # (start, stop) -> [stop - start, T, 64, 64] uint8 on the CPU
+class Clips(Protocol):
+    """Sequences by their places: (start, stop) -> [stop - start, T, 64, 64] uint8 on the CPU."""
+
+    def __call__(self, start: int, stop: int) -> Tensor:
+        """Read sequences."""
 
 
-def generated_clips(
-    images: Tensor, stream: str, *, digits: int, frames: int, published: Sequence[str] | None
-) -> Clips:
-    """A fixed, endless series of generated clips, made in independent blocks of 250.
+class GeneratedClips:
+    """A fixed, endless series of generated sequences, made in independent blocks of 250.
 
     Reading the first n costs n, and one block is kept. `published` are the digests of the blocks'
     first 20 frames; a block that differs raises ValueError when it is read.
     """
 
-    @lru_cache(maxsize=1)
-    def block(index: int) -> Tensor:
-        name = ("moving-mnist", stream, index)
-        clips = generate(images, name, BLOCK, digits=digits, frames=max(frames, TEST_SHAPE[0]))
-        if published is not None:
-            digest = block_digest(clips[:, : TEST_SHAPE[0]])
-            if digest != published[index]:
-                raise ValueError(
-                    f"block {index} of the generated Moving MNIST test set has the digest "
-                    f"{digest}; expected {published[index]}: this machine generates other test "
-                    "clips than the published ones, so its scores compare with nobody's; report "
-                    f"it with the version of NumPy ({np.__version__}), or use {TEST_FILE}"
-                )
-        return clips[:, :frames]
+    def __init__(
+        self,
+        images: Tensor,
+        stream: str,
+        *,
+        digits: int,
+        frames: int,
+        published: Sequence[str] | None,
+    ) -> None:
+        self.images, self.stream, self.published = images, stream, published
+        self.digits, self.frames = digits, frames
+        self._kept: tuple[int, Tensor] | None = None
 
-    def read(start: int, stop: int) -> Tensor:
+    def __getstate__(self) -> dict[str, Any]:
+        return vars(self) | {"_kept": None}
+
+    def __call__(self, start: int, stop: int) -> Tensor:
+        """Sequences `start` to `stop`: [stop - start, T, 64, 64] uint8."""
         parts = []
         while start < stop:
             index, first = divmod(start, BLOCK)
             count = min(stop - start, BLOCK - first)
-            parts.append(block(index)[first : first + count])
+            parts.append(self._block(index)[first : first + count])
             start += count
         return torch.cat(parts)
 
-    return read
+    def _block(self, index: int) -> Tensor:
+        if self._kept is None or self._kept[0] != index:
+            frames = max(self.frames, TEST_SHAPE[0])
+            name = ("moving-mnist", self.stream, index)
+            clips = generate(self.images, name, BLOCK, digits=self.digits, frames=frames)
+            if self.published is not None:
+                _check_block(clips, index, self.published[index])
+            self._kept = index, clips[:, : self.frames]
+        return self._kept[1]
 
 
-def stored_clips(path: Path, frames: int) -> Clips:
-    """The published test sequences in `path`, memory-mapped.
+def _check_block(clips: Tensor, index: int, expected: str) -> None:
+    digest = block_digest(clips[:, : TEST_SHAPE[0]])
+    if digest != expected:
+        raise ValueError(
+            f"block {index} of the generated Moving MNIST test set has the digest {digest}; "
+            f"expected {expected}: this machine generates other test sequences than the published "
+            "ones, so its scores compare with nobody's; report it with the version of NumPy "
+            f"({np.__version__}), or use {TEST_FILE}"
+        )
+
+
+class StoredClips:
+    """The published test sequences in `path`, read from the file as they are asked for.
 
     Raises ValueError if the layout is not (20, 10000, 64, 64) uint8 or the MD5 is not the known
     one.
     """
-    remedy = f"download {TEST_FILE} again"
-    try:
-        array = np.lib.format.open_memmap(path, mode="r")
-    except (ValueError, EOFError) as error:
-        raise ValueError(f"{path} cannot be read as .npy ({error}); {remedy}") from error
-    if array.shape != TEST_SHAPE or array.dtype != np.uint8:
-        swapped = array.ndim == 4 and array.shape[1] == TEST_SHAPE[0] != array.shape[0]
-        raise ValueError(
-            f"{path} is {array.dtype} {array.shape}; expected uint8 {TEST_SHAPE}"
-            + (": its sequences come first, and time should; " if swapped else "; ")
-            + f"{remedy}, or open your own sequences by the path of their [N, T, C, H, W] file"
-        )
-    with path.open("rb") as file:
-        md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-    if md5 != TEST_MD5:
-        raise ValueError(
-            f"{path} has the MD5 {md5}; expected {TEST_MD5}: scores on it would not compare with "
-            f"published ones; {remedy}"
-        )
 
-    def read(start: int, stop: int) -> Tensor:
-        return torch.from_numpy(array[:frames, start:stop].swapaxes(0, 1).copy())
+    def __init__(self, path: Path, frames: int) -> None:
+        remedy = f"download {TEST_FILE} again"
+        try:
+            self.array = NumpyFile(path)
+        except ValueError as error:
+            raise ValueError(f"{error}; {remedy}") from error
+        shape, dtype = self.array.shape, self.array.dtype
+        if shape != TEST_SHAPE or dtype != np.uint8:
+            swapped = len(shape) == 4 and shape[1] == TEST_SHAPE[0] != shape[0]
+            raise ValueError(
+                f"{path} is {dtype} {shape}; expected uint8 {TEST_SHAPE}"
+                + (": its sequences come first, and time should; " if swapped else "; ")
+                + f"{remedy}, or open your own sequences by the path of their [N, T, C, H, W] file"
+            )
+        with path.open("rb") as file:
+            md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        if md5 != TEST_MD5:
+            raise ValueError(
+                f"{path} has the MD5 {md5}; expected {TEST_MD5}: scores on it would not compare "
+                f"with published ones; {remedy}"
+            )
+        self.frames = frames
 
-    return read
+    def __call__(self, start: int, stop: int) -> Tensor:
+        """Sequences `start` to `stop`: [stop - start, T, 64, 64] uint8."""
+        frames = [self.array[t, start:stop] for t in range(self.frames)]
+        return torch.from_numpy(np.stack(frames, axis=1))
 
 
 @dataclass(frozen=True)
@@ -203,7 +230,7 @@ def stored_test(path: Path, *, digits: int, frames: int) -> TestSet:
             f"{frames}: pass generated_test=True to generate the test set"
         )
     return TestSet(
-        stored_clips(path, frames),
+        StoredClips(path, frames),
         {"test_set": TEST_FILE, "test_set_md5": TEST_MD5},
         "the published test set",
     )
@@ -214,9 +241,7 @@ def generated_test(source: mnist.Digits, *, digits: int, frames: int) -> TestSet
     published = json.loads(PUBLISHED.read_text())["blocks"][source.source]
     if digits != TEST_DIGITS:
         published = None
-    clips = generated_clips(
-        source.images, "test", digits=digits, frames=frames, published=published
-    )
+    clips = GeneratedClips(source.images, "test", digits=digits, frames=frames, published=published)
     clips(0, 1)  # so that a machine that generates other clips fails before it trains
     return TestSet(
         clips,
@@ -318,7 +343,7 @@ class MovingMNIST(Dataset):
             root, digits=digits, frames=self.clip.frames, generated=generated_test
         )
         self._images = train.images
-        self._validation = generated_clips(
+        self._validation = GeneratedClips(
             train.images, "validation", digits=digits, frames=self.clip.frames, published=None
         )
         self._test = test.clips
@@ -365,6 +390,11 @@ class MovingMNIST(Dataset):
         """The first `sequences` of the 10,000 test clips."""
         batches = spans(sequences, self.test_sequences, batch_size)
         return (self._finish(self._test(a, b).to(device)) for a, b in batches)
+
+    def check_unchanged(self) -> None:
+        """Raise ChangedError if the file of test sequences is no longer what it was."""
+        if isinstance(self._test, StoredClips):
+            self._test.array.check_unchanged()
 
     def checks(self) -> list[Check]:
         """Digits to train on, and test sequences, each of which is read.

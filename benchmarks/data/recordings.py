@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from benchmarks.data.array_file import ArrayFile
+
 
 class Recording(NamedTuple):
     """Frames that follow each other without a gap, and their place in one array of frames.
@@ -40,32 +42,34 @@ def cut(
 
 
 class Windows:
-    """Clips cut from frames [F, C, H, W], which may be memory-mapped, at the places `starts` [N].
+    """Sequences cut from frames [F, C, H, W] at the places `starts` [N].
 
-    Only what is read is copied.
+    Only what is read is copied. `reverse_channels` gives BGR for RGB.
     """
 
-    def __init__(self, frames: np.ndarray, starts: np.ndarray) -> None:
-        self.frames, self.starts = frames, starts
+    def __init__(
+        self, frames: ArrayFile, starts: np.ndarray, *, reverse_channels: bool = False
+    ) -> None:
+        self.array, self.starts, self.reverse_channels = frames, starts, reverse_channels
 
     def __len__(self) -> int:
         return len(self.starts)
 
     def read(self, index: Sequence[int] | np.ndarray, length: int) -> np.ndarray:
         """The first `length` frames of the windows in `index`: [B, length, C, H, W]."""
-        out = np.empty((len(index), length, *self.frames.shape[1:]), self.frames.dtype)
+        out = np.empty((len(index), length, *self.array.shape[1:]), self.array.dtype)
         for clip, start in zip(out, self.starts[index], strict=True):
-            clip[...] = self.frames[start : start + length]
-        return out
+            clip[...] = self.array[int(start) : int(start) + length]
+        return out[:, :, ::-1] if self.reverse_channels else out
 
 
 class Sequences:
-    """Clips that a file stores whole: rows `first` to `last` of an array [N, T, C, H, W].
+    """Sequences that a file stores whole: rows `first` to `last` of an array [N, T, C, H, W].
 
-    The array is NumPy's, h5py's or Zarr's; only what is read is copied.
+    Only what is read is copied.
     """
 
-    def __init__(self, array: np.ndarray, first: int, last: int) -> None:
+    def __init__(self, array: ArrayFile, first: int, last: int) -> None:
         self.array, self.first, self.last = array, first, last
 
     def __len__(self) -> int:

@@ -19,10 +19,10 @@ from tau.predictor import Clip
 class StoredDataset(Dataset):
     """A fixed set of sequences on each side, read and converted a batch at a time.
 
-    `clip` is the task at the stored frame size. uint8 frames are divided by 255; of floats
-    `minimum` is subtracted. `downsample` averages squares of so many pixels of the converted
-    frames. Training sees each sequence once an epoch, in an order drawn from (seed, epoch).
-    `train` and `test` may come from different domains.
+    `clip` is the task at the stored frame size. uint8 frames are divided by 255; floats x become
+    (x - low) / (high - low) for the `value_range` (low, high). `downsample` average-pools the
+    converted frames. Training sees each sequence once per epoch, in an order drawn from
+    (seed, epoch). `train` and `test` may come from different domains.
 
     Raises ValueError for an option that does not fit, or a side without a sequence.
     """
@@ -37,7 +37,7 @@ class StoredDataset(Dataset):
         test: Clips,
         provenance: Mapping[str, str | int],
         caption: str,
-        minimum: float = 0.0,
+        value_range: tuple[float, float] = (0.0, 1.0),
         downsample: int = 1,
     ) -> None:
         for side, clips in (("train", train), ("validation", validation), ("test", test)):
@@ -49,7 +49,7 @@ class StoredDataset(Dataset):
         self.name = name
         self.clip = smaller(clip, downsample)
         self._train, self._validation, self._test = train, validation, test
-        self._minimum, self._downsample = minimum, downsample
+        self.value_range, self._downsample = value_range, downsample
         self.train_sequences = len(train)
         self.test_sequences = len(test)
         self.provenance = {
@@ -85,6 +85,11 @@ class StoredDataset(Dataset):
         """Test sequences: all, or `sequences` of them spread evenly over the whole side."""
         return self._stream(self._test, sequences, batch_size, device)
 
+    def check_unchanged(self) -> None:
+        """Raise ChangedError if a file that sequences are read from is no longer what it was."""
+        for clips in (self._train, self._validation, self._test):
+            clips.array.check_unchanged()
+
     def _stream(
         self, clips: Clips, sequences: int | None, batch_size: int, device: torch.device | str
     ) -> Iterator[Tensor]:
@@ -96,11 +101,12 @@ class StoredDataset(Dataset):
 
     def _convert(self, clips: np.ndarray, device: torch.device | str) -> Tensor:
         if clips.dtype == np.uint8:
-            frames = divide_by_255(torch.from_numpy(clips).to(device))
+            frames = divide_by_255(torch.from_numpy(np.ascontiguousarray(clips)).to(device))
         else:
+            low, high = self.value_range
+            if (low, high) != (0.0, 1.0):  # in float64: equal content gives equal frames
+                clips = (clips.astype(np.float64) - low) / (high - low)
             frames = torch.from_numpy(clips.astype(np.float32, copy=False)).to(device)
-            if self._minimum:
-                frames = frames - self._minimum
         if self._downsample == 1:
             return frames
         pooled = F.avg_pool2d(frames.flatten(0, 1), self._downsample)
@@ -108,7 +114,7 @@ class StoredDataset(Dataset):
 
 
 def smaller(clip: Clip, downsample: int) -> Clip:
-    """The task on averaged squares of so many pixels; ValueError if frames do not divide so."""
+    """The task on average-pooled frames; ValueError if their size does not divide so."""
     if downsample < 1 or clip.height % downsample or clip.width % downsample:
         raise ValueError(
             f"downsample is {downsample}; expected a divisor of the frame size "

@@ -299,7 +299,7 @@ def _prepare_years(root: Path, paths: dict[int, Path], test_days: int) -> Prepar
                 frames = (flow[part] / largest).astype(np.float32)
                 yield Block(f"BJ{year}", int(slots[part[0]]), frames)
 
-    return prepare(cache_folder(root, "trafficbj"), source, read, FRAME, np.float32)
+    return prepare(cache_folder("trafficbj", root), source, read, FRAME, np.float32)
 
 
 class TrafficBJReleased(StoredDataset):
@@ -342,7 +342,7 @@ class TrafficBJReleased(StoredDataset):
         clip = Clip(4, 4, *FRAME)
         smaller(clip, downsample)  # an error now, not after reading the file
         source = fingerprint(root, [path], version=VERSION)
-        place = cache_folder(root, "trafficbj-npz")
+        place = cache_folder("trafficbj-npz", root)
 
         def read(findings: Findings) -> Iterator[Block]:
             return _read_released(path, findings)

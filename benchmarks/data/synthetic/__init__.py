@@ -17,7 +17,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -66,6 +66,12 @@ class Synthetic(Dataset):
             "version": VERSION,
         }
         self.caption = f"Synthetic {self.title}. {WARNING}"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_block"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state, _block=lru_cache(maxsize=2)(self._make_block))
 
     @abstractmethod
     def _generate(self, draws: Draws, side: str) -> Tensor:
