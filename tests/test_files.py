@@ -64,9 +64,9 @@ def special_files(folder):
         os.mkfifo(folder / "pipe")
         yield "pipe", "is a named pipe"
     if hasattr(socket, "AF_UNIX"):
-        with socket.socket(socket.AF_UNIX) as server:
-            with contextlib.chdir(folder):  # the path of a socket has 107 bytes at most
-                server.bind("socket")
+        # the path of a socket has 107 bytes at most
+        with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(folder):
+            server.bind("socket")
         yield "socket", "is a socket"
     yield "folder", "is a folder"
 
