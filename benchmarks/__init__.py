@@ -1,5 +1,5 @@
 """The measuring: suites, data, training, evaluation, metrics, costs, tables and figures."""
 
-from benchmarks.store import load
+from benchmarks.trained import load
 
 __all__ = ["load"]

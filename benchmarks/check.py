@@ -9,12 +9,13 @@ by 1e-8 to 4e-3, another seed by up to its half.
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from benchmarks.files import read_json
 from benchmarks.metrics import METRICS
 from benchmarks.names import choose
 from benchmarks.store import StoredRun
@@ -30,13 +31,11 @@ def check(runs: Sequence[StoredRun], path: Path) -> list[str]:
     Runs of other seeds than the reference's are not compared. Raises FileNotFoundError or
     ValueError if the reference is missing or was made from other data or at another scale.
     """
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; --accept writes it")
-    reference = json.loads(path.read_text(encoding="utf-8"))
+    reference = read_reference(path)
     faults = []
     seed = reference["made"]["seed"]
     found = {run.record["row"]: run for run in runs if run.record["seed"] == seed}
-    for name in ("scale", "data"):
+    for name in ("scale", "data", "precision"):
         for run in runs:
             actual = _identity(run)[name]
             if actual != reference[name]:
@@ -51,10 +50,10 @@ def check(runs: Sequence[StoredRun], path: Path) -> list[str]:
         elif not found[label].done:
             faults.append(f"{label}: failed: {found[label].record['reason']}")
         else:
-            faults += _moved(label, found[label].record["means"], metrics)
+            faults += _moved(label, found[label].means, metrics)
     for label in found.keys() - reference["rows"].keys():
         faults.append(f"{label}: not in {path.name}; --accept adds it")
-    values = {label: run.record["means"] for label, run in found.items() if run.done}
+    values = {label: run.means for label, run in found.items() if run.done}
     for metric, better, worse in reference["orderings"]:
         if better in values and worse in values:
             a, b = values[better][metric], values[worse][metric]
@@ -66,15 +65,35 @@ def check(runs: Sequence[StoredRun], path: Path) -> list[str]:
     return faults
 
 
-def _moved(label: str, means: dict[str, float | None], metrics: dict[str, Any]) -> list[str]:
+def read_reference(path: Path) -> dict[str, Any]:
+    """The content of a reference file.
+
+    Raises FileNotFoundError if there is none, ValueError if it lacks something.
+    """
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; --accept writes it")
+    reference = read_json(path, "--accept writes it again")
+    wanted = {"scale", "data", "precision", "made", "orderings", "rows"}
+    if not isinstance(reference, dict) or not reference.keys() >= wanted:
+        raise ValueError(
+            f"{path} is not a reference with {', '.join(sorted(wanted))}; --accept writes it again"
+        )
+    return reference
+
+
+def precision_of(path: Path) -> str:
+    """The precision that a reference was made in, which a comparison with it needs."""
+    return str(read_reference(path)["precision"])
+
+
+def _moved(label: str, means: dict[str, float], metrics: dict[str, Any]) -> list[str]:
     faults = []
     for metric, expected in metrics.items():
         value = means[metric]
         # written so that a value which is not a number is a fault
-        if value is None or not abs(value - expected["value"]) <= expected["tolerance"]:
-            shown = "missing" if value is None else f"{value:.6g}"
+        if not abs(value - expected["value"]) <= expected["tolerance"]:
             faults.append(
-                f"{label}: {metric} is {shown}, expected {expected['value']:.6g} "
+                f"{label}: {metric} is {value:.6g}, expected {expected['value']:.6g} "
                 f"± {expected['tolerance']:.2g}"
             )
     return faults
@@ -99,8 +118,8 @@ def accept(runs: Sequence[StoredRun], orderings: Sequence[tuple[str, str, str]])
         rows[label] = {}
         floor = TRAINED_FLOOR if of[0].trained else FLOOR
         for metric in METRICS:
-            values = [run.record["means"][metric] for run in of]
-            if None in values:
+            values = [run.means[metric] for run in of]
+            if not all(map(math.isfinite, values)):
                 continue  # an infinite PSNR has no tolerance
             spread = max(values) - min(values)
             tolerance = max(SPREADS * spread, floor * abs(fmean(values)))
@@ -110,7 +129,7 @@ def accept(runs: Sequence[StoredRun], orderings: Sequence[tuple[str, str, str]])
         choose("ordering: row", worse, rows)
         for a in by_label[better]:
             for b in by_label[worse]:
-                x, y = a.record["means"][metric], b.record["means"][metric]
+                x, y = a.means[metric], b.means[metric]
                 if not _is_better(metric, x, y):
                     raise ValueError(
                         f"{metric} of {better} ({x:.6g}) is not better than that of {worse} "
@@ -141,7 +160,12 @@ def only_seed(seeds: Iterable[int]) -> int:
 
 
 def _identity(run: StoredRun) -> dict[str, Any]:
-    return {"scale": run.record["scale"], "data": run.record["data"]["digest"]}
+    record = run.record
+    return {
+        "scale": record["scale"],
+        "data": record["data"]["digest"],
+        "precision": record["precision"],
+    }
 
 
 def _is_better(metric: str, a: float, b: float) -> bool:

@@ -40,8 +40,14 @@ def parameters(model: nn.Module) -> int:
 
 
 def build_on_meta(model: type[Predictor], clip: Clip, options: Mapping[str, Any]) -> Predictor:
-    """Build a model without memory or arithmetic, to count it: parameters have shapes only."""
-    with torch.device("meta"):
+    """Build a model without memory or arithmetic, to count it: parameters have shapes only.
+
+    A constructor that reads values of its parameters builds on the CPU.
+    """
+    try:
+        with torch.device("meta"):
+            return model(clip, **options)
+    except (RuntimeError, NotImplementedError):
         return model(clip, **options)
 
 
@@ -49,8 +55,8 @@ def macs(model: Predictor, clip: Clip, train: bool = False) -> int:
     """Multiply-adds of one sequence, clip.past -> clip.future frames; nothing is computed.
 
     `train` counts batch normalisation as in training. The model may be on any device, meta too,
-    and is left as it is. Counted on shapes alone, so a forward that reads a tensor's value fails
-    here; `fvcore_macs` can count such a model.
+    and is left as it is. Counted on shapes alone, or, where the forward reads a tensor's value,
+    from a real prediction.
     """
     return _count(model, clip, train).get_total_flops() // 2
 
@@ -96,12 +102,21 @@ class _Rollout(nn.Module):
 
 def _count(model: Predictor, clip: Clip, train: bool) -> FlopCounterMode:
     # A deep copy that finds meta tensors in the place of all weights: no data is copied.
-    tensors = chain(model.parameters(), model.buffers())
+    tensors = list(chain(model.parameters(), model.buffers()))
     shapes = {id(t): t.detach().to("meta") for t in tensors}
-    clone = copy.deepcopy(model, shapes).train(train)
+    try:
+        return _counted(copy.deepcopy(model, shapes).train(train), clip, torch.device("meta"))
+    except (RuntimeError, NotImplementedError, TypeError, ValueError):
+        device = tensors[0].device if tensors else torch.device("cpu")
+        if device.type == "meta":
+            raise  # nothing but shapes is there
+        return _counted(copy.deepcopy(model).train(train), clip, device)
+
+
+def _counted(model: Predictor, clip: Clip, device: torch.device) -> FlopCounterMode:
     counter = FlopCounterMode(display=False, custom_mapping=_FORMULAS)
-    with counter, torch.no_grad():
-        clone(_past(clip, torch.device("meta")), clip.future)
+    with counter, torch.no_grad(), _forked_rng(device):
+        model(_past(clip, device), clip.future)
     return counter
 
 
@@ -251,6 +266,8 @@ def _seconds(
         call()
         if device.type == "cuda":
             torch.cuda.synchronize(device)
+        elif device.type == "mps":
+            torch.mps.synchronize()
         return time.perf_counter() - start
 
     first = timed()

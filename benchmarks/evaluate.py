@@ -1,4 +1,7 @@
-"""Evaluation: streams test clips through a predictor and keeps scores, not predictions."""
+"""Evaluation: streams test sequences through a predictor and keeps scores, not predictions.
+
+A predictor is given a copy of the past, so that nothing it does reaches the frames it is scored on.
+"""
 
 from __future__ import annotations
 
@@ -12,50 +15,59 @@ from torch import Tensor
 from benchmarks.metrics import METRICS, Metric, mse
 from tau import Clip, Predictor
 
+UNIT_RANGE = (0.0, 1.0)
+
 
 @torch.inference_mode()
 def evaluate(
     model: Predictor,
     batches: Iterable[Tensor],
     clip: Clip,
+    value_range: tuple[float, float] = UNIT_RANGE,
     metrics: Mapping[str, Metric] = METRICS,
 ) -> dict[str, np.ndarray]:
-    """Score each predicted frame of each clip: metric -> float32 [sequences, clip.future].
+    """Score each predicted frame of each sequence: metric -> float32 [sequences, clip.future].
 
-    `batches` are whole clips [B, past + future, C, H, W]. The model predicts in eval mode and
-    float32, whatever it was trained in. Raises ValueError if there are no clips.
+    `batches` are whole sequences [B, past + future, C, H, W]; errors are given in the unit in which
+    these span `value_range`. The model predicts in eval mode and float32, whatever it was trained
+    in. Raises ValueError if there are no sequences, or predictions do not have the future's shape.
     """
     model.eval()
-    # One growing buffer a metric: thousands of small tensors that live on would pin freed memory.
+    span = (value_range[1] - value_range[0]) / clip.data_range
+    # One growing buffer per metric: thousands of small tensors that live on would pin freed memory.
     parts = {name: array("f") for name in metrics}
     for clips in batches:
         past, future = clip.split(clips)
-        prediction = model(past, clip.future)
+        prediction = model(past.clone(), clip.future)
         for name, metric in metrics.items():
-            scores = metric(prediction, future, clip.data_range).float().cpu()
-            parts[name].frombytes(scores.numpy().tobytes())
+            scores = metric(prediction, future, clip.data_range).cpu().double()
+            parts[name].frombytes((scores * span**metric.degree).float().numpy().tobytes())
     if not all(parts.values()):
-        raise ValueError("there is no test clip to evaluate on")
+        raise ValueError("there is no test sequence to evaluate on")
     return {name: np.array(part).reshape(-1, clip.future) for name, part in parts.items()}
 
 
 @torch.inference_mode()
-def mean_squared_error(model: Predictor, batches: Iterable[Tensor]) -> float:
+def mean_squared_error(
+    model: Predictor, batches: Iterable[Tensor], value_range: tuple[float, float] = UNIT_RANGE
+) -> float:
     """Validation: the `mse` metric, averaged over all frames of all sequences."""
     model.eval()
+    span = (value_range[1] - value_range[0]) / model.clip.data_range
     total, frames = 0.0, 0
     for clips in batches:
         past, future = model.clip.split(clips)
-        scores = mse(model(past, future.shape[1]), future)
-        total += float(scores.double().sum())
+        scores = mse(model(past.clone(), future.shape[1]), future)
+        total += float(scores.cpu().double().sum())
         frames += scores.numel()
-    return total / frames
+    return total / frames * span ** METRICS["mse"].degree
 
 
 @torch.inference_mode()
 def sample(model: Predictor, clips: Tensor, clip: Clip) -> dict[str, np.ndarray]:
-    """Past, future and prediction of a few clips, float16, for the figures."""
+    """Past, future and prediction of a few sequences, float16, for the figures."""
     model.eval()
     past, future = clip.split(clips)
-    arrays = {"past": past, "future": future, "prediction": model(past, clip.future)}
+    prediction = model(past.clone(), clip.future)
+    arrays = {"past": past, "future": future, "prediction": prediction}
     return {name: array.half().cpu().numpy() for name, array in arrays.items()}

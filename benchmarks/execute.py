@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -15,33 +15,72 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-from benchmarks import cost, files, store
+from benchmarks import code, cost, files, store
 from benchmarks.data import Dataset
 from benchmarks.evaluate import evaluate, sample
 from benchmarks.store import StoredRun
-from benchmarks.suite import PROTOCOL, Run, Suite, model_file, qualified_name
+from benchmarks.suite import PROTOCOL, Run, Suite
 from benchmarks.train import train
+from benchmarks.trial import paper_cost
 
 LEAST_CALLS = 5  # that a suite of timings takes its median of
-SAMPLES = 4  # test clips whose predictions are kept for the figures
+SAMPLES = 4  # test sequences whose predictions are kept for the figures
+
+
+def launched_by_torchrun() -> bool:
+    """Whether torchrun started this process as one of a group.
+
+    Variables such as RANK alone do not say so: other launchers set them around a plain command.
+    """
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+def group_size() -> int:
+    """How many processes share each batch: those that torchrun started, else one.
+
+    Raises ValueError for variables that torchrun does not set so.
+    """
+    if not launched_by_torchrun():
+        return 1
+    numbers = {}
+    for name, least in (("WORLD_SIZE", 1), ("LOCAL_WORLD_SIZE", 1), ("RANK", 0)):
+        text = os.environ.get(name, "")
+        if not text.isdecimal() or int(text) < least:
+            raise ValueError(f"{name} is {text!r}; expected a whole number, as torchrun sets it")
+        numbers[name] = int(text)
+    if numbers["WORLD_SIZE"] % numbers["LOCAL_WORLD_SIZE"]:
+        raise ValueError(
+            f"WORLD_SIZE is {numbers['WORLD_SIZE']} and LOCAL_WORLD_SIZE "
+            f"{numbers['LOCAL_WORLD_SIZE']}; expected as many processes on each machine"
+        )
+    return numbers["WORLD_SIZE"]
+
+
+def is_first_process() -> bool:
+    """Whether this process prints and reports: the first of a group, or the only one."""
+    return not launched_by_torchrun() or os.environ["RANK"] == "0"
 
 
 def make_fabric(device: str, precision: str) -> Fabric:
-    """A Fabric for one device, or for the process group that torchrun describes."""
+    """A Fabric for one device, or for the group of processes that torchrun started."""
     if device == "cuda":
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = (
             precision == "tf32"
         )
         torch.backends.cudnn.benchmark = True
-    local = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    world = int(os.environ.get("WORLD_SIZE", "1"))
+    world = group_size()
+    local = int(os.environ["LOCAL_WORLD_SIZE"]) if world > 1 else 1
     fabric = Fabric(
         accelerator=device,
         devices=local,
         num_nodes=world // local,
         strategy="ddp" if world > 1 else "auto",
         precision="bf16-mixed" if precision == "bf16" else "32-true",
+        # named, as Fabric would guess one: a plain command in a Slurm job is no Slurm task
+        plugins=TorchElasticEnvironment() if world > 1 else LightningEnvironment(),
     )
     fabric.launch()
     return fabric
@@ -54,37 +93,75 @@ def execute(
     runs: Path,
     checkpoint_seconds: float | None = None,
 ) -> StoredRun:
-    """Bring a run to its end and return it; one that is done already is only read.
+    """Run to completion and return what is stored; a run that is done already is only read.
 
     A run that raises is stored as failed, with its reason, and is tried again the next time.
-    Raises BlockingIOError if another process works on the same run.
+    Raises BlockingIOError if another process works on the same run, ValueError if what is stored
+    is damaged, and Stopped when a signal asks for it.
     """
     folder = runs / run.folder
-    folder.mkdir(parents=True, exist_ok=True)
     fabric = make_fabric(run.device, run.training.precision)
-    with _locked(folder, fabric):
-        stored = store.read_run(folder)
+    with locked(runs, run, fabric.is_global_zero):
+        stored = find_run(run, runs)
         if stored is not None and stored.done:
             return stored
-        base = _describe(run, dataset)
+        base = describe(run, dataset)
+        if fabric.is_global_zero:
+            folder.mkdir(parents=True, exist_ok=True)
+            files.remove_partial_files(folder, older_than=0)
+            (folder / store.FAILURE).unlink(missing_ok=True)
         try:
             measured = _measure(run, suite, dataset, folder, fabric, checkpoint_seconds)
-            record = {**base, "status": "done", **measured}
-        except Exception as error:  # any fault of one row must not stop the others
-            failure = {**base, "status": "failed", "reason": f"{type(error).__name__}: {error}"}
+        except (Exception, SystemExit) as error:  # any fault of one row must not stop the others
             if fabric.is_global_zero:
-                files.write_json(
-                    folder / "failure.json", failure | {"traceback": traceback.format_exc()}
-                )
+                failed = store_failure(runs, base, _reason(error), traceback.format_exc())
             if fabric.world_size > 1:
                 raise  # the other processes wait for this one
-            return StoredRun(folder, failure)
+            return failed
+        record = {**base, "status": "done", **measured}
         if fabric.is_global_zero:
-            files.write_json(folder / "record.json", record)
-            (folder / "failure.json").unlink(missing_ok=True)
-            (folder / "checkpoint.pt").unlink(missing_ok=True)
+            files.write_json(folder / store.RECORD, record)
+            for name in (store.CHECKPOINT, store.PREVIOUS):
+                (folder / name).unlink(missing_ok=True)
         fabric.barrier()
     return StoredRun(folder, record)
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, SystemExit):
+        return f"SystemExit: the row called sys.exit({error.code!r})"
+    return f"{type(error).__name__}: {error}"
+
+
+def store_failure(
+    runs: Path, base: Mapping[str, Any], reason: str, trace: str | None = None
+) -> StoredRun:
+    """Store why a run failed."""
+    failure = {**base, "status": "failed", "reason": reason}
+    folder = runs / base["folder"]
+    files.write_json(folder / store.FAILURE, failure | {"traceback": trace})
+    return StoredRun(folder, failure)
+
+
+def find_run(run: Run, runs: Path) -> StoredRun | None:
+    """The stored result of exactly this run, verified; None if there is none.
+
+    Raises ValueError, naming the file and what to do, for one that is damaged or was changed.
+    """
+    stored = store.read_run(runs / run.folder)
+    if stored is not None and stored.done:
+        store.check_run(
+            stored,
+            {
+                "protocol": PROTOCOL,
+                "key": run.key,
+                "seed": run.seed,
+                "row": run.row.label,
+                "scale": run.scale,
+                "clip": asdict(run.clip),
+            },
+        )
+    return stored
 
 
 def _measure(
@@ -102,11 +179,14 @@ def _measure(
     files.write(folder / "model.pt", lambda file: torch.save(model.state_dict(), file))
     start = time.perf_counter()
     batches = dataset.test(run.training.test, run.training.batch_size, fabric.device)
-    scores = evaluate(model, batches, run.clip)
+    scores = evaluate(model, batches, run.clip, dataset.value_range)
     seconds = {"train": trained["train"], "evaluate": time.perf_counter() - start}
     files.write_npz(folder / "scores.npz", scores)
     clips = next(iter(dataset.test(SAMPLES, SAMPLES, fabric.device)))
     files.write_npz(folder / "samples.npz", sample(model, clips, run.clip))
+    own = code.belongs_to_user(run.code)
+    if own:
+        files.write_json(folder / store.CODE, code.to_record(own))
     speed = cost.throughput(
         model,
         run.clip,
@@ -116,6 +196,7 @@ def _measure(
         seconds=suite.timing_seconds,
         least=LEAST_CALLS if suite.timed else 1,
     )
+    dataset.check_unchanged()  # last: what was read must be what the plan describes
     return {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "steps": trained["steps"],
@@ -130,6 +211,9 @@ def _measure(
             **_epoch(speed, dataset.train_sequences),
             "peak_memory_bytes": peak.bytes,
         },
+        "files": {
+            name: files.sha256(folder / name) for name in store.RESULTS if (folder / name).exists()
+        },
     }
 
 
@@ -142,45 +226,47 @@ def _epoch(speed: dict[str, float | None], sequences: int) -> dict[str, float | 
     }
 
 
-def paper_cost(run: Run, suite: Suite) -> dict[str, int]:
-    """Parameters and multiply-adds of the run's row at the paper's size and clip."""
-    with torch.device("meta"):
-        model = run.row.build(suite.clip, "paper")
-    return {
-        "paper_parameters": cost.parameters(model),
-        "paper_macs": cost.macs(model, suite.clip),
-    }
-
-
-def _describe(run: Run, dataset: Dataset) -> dict[str, Any]:
+def describe(run: Run, dataset: Dataset) -> dict[str, Any]:
+    """What a record says of a run before it is measured."""
     return {
         "status": "started",
         "protocol": PROTOCOL,
         "suite": run.suite,
         "row": run.row.label,
-        "model": qualified_name(run.row.model),
-        "model_file": model_file(run.row.model),
-        "options": run.options,
+        "model": code.qualified_name(run.row.model),
+        "options": run.row.encoded(run.scale),
         "seed": run.seed,
         "key": run.key,
+        "folder": run.folder,
         "scale": run.scale,
-        "training": asdict(run.training),
+        "training": code.encode(asdict(run.training), "training"),
         "precision": run.training.precision,
+        "processes": run.processes,
         "clip": asdict(run.clip),
+        "value_range": list(dataset.value_range),
         "data": {**dataset.provenance, "caption": dataset.caption, "digest": dataset.digest},
         **store.provenance(run.device),
     }
 
 
+def lock_of(runs: Path, run: Run) -> FileLock:
+    """The lock of a run's folder; it lies beside it, as the folder may be moved aside."""
+    folder = runs / ".locks"
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileLock(folder / f"{run.folder}.lock")
+
+
 @contextmanager
-def _locked(folder: Path, fabric: Fabric) -> Iterator[None]:
-    if not fabric.is_global_zero:
+def locked(runs: Path, run: Run, needed: bool = True) -> Iterator[None]:
+    """Hold a run's lock; raises BlockingIOError if another process has it."""
+    if not needed:
         yield
         return
     try:
-        with FileLock(folder / ".lock", timeout=0):
+        with lock_of(runs, run).acquire(timeout=0):
             yield
     except Timeout as error:
         raise BlockingIOError(
-            f"another process is working on {folder}; wait for it, or choose another --out"
+            f"another process is working on {runs / run.folder}; wait for it, or choose another "
+            "--out"
         ) from error

@@ -468,8 +468,8 @@ def trade_off(runs: Sequence[StoredRun], labels: Sequence[str]) -> Figure:
     panels = figure.subplots(1, 2, sharey=True)
     points: dict[str, tuple[float, float, float]] = {}  # GMACs, minutes, MSE
     for label, of in _by_label(runs, labels).items():
-        errors = [run.record["means"]["mse"] for run in of]
-        if not all(run.trained for run in of) or None in errors:
+        errors = [run.means["mse"] for run in of]
+        if not all(run.trained for run in of) or not np.isfinite(errors).all():
             continue
         style = _line_style(label, labels)
         macs = of[0].record["cost"]["macs"] / 1e9

@@ -6,6 +6,7 @@ What goes wrong with a file is said in one line: the file, what was expected, an
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -73,6 +74,12 @@ def check_regular(path: Path) -> Path:
     return path
 
 
+def sha256(path: Path) -> str:
+    """SHA-256 of a regular file, in hexadecimal."""
+    with check_regular(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def read_json(path: Path, remedy: str) -> Any:
     """The content of a JSON file; ValueError that names the file and the `remedy` if damaged."""
     try:
@@ -84,11 +91,12 @@ def read_json(path: Path, remedy: str) -> Any:
 # --- writing -------------------------------------------------------------------------------------
 
 
-def write(path: Path, save: Callable[[BinaryIO], object]) -> None:
+def write(path: Path, save: Callable[[BinaryIO], object], *, previous: Path | None = None) -> None:
     """Write a file atomically: `save(file)` fills a partial file beside it, which is then renamed.
 
-    Whatever goes wrong, `path` holds either its old content or all of the new one. Raises OSError
-    that names the file and what to do when there is no room or the folder cannot be written to.
+    Whatever goes wrong, `path` holds either its old content or all of the new one; the old content
+    is kept as `previous`, if that is given. Raises OSError that names the file and what to do when
+    there is no room or the folder cannot be written to.
     """
     beside: Path | None = None
     try:
@@ -100,6 +108,8 @@ def write(path: Path, save: Callable[[BinaryIO], object]) -> None:
             file.flush()
             os.fsync(file.fileno())
         beside.chmod(0o666 & ~_umask())
+        if previous is not None and path.exists():
+            path.replace(previous)
         beside.replace(path)
     except BaseException as error:
         if beside is not None:
@@ -127,8 +137,8 @@ def _reason(error: OSError) -> str:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically, in UTF-8."""
-    write(path, lambda file: file.write(text.encode("utf-8")))
+    """Write a text file atomically, in UTF-8; of a file name that is not, the bytes are escaped."""
+    write(path, lambda file: file.write(text.encode("utf-8", "backslashreplace")))
 
 
 def write_json(path: Path, content: object) -> None:
@@ -136,17 +146,37 @@ def write_json(path: Path, content: object) -> None:
     write_text(path, to_json(content, indent=2) + "\n")
 
 
-def to_json(content: object, indent: int | None = None) -> str:
+def to_json(content: object, *, indent: int | None = None, sort_keys: bool = False) -> str:
     """JSON text; numbers that JSON lacks become "NaN", "Infinity" and "-Infinity".
 
     float() turns these back into numbers.
     """
-    return json.dumps(_encodable(content), indent=indent, ensure_ascii=False, allow_nan=False)
+    return json.dumps(
+        _encodable(content),
+        indent=indent,
+        sort_keys=sort_keys,
+        ensure_ascii=False,
+        allow_nan=False,
+    )
 
 
 def write_npz(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write compressed arrays atomically."""
     write(path, lambda file: np.savez_compressed(file, **arrays))  # type: ignore[arg-type]
+
+
+def set_aside(path: Path, word: str) -> Path | None:
+    """Rename a file or folder to the first free `<name>.<word>-<n>`, which is returned.
+
+    None if nothing is there.
+    """
+    if not (path.exists() or path.is_symlink()):
+        return None
+    n = 1
+    while (target := path.with_name(f"{path.name}.{word}-{n}")).exists():
+        n += 1
+    path.rename(target)
+    return target
 
 
 def remove_partial_files(folder: Path, older_than: float = ABANDONED_SECONDS) -> None:

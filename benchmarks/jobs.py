@@ -6,16 +6,17 @@ import argparse
 import importlib
 import pkgutil
 import sys
-from multiprocessing import parent_process
 from pathlib import Path
 from typing import NamedTuple
 
 import torch
 
-from benchmarks import cost, suites
+from benchmarks import suites
+from benchmarks.check import precision_of
+from benchmarks.code import import_file
 from benchmarks.data import DATASETS, FILES, Dataset, open_dataset, open_own
+from benchmarks.execute import group_size
 from benchmarks.names import choose
-from benchmarks.store import import_file
 from benchmarks.suite import Run, Suite, Survey, plan
 
 SYNTHETIC_DATA = "synthetic"
@@ -33,7 +34,15 @@ class Job(NamedTuple):
 def find_suite(name: str) -> Suite | Survey:
     """The suite of that name in benchmarks/suites, or the SUITE of a user's Python file."""
     if name.endswith(".py"):
-        module = import_file(Path(name))
+        try:
+            module = import_file(Path(name))
+        except (ValueError, FileNotFoundError):
+            raise
+        except (Exception, SystemExit) as error:  # whatever the user's code raises
+            raise ValueError(
+                f"{name} cannot be imported: {type(error).__name__}: {error}; run it with Python "
+                "to see where"
+            ) from error
         suite = getattr(module, "SUITE", None)
         if not isinstance(suite, Suite | Survey):
             raise ValueError(f"{name} has no SUITE; expected `SUITE = Suite(...)`")
@@ -56,11 +65,7 @@ def prepare(suite: Suite | Survey, args: argparse.Namespace) -> list[Job]:
     """
     if not isinstance(suite, Suite):
         raise ValueError(f"suite {suite.name!r} lists data sets; it has no rows to train")
-    device = (
-        ("cuda" if torch.cuda.is_available() else "cpu") if args.device == "auto" else args.device
-    )
-    if device == "cuda" and not torch.cuda.is_available():
-        raise ValueError("--device cuda, but torch finds no GPU; use --device cpu")
+    device = choose_device(args.device)
     scale = args.scale or _default_scale(suite, device)
     choose(f"suite {suite.name!r}: scale", scale, suite.training)
     datasets = [(suite, _open(suite, scale, args, args.dataset))]
@@ -68,9 +73,11 @@ def prepare(suite: Suite | Survey, args: argparse.Namespace) -> list[Job]:
         try:
             datasets.append((suite.beside, _open(suite.beside, scale, args)))
         except FileNotFoundError as error:
-            if parent_process() is None:  # workers would say it again
-                print(f"{suite.beside.title} is left out: {error}", file=sys.stderr)
+            print(f"{suite.beside.title} is left out: {error}", file=sys.stderr)
     seeds = range(args.seeds) if args.seeds else None
+    precision = args.precision
+    if args.check is not None and not args.accept:
+        precision = precision_of(args.check) if precision == "auto" else precision
     jobs = []
     for of, dataset in datasets:
         labels = [row.label for row in of.rows]
@@ -87,10 +94,28 @@ def prepare(suite: Suite | Survey, args: argparse.Namespace) -> list[Job]:
             rows=rows,
             seeds=seeds,
             epochs=args.epochs,
-            precision=args.precision,
+            precision=precision,
+            processes=group_size(),
         )
         jobs.append(Job(of, scale, dataset, runs))
     return jobs
+
+
+def choose_device(asked: str) -> str:
+    """The device that was asked for; for "auto" a CUDA GPU if there is one.
+
+    Raises ValueError for a device that torch does not find.
+    """
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not available[asked]:
+        raise ValueError(f"--device {asked}, but torch finds no such GPU; use --device cpu")
+    return asked
 
 
 def open_survey(survey: Survey, args: argparse.Namespace) -> dict[str, Dataset | Exception]:
@@ -133,24 +158,6 @@ def report_name(suite: Suite, scale: str, args: argparse.Namespace) -> str:
     if args.device != "auto":
         parts.append(args.device)
     return "-".join(parts)
-
-
-class Size(NamedTuple):
-    """A run's parameters and multiply-adds, of one sequence and of the whole training."""
-
-    parameters: int
-    macs: int
-    training_macs: int
-
-
-def size_of(run: Run) -> Size:
-    """Count a run's parameters and multiply-adds, without memory for its model."""
-    with torch.device("meta"):
-        model = run.build()
-    parameters, macs = cost.parameters(model), cost.macs(model, run.clip)
-    # forward and backward cost three times the forward pass
-    training = 3 * macs * run.training.steps * run.training.batch_size if parameters else 0
-    return Size(parameters, macs, training)
 
 
 def _default_scale(suite: Suite, device: str) -> str:

@@ -115,13 +115,14 @@ class Metric:
     """A metric and what a table says about it; called as (pred, true, data_range) -> [B, T].
 
     `better` gives the arrow, `unit` is empty if there is none to print, and `convention` is the
-    line for a caption.
+    line for a caption. A score of frames that are multiplied by s is s^`degree` times theirs.
     """
 
     function: Callable[[Tensor, Tensor, float], Tensor]
     better: Literal["lower", "higher"]
     unit: str
     convention: str
+    degree: int = 0
 
     def __call__(self, pred: Tensor, true: Tensor, data_range: float) -> Tensor:
         """Score frames: [B, T, C, H, W] -> [B, T]."""
@@ -134,12 +135,14 @@ METRICS: dict[str, Metric] = {
         better="lower",
         unit="",
         convention="squared error summed over a frame's channels and pixels; not clipped",
+        degree=2,
     ),
     "mae": Metric(
         lambda pred, true, data_range: mae(pred, true),
         better="lower",
         unit="",
         convention="absolute error summed over a frame's channels and pixels; not clipped",
+        degree=1,
     ),
     "ssim": Metric(
         ssim,

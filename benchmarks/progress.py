@@ -26,7 +26,7 @@ class Progress:
             else None
         )
         if enabled and done:
-            self._say(f"{label}: continued at step {done} of {steps}")
+            self.say(f"continued at step {done} of {steps}")
 
     def __enter__(self) -> Progress:
         return self
@@ -50,18 +50,16 @@ class Progress:
         if self.enabled and now - self._printed >= self.seconds:
             self._printed = now
             left = (now - self._start) / (step - self._first) * (self.steps - step)
-            self._say(
-                f"{self.label}: step {step}/{self.steps} loss {loss:.5f} rate {rate:.2g} "
-                f"{left:.0f} s left"
-            )
+            self.say(f"step {step}/{self.steps} loss {loss:.5f} rate {rate:.2g} {left:.0f} s left")
 
     def epoch(self, point: dict[str, float]) -> None:
         """Show an epoch's point of the learning curve."""
-        if self.enabled:
-            self._say(
-                f"{self.label}: epoch {point['epoch']:.0f} train loss {point['train_loss']:.5f} "
-                f"validation MSE {point['val_mse']:.2f} after {point['seconds']:.0f} s"
-            )
+        self.say(
+            f"epoch {point['epoch']:.0f} train loss {point['train_loss']:.5f} "
+            f"validation MSE {point['val_mse']:.2f} after {point['seconds']:.0f} s"
+        )
 
-    def _say(self, text: str) -> None:
-        tqdm.write(text, file=sys.stderr)
+    def say(self, text: str) -> None:
+        """Print a line, the label in front, above the bar if there is one."""
+        if self.enabled:
+            tqdm.write(f"{self.label}: {text}", file=sys.stderr)

@@ -3,29 +3,25 @@
 from __future__ import annotations
 
 import argparse
-import os
+import math
 import sys
 from collections.abc import Sequence
-from concurrent.futures.process import BrokenProcessPool
+from io import TextIOWrapper
 from pathlib import Path
+
+import torch
 
 from benchmarks import heap
 from benchmarks.check import accept, check, only_seed
-from benchmarks.execute import paper_cost
+from benchmarks.execute import is_first_process, launched_by_torchrun
 from benchmarks.files import write_json
-from benchmarks.jobs import (
-    Job,
-    find_suite,
-    open_survey,
-    prepare,
-    report_name,
-    size_of,
-    suite_names,
-)
+from benchmarks.jobs import Job, find_suite, open_survey, prepare, report_name, suite_names
 from benchmarks.report import report, survey, table_spec
-from benchmarks.store import StoredRun, read_run
+from benchmarks.stopping import Stopped, stoppable
+from benchmarks.store import CHECKPOINT, StoredRun
 from benchmarks.suite import PRECISIONS, SCALES, Survey
-from benchmarks.workers import execute_all
+from benchmarks.trial import count
+from benchmarks.workers import Died, Pool, Task, execute_all, execute_here, look_up, try_all
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -41,7 +37,12 @@ def arguments() -> argparse.ArgumentParser:
     add("--rows", metavar="LABEL", nargs="+", help="only these rows of the suite")
     add("--seeds", metavar="N", type=_positive, help="train every row with seeds 0 to N-1")
     add("--epochs", metavar="N", type=_positive, help="train for N epochs instead of the scale's")
-    add("--device", choices=("auto", "cpu", "cuda"), default="auto", help="default: a GPU if any")
+    add(
+        "--device",
+        choices=("auto", "cpu", "cuda", "mps"),
+        default="auto",
+        help="default: a CUDA GPU if any, else the CPU; mps is Apple's GPU",
+    )
     add(
         "--precision",
         choices=PRECISIONS,
@@ -92,32 +93,34 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns 0, 1 if a row failed or a metric moved, 2 for bad input."""
+    """Run the command.
+
+    Returns 0; 1 if a row failed, a score is not a number, or a metric moved; 2 for bad input; and
+    128 + n when signal n stopped it.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # a terminal that lacks a letter shows its code
+            stream.reconfigure(errors="backslashreplace")
     parser = arguments()
     args = parser.parse_args(argv)
     heap.keep_freed_memory()
     try:
-        if args.list:
-            _list()
-            return 0
-        if args.suite is None:
-            parser.error("--suite is needed; --list shows them")
-        if args.accept and args.check is None:
-            parser.error("--accept needs --check FILE, the reference to write")
-        return _run(args)
+        with stoppable():
+            if args.list:
+                _list()
+                return 0
+            if args.suite is None:
+                parser.error("--suite is needed; --list shows them")
+            if args.accept and args.check is None:
+                parser.error("--accept needs --check FILE, the reference to write")
+            return _run(args)
     except (ValueError, OSError, ModuleNotFoundError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        for line in str(error).splitlines():
+            print(f"error: {line}", file=sys.stderr)
         return 2
-    except BrokenProcessPool:
-        print(
-            "error: a worker was killed (out of memory?); its checkpoint stays, the same command "
-            "continues, with --jobs 1 in less memory",
-            file=sys.stderr,
-        )
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues from the last checkpoint", file=sys.stderr)
-        return 130
+    except Stopped as stopped:
+        print(f"stopped by {stopped}; the same command continues", file=sys.stderr)
+        return stopped.status
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -128,21 +131,23 @@ def _run(args: argparse.Namespace) -> int:
     suite, scale = jobs[0].suite, jobs[0].scale
     table_spec(suite, suite.name)  # a wrong published name is an error now, not after training
     folder = args.out / "runs"
+    tasks = [[Task(run, job.suite, job.dataset) for run in job.runs] for job in jobs]
     if args.dry_run:
-        for job in jobs:
-            _print_plan(job, folder)
+        for job, of in zip(jobs, tasks, strict=True):
+            _print_plan(job, of, folder)
         return 0
     if args.report:
-        stored = [_stored(job, folder) for job in jobs]
+        stored = [[run for task in of if (run := look_up(task, folder))] for of in tasks]
         if not stored[0]:
             raise ValueError(
                 f"no stored run of this plan in {folder}; --dry-run shows what is looked for"
             )
     elif args.accept:
-        return _accept(jobs, args)
+        return _accept(jobs, tasks[0], args)
     else:
-        stored = execute_all(jobs, folder, args)
-    if int(os.environ.get("RANK", "0")) > 0:
+        executed = _execute([task for of in tasks for task in of], folder, args)
+        stored = [[executed.pop(0) for _ in of] for of in tasks]
+    if not is_first_process():
         return 0
     name = report_name(suite, scale, args)
     written = report(suite, scale, stored[0], args.out, name, *stored[1:])
@@ -152,13 +157,22 @@ def _run(args: argparse.Namespace) -> int:
     return _verdict([run for of in stored for run in of], args.check)
 
 
-def _stored(job: Job, folder: Path) -> list[StoredRun]:
-    found = (read_run(folder / run.folder) for run in job.runs)
-    return [run for run in found if run is not None]
+def _execute(tasks: Sequence[Task], folder: Path, args: argparse.Namespace) -> list[StoredRun]:
+    if launched_by_torchrun():
+        return execute_here(
+            tasks, folder, resume=args.resume, checkpoint_seconds=args.checkpoint_seconds
+        )
+    return execute_all(
+        tasks,
+        folder,
+        jobs=args.jobs,
+        resume=args.resume,
+        checkpoint_seconds=args.checkpoint_seconds,
+    )
 
 
 def _survey(found: Survey, args: argparse.Namespace) -> int:
-    """Write the table of data sets; one that is not there is listed as such."""
+    """Write the table of data sets; one that is missing is listed as such."""
     opened = open_survey(found, args)
     name = "-".join([found.name, *([Path(args.data).stem] if args.data else [])])
     written = survey(found, opened, args.out, name)
@@ -168,25 +182,43 @@ def _survey(found: Survey, args: argparse.Namespace) -> int:
     return 0
 
 
-def _accept(jobs: Sequence[Job], args: argparse.Namespace) -> int:
+def _accept(jobs: Sequence[Job], tasks: Sequence[Task], args: argparse.Namespace) -> int:
     """Train on one thread and on two, and write the reference."""
     only_seed(run.seed for run in jobs[0].runs)  # now, not after training
     stored: list[StoredRun] = []
     for threads in (1, 2):
-        stored += execute_all(jobs[:1], args.out / f"runs-{threads}-threads", args, threads)[0]
+        stored += execute_all(
+            tasks,
+            args.out / f"runs-{threads}-threads",
+            jobs=args.jobs,
+            threads=threads,
+            resume=args.resume,
+        )
     write_json(args.check, accept(stored, jobs[0].suite.orderings))
     print(f"wrote {args.check}")
     return 0
 
 
 def _verdict(stored: Sequence[StoredRun], reference: Path | None) -> int:
-    failed = [run for run in stored if not run.done]
-    faults = check(stored, reference) if reference is not None else []
+    faults = [
+        f"FAILED {run.record['row']}, seed {run.record['seed']}: {run.record['reason']}"
+        for run in stored
+        if not run.done
+    ]
+    for run in stored:
+        wrong = [name for name, mean in run.means.items() if math.isnan(mean)] if run.done else []
+        if wrong:
+            faults.append(
+                f"NOT A NUMBER {run.record['row']}, seed {run.record['seed']}: {', '.join(wrong)}; "
+                "it predicts NaN or infinity"
+            )
+    moved = check(stored, reference) if reference is not None else []
+    faults += [f"MOVED {fault}" for fault in moved]
     for fault in faults:
-        print(f"MOVED {fault}")
-    if reference is not None and not faults:
+        print(fault)
+    if reference is not None and not moved:
         print(f"all metrics within the tolerances of {reference}")
-    return 1 if failed or faults else 0
+    return 1 if faults else 0
 
 
 def _list() -> None:
@@ -201,31 +233,28 @@ def _list() -> None:
         print(f"  rows: {', '.join(row.label for row in suite.rows)}")
 
 
-def _print_plan(job: Job, folder: Path) -> None:
+def _print_plan(job: Job, tasks: Sequence[Task], folder: Path) -> None:
     suite, runs = job.suite, job.runs
     print(f"{suite.title}\n{job.dataset.caption}")
     heads = ("row", "seed", "key", "state", "params", "GMACs", "epochs", "train TMACs", "precision")
     layout = "{:<16} {:>4} {:<12} {:<10} {:>8} {:>9} {:>6} {:>12} {:>9}"
     print(layout.format(*heads))
+    with Pool(1, torch.get_num_threads(), runs[0].device) as pool:
+        sizes = try_all(tasks, pool, count)
     total = 0
-    for run in runs:
-        size = size_of(run)
+    paper = {}
+    for task, size in zip(tasks, sizes, strict=True):
+        run = task.run
+        if isinstance(size, Died):
+            raise ValueError(f"row {run.row.label!r}: {size.reason}")
         total += size.training_macs
-        place = folder / run.folder
-        stored = read_run(place)
-        state = (
-            stored.record["status"]
-            if stored
-            else "checkpoint"
-            if (place / "checkpoint.pt").exists()
-            else "new"
-        )
+        paper[run.row.label] = size.paper
         print(
             layout.format(
                 run.row.label[:16],
                 run.seed,
                 run.key,
-                state,
+                _state(task, folder),
                 f"{size.parameters / 1e6:.2f}M",
                 f"{size.macs / 1e9:.3f}",
                 run.training.epochs,
@@ -236,12 +265,19 @@ def _print_plan(job: Job, folder: Path) -> None:
     print(f"{len(runs)} runs, {total / 1e12:.1f} TMACs of training; runs go to {folder}")
     if any(run.scale in ("smoke", "quick") for run in runs):
         print("at the paper's size:")
-        for run in {run.row.label: run for run in runs}.values():
-            paper = paper_cost(run, suite)
+        for label, cost in paper.items():
             print(
-                f"  {run.row.label:<16} {paper['paper_parameters'] / 1e6:8.2f}M "
-                f"{paper['paper_macs'] / 1e9:9.3f} GMACs"
+                f"  {label:<16} {cost['paper_parameters'] / 1e6:8.2f}M "
+                f"{cost['paper_macs'] / 1e9:9.3f} GMACs"
             )
+
+
+def _state(task: Task, folder: Path) -> str:
+    """What is there of a run: a result, a checkpoint, or nothing."""
+    stored = look_up(task, folder)
+    if stored is not None:
+        return str(stored.record["status"])
+    return "checkpoint" if (folder / task.run.folder / CHECKPOINT).exists() else "new"
 
 
 def _positive(text: str) -> int:

@@ -1,34 +1,49 @@
-"""A run's files: atomic writing, provenance, reading runs back, loading a trained predictor.
+"""A run's files: what they are, how they are read and verified, what they were made with.
 
-A run's folder holds checkpoint.pt while it trains; then model.pt (weights), curve.jsonl,
-scores.npz (metric -> [sequences, frames]), samples.npz (a few test clips with predictions) and,
-written last, record.json: its presence means done. A run that failed has failure.json instead.
+A run's folder holds checkpoint.pt and the one before it while it trains; then model.pt (weights),
+curve.jsonl, scores.npz (metric -> [sequences, frames]), samples.npz (a few test sequences with
+predictions), code.json (the user's modules that the model is made of, if any) and, written last,
+record.json: its presence means done. A run that failed has failure.json instead.
 """
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
-import json
 import os
+import pickle
 import platform
 import subprocess
-import sys
+import zipfile
+import zlib
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
 from importlib.metadata import version
+from io import BytesIO
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
-from tau import Clip, Predictor
+from benchmarks import files
 
 PACKAGES = ("torch", "lightning-fabric", "numpy", "scikit-image", "fvcore")
 ROOT = Path(__file__).resolve().parent.parent
+RECORD, FAILURE, CODE = "record.json", "failure.json", "code.json"
+CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint-before.pt"
+RESULTS = ("model.pt", "curve.jsonl", "scores.npz", "samples.npz", CODE)  # a record's files
+RERUN = "move its folder away, and the command that made it runs it again"
+NEEDED = {
+    *("status", "protocol", "suite", "row", "model", "options", "seed", "key", "scale"),
+    *("training", "precision", "clip", "data", "steps", "test_sequences", "means", "cost"),
+    *("seconds", "files", "versions", "device", "commit", "dirty"),
+}
+DAMAGED = (  # what readers raise for files that were cut short or changed
+    *(ValueError, KeyError, TypeError, EOFError, RuntimeError, IndexError),
+    *(zipfile.BadZipFile, zlib.error, pickle.UnpicklingError),
+)
 
 
 @dataclass(frozen=True)
@@ -44,92 +59,97 @@ class StoredRun:
         return bool(self.record["status"] == "done")
 
     @property
+    def is_final(self) -> bool:
+        """Whether there is nothing to do for it: it is done, or damaged and to be moved away."""
+        return self.record["status"] in ("done", "unusable")
+
+    @property
     def trained(self) -> bool:
-        """Whether a finished run had parameters to train, unlike the last frame repeated."""
-        return bool(self.record["cost"]["parameters"])
+        """Whether a finished run was trained, unlike the last frame repeated or frozen weights."""
+        return bool(self.record["steps"])
+
+    @cached_property
+    def means(self) -> dict[str, float]:
+        """Mean of each metric over sequences and frames; may be infinite or not a number."""
+        return {name: float(value) for name, value in self.record["means"].items()}
 
     def curve(self) -> pd.DataFrame:
         """Learning curve: epoch, step, sequences, seconds, train_loss, val_mse, rate."""
-        return pd.read_json(self.folder / "curve.jsonl", lines=True)
+        path = self.folder / "curve.jsonl"
+        text = files.check_regular(path).read_text(encoding="utf-8")
+        return pd.read_json(BytesIO(text.encode()), lines=True)
 
     def scores(self) -> dict[str, np.ndarray]:
         """Per-sequence scores: metric -> [sequences, frames]."""
         return _read_npz(self.folder / "scores.npz")
 
     def samples(self) -> dict[str, np.ndarray]:
-        """A few test clips: past, future and prediction, each [clips, time, C, H, W]."""
+        """A few test sequences: past, future and prediction, each [N, time, C, H, W] in [0, 1]."""
         return _read_npz(self.folder / "samples.npz")
 
 
 def read_run(folder: Path) -> StoredRun | None:
-    """The finished or failed run in `folder`; None if it has neither record."""
-    for name in ("record.json", "failure.json"):
+    """The finished or failed run in `folder`; None if it has neither record.
+
+    Raises ValueError for a record that cannot be read or lacks something.
+    """
+    for name in (RECORD, FAILURE):
         path = folder / name
-        if path.exists():
-            try:
-                return StoredRun(folder, json.loads(path.read_text(encoding="utf-8")))
-            except json.JSONDecodeError as error:
-                raise ValueError(
-                    f"{path} is not valid JSON ({error}); move its folder away to run it again"
-                ) from error
+        if path.exists() or path.is_symlink():
+            record = files.read_json(path, RERUN)
+            needed = NEEDED if name == RECORD else {"status", "row", "seed", "reason"}
+            if not isinstance(record, dict) or not record.keys() >= needed:
+                lacking = sorted(needed - record.keys()) if isinstance(record, dict) else "all"
+                raise ValueError(f"{path} lacks {lacking}; expected a whole record: {RERUN}")
+            return StoredRun(folder, record)
     return None
 
 
-def set_aside(folder: Path) -> None:
-    """Rename a run's folder, if it exists, to the first free `<name>.replaced-<n>`."""
-    if folder.exists():
-        n = 1
-        while (target := folder.with_name(f"{folder.name}.replaced-{n}")).exists():
-            n += 1
-        folder.rename(target)
+def check_run(stored: StoredRun, expected: Mapping[str, Any]) -> None:
+    """Raise ValueError unless a finished run is the one that was `expected`, and undamaged.
 
-
-def load(folder: Path | str, device: str = "cpu") -> Predictor:
-    """The trained predictor of a finished run, in eval mode: `load(f)(past, horizon)` predicts.
-
-    Raises FileNotFoundError if the folder holds no finished run.
+    `expected` gives entries of the record: key, seed, row, protocol and the like. The files must be
+    those that the record was written for, and the means those of the scores.
     """
-    folder = Path(folder)
-    stored = read_run(folder)
-    if stored is None or not stored.done:
-        raise FileNotFoundError(
-            f"{folder} holds no finished run (no record.json); finish it with the command that "
-            "started it"
-        )
-    record = stored.record
-    module_name, _, class_name = record["model"].partition(":")
-    module = (
-        import_file(Path(record["model_file"]))
-        if record["model_file"]
-        else importlib.import_module(module_name)
-    )
-    model: Predictor = getattr(module, class_name)(Clip(**record["clip"]), **record["options"])
-    model.load_state_dict(torch.load(folder / "model.pt", map_location=device, weights_only=True))
-    return model.to(device).eval()
-
-
-def import_file(path: Path) -> ModuleType:
-    """Import a Python file by its path (a user's suite, or the model in it), once."""
-    path = path.resolve()
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; expected a Python file with a suite")
-    name = path.stem
-    loaded = sys.modules.get(name)
-    if loaded is not None and getattr(loaded, "__file__", None) == str(path):
-        return loaded
-    if loaded is not None or importlib.util.find_spec(name) is not None:
-        raise ValueError(f"{path} would hide the installed module {name!r}; rename the file")
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise ValueError(f"{path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
+    path, record = stored.folder / RECORD, stored.record
+    for name, value in expected.items():
+        if record[name] != value:
+            raise ValueError(
+                f"{path} has {name} {record[name]!r}; expected {value!r}: it is another run's, or "
+                f"was changed; {RERUN}"
+            )
+    for name, digest in record["files"].items():
+        if name != "model.pt":  # which is verified when it is loaded
+            check_file(stored.folder / name, digest)
     try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
+        scores = stored.scores()
+        means = {name: float(values.mean(dtype=float)) for name, values in scores.items()}
+        same = means.keys() == stored.means.keys() and all(
+            np.isclose(mean, stored.means[name], rtol=1e-9, atol=0, equal_nan=True)
+            for name, mean in means.items()
+        )
+    except DAMAGED as error:
+        raise ValueError(f"{path}: means or scores cannot be read ({error}); {RERUN}") from error
+    if not same:
+        raise ValueError(
+            f"{path} has means that are not those of scores.npz; one of them was changed: {RERUN}"
+        )
+
+
+def check_file(path: Path, digest: str) -> None:
+    """Raise ValueError unless `path` has the SHA-256 that its record gives."""
+    try:
+        found = files.sha256(path)
+    except FileNotFoundError as error:
+        raise ValueError(f"{path} is missing; {RERUN}") from error
+    if found != digest:
+        raise ValueError(
+            f"{path} is damaged or was changed: its SHA-256 is {found[:12]}..., the record has "
+            f"{str(digest)[:12]}...; {RERUN}"
+        )
+
+
+# --- what a number was measured with -------------------------------------------------------------
 
 
 def provenance(device: str) -> dict[str, Any]:
@@ -172,5 +192,8 @@ def _git(*arguments: str) -> str | None:
 
 
 def _read_npz(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    try:
+        with np.load(files.check_regular(path), allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except DAMAGED as error:
+        raise ValueError(f"{path} cannot be read ({error}); {RERUN}") from error

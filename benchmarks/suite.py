@@ -6,20 +6,20 @@ constructor's signature is the schema of its options.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import inspect
-import json
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
-from types import ModuleType
 from typing import Any, NamedTuple
 
 import torch
 
+from benchmarks.code import Code, Source, code_of, digest, encode, objects_in, qualified_name
 from benchmarks.data import Dataset
+from benchmarks.files import to_json
 from benchmarks.names import choose
 from benchmarks.tables import METRICS as COLUMNS
 from tau import Clip, Predictor
@@ -29,8 +29,9 @@ OPTIMISERS = ("adam", "adamw")
 SCHEDULES = ("onecycle", "cosine", "constant")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 
-# Part of every run's key. Raise it when the loop, the data or the metrics change the numbers.
-PROTOCOL = 1
+# Part of every run's key. Raise it when the loop, the data or the metrics change the numbers, or
+# what a record holds changes its meaning.
+PROTOCOL = 2
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,8 @@ class Row:
             "note": note,
         }.items():
             object.__setattr__(self, name, value)
+        if not isinstance(label, str) or not label.strip():
+            raise ValueError(f"a row's label is {label!r}; expected text")
         if not (inspect.isclass(model) and issubclass(model, Predictor)):
             raise ValueError(f"row {label!r}: {model!r} is not a class derived from tau.Predictor")
         for scale in (*self.sizes, *self.training):
@@ -155,6 +158,17 @@ class Row:
     def at(self, scale: str) -> dict[str, Any]:
         """The constructor's options at a scale."""
         return {**self.sizes.get(scale, {}), **self.options}
+
+    def encoded(self, scale: str) -> dict[str, Any]:
+        """The constructor's options at a scale as JSON; ValueError for one without such a form."""
+        return {
+            name: encode(value, f"row {self.label!r}: option {name!r}")
+            for name, value in sorted(self.at(scale).items())
+        }
+
+    def code(self, scale: str) -> dict[str, Source]:
+        """The source of the model and of the classes and functions among its options."""
+        return code_of(self.model, objects_in(self.at(scale)))
 
     def build(self, clip: Clip, scale: str) -> Predictor:
         """Build the model; raises ValueError that names the row if an option does not fit."""
@@ -205,6 +219,7 @@ class Suite:
     timed: bool = False
 
     def __post_init__(self) -> None:
+        check_name("suite", self.name)
         labels = [row.label for row in self.rows]
         if not labels:
             raise ValueError(f"suite {self.name!r} has no rows")
@@ -242,13 +257,29 @@ class Survey:
     published: str
     notes: Sequence[str] = ()
 
+    def __post_init__(self) -> None:
+        check_name("suite", self.name)
+
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")
+
+
+def check_name(what: str, name: str) -> None:
+    """Raise ValueError for a name that cannot be part of every file's name."""
+    if not isinstance(name, str) or not NAME.fullmatch(name) or ".." in name:
+        raise ValueError(
+            f"the name of a {what} is {name!r}; expected 1 to 60 letters (a to z), digits, '_', "
+            "'-' and '.', as files are named after it"
+        )
+
 
 @dataclass(frozen=True)
 class Run:
     """One training of one row: what it is, and the key that identifies its result.
 
     `key` hashes everything that can change the number: model class and source, options, clip,
-    training, data, seed, device type, precision, PROTOCOL, and whether it was to be timed.
+    training, data, seed, device type, precision, PROTOCOL, the number of processes, and whether it
+    was to be timed. `code` is the source that the key was made from. A run can be pickled.
     """
 
     suite: str
@@ -259,12 +290,13 @@ class Run:
     clip: Clip
     device: str
     key: str
+    processes: int = 1  # that share each batch
+    code: Code = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def folder(self) -> str:
         """Name of the run's folder: readable, and unique by its key."""
-        slug = "".join(c if c.isalnum() else "-" for c in self.row.label.lower())
-        return f"{'-'.join(filter(None, slug.split('-')))}-{self.scale}-{self.seed}-{self.key}"
+        return f"{slug(self.row.label)}-{self.scale}-{self.seed}-{self.key}"
 
     @property
     def options(self) -> dict[str, Any]:
@@ -274,6 +306,11 @@ class Run:
     def build(self) -> Predictor:
         """Build the model with this run's options."""
         return self.row.build(self.clip, self.scale)
+
+
+def slug(text: str) -> str:
+    """A text as part of a file's name: lower-case letters, digits and hyphens, 60 at most."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60].strip("-") or "x"
 
 
 def plan(
@@ -286,22 +323,21 @@ def plan(
     seeds: Iterable[int] | None = None,
     epochs: int | None = None,
     precision: str = "auto",
+    processes: int = 1,
 ) -> list[Run]:
     """All runs of a suite at a scale, in table order; raises ValueError before anything trains.
 
-    `rows` selects by label. Every model is built once on the meta device, so that a wrong option
-    value or a frame size that does not fit is found now.
+    `rows` selects by label; `processes` share each batch. No model is built: that runs a row's own
+    code (see `trial`).
     """
     choose(f"suite {suite.name!r}: scale", scale, suite.training)
     labels = [row.label for row in suite.rows]
     for label in rows or ():
         choose(f"suite {suite.name!r}: row", label, labels)
-    runs = []
+    runs: list[Run] = []
     for row in suite.rows:
         if rows and row.label not in rows:
             continue
-        with torch.device("meta"):
-            row.build(dataset.clip, scale)
         try:
             training = replace(suite.training[scale], **row.training.get(scale, {}))
             training = replace(
@@ -314,15 +350,48 @@ def plan(
             )
         except ValueError as error:
             raise ValueError(f"row {row.label!r} at scale {scale!r}: {error}") from error
-        if training.batch_size > dataset.train_sequences:
-            raise ValueError(
-                f"row {row.label!r}: a batch of {training.batch_size} needs as many training "
-                f"sequences; {dataset.name} has {dataset.train_sequences}"
-            )
+        _check_batch(row, training, dataset, processes)
+        code = row.code(scale)
         for seed in suite.seeds if seeds is None else seeds:
-            key = run_key(row, scale, seed, training, dataset, device, timed=suite.timed)
-            runs.append(Run(suite.name, row, scale, seed, training, dataset.clip, device, key))
+            key = run_key(
+                *(row, scale, seed, training, dataset, device, code),
+                timed=suite.timed,
+                processes=processes,
+            )
+            runs.append(
+                Run(
+                    *(suite.name, row, scale, seed, training, dataset.clip, device, key),
+                    processes=processes,
+                    code=code,
+                )
+            )
+    _check_folders(runs)
     return runs
+
+
+def _check_batch(row: Row, training: Training, dataset: Dataset, processes: int) -> None:
+    if training.batch_size > dataset.train_sequences:
+        raise ValueError(
+            f"row {row.label!r}: a batch of {training.batch_size} needs as many training "
+            f"sequences; {dataset.name} has {dataset.train_sequences}"
+        )
+    if training.batch_size % processes:
+        raise ValueError(
+            f"row {row.label!r}: a batch of {training.batch_size} cannot be divided among "
+            f"{processes} processes; expected a number of processes that divides it"
+        )
+
+
+def _check_folders(runs: Iterable[Run]) -> None:
+    """Raise ValueError if two rows are the same training under labels that give one folder."""
+    labels: dict[str, str] = {}
+    for run in runs:
+        other = labels.setdefault(run.folder, run.row.label)
+        if other != run.row.label:
+            raise ValueError(
+                f"rows {other!r} and {run.row.label!r} are one and the same training, and their "
+                "labels give one folder's name; choose labels that differ in letters or digits"
+            )
 
 
 def run_key(
@@ -332,83 +401,27 @@ def run_key(
     training: Training,
     dataset: Dataset,
     device: str,
+    code: Code,
     *,
     timed: bool = False,
+    processes: int = 1,
 ) -> str:
     """Twelve hex digits that identify a run's result (see `Run`)."""
     identity = {
         "protocol": PROTOCOL,
         "model": qualified_name(row.model),
-        "source": source_digest(row.model),
-        "options": row.at(scale),
+        "source": digest(code),
+        "options": row.encoded(scale),
         "clip": vars(dataset.clip),
-        "training": vars(training),
+        "training": encode(vars(training), f"row {row.label!r}: training"),
         "data": dataset.digest,
         "seed": seed,
         "device": device,
         **({"timed": True} if timed else {}),
+        **({"processes": processes} if processes > 1 else {}),
     }
-    text = json.dumps(identity, sort_keys=True, default=list)
-    return hashlib.sha256(text.encode()).hexdigest()[:12]
-
-
-def qualified_name(model: type) -> str:
-    """`module:Class`, as a run's record names its model."""
-    return f"{model.__module__}:{model.__qualname__}"
-
-
-def model_file(model: type) -> str | None:
-    """Path of the file a model class comes from, if that is a user's own and not a package's."""
-    if "." in model.__module__:
-        return None
-    return getattr(sys.modules[model.__module__], "__file__", None)
-
-
-def source_digest(model: type) -> str:
-    """SHA-256 of the code a model is made of: its module and the modules that this one imports.
-
-    Only modules beside the model's own or in tau/ and baselines/ are followed; comments,
-    docstrings and layout do not count. An edited model is trained afresh, a reworded one is not.
-    Imports are read from the source: a module's globals also hold what others put there, such as
-    the references that torch.compile leaves in the modules it has compiled.
-    """
-    pending = [sys.modules[model.__module__]]
-    found: dict[str, str] = {}
-    while pending:
-        module = pending.pop()
-        if module.__name__ in found or not getattr(module, "__file__", None):
-            continue
-        tree = ast.parse(Path(str(module.__file__)).read_text(encoding="utf-8"))
-        imported = _imported_names(tree)
-        found[module.__name__] = _code_of(tree)
-        top = module.__name__.partition(".")[0]
-        for value in (vars(module).get(name) for name in imported):
-            name = value.__name__ if isinstance(value, ModuleType) else _module_name(value)
-            if name and name.partition(".")[0] in {top, "tau", "baselines"} and name in sys.modules:
-                pending.append(sys.modules[name])
-    text = json.dumps(sorted(found.values()))
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _module_name(value: object) -> str | None:
-    name = getattr(value, "__module__", None)
-    return name if isinstance(name, str) else None
-
-
-def _imported_names(tree: ast.Module) -> list[str]:
-    imports = (n for n in ast.walk(tree) if isinstance(n, ast.Import | ast.ImportFrom))
-    return [a.asname or a.name.partition(".")[0] for node in imports for a in node.names]
-
-
-def _code_of(tree: ast.Module) -> str:
-    """The tree as text, without its docstrings, which are removed from it."""
-    for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef)
-            and ast.get_docstring(node, clean=False) is not None
-        ):
-            node.body = node.body[1:]
-    return ast.dump(tree)
+    text = to_json(identity, sort_keys=True)
+    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:12]
 
 
 def resolve_precision(precision: str, device: str) -> str:

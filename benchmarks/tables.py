@@ -269,8 +269,8 @@ def _value(run: StoredRun, name: str, spec: TableSpec) -> float | None:
     """A run's stored number, or where its learning curve first reaches the spec's target."""
     metric = METRICS[name]
     if not metric.to_target:
-        value: float | None = run.record["cost" if metric.cost else "means"][metric.stored or name]
-        return value
+        stored: Mapping[str, float | None] = run.record["cost"] if metric.cost else run.means
+        return stored[metric.stored or name]
     if spec.target is None or not run.trained:
         return None
     curve = run.curve()

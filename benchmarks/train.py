@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +22,8 @@ from benchmarks.data import Dataset
 from benchmarks.data.dataset import random_words
 from benchmarks.evaluate import mean_squared_error
 from benchmarks.progress import Progress
+from benchmarks.stopping import Stopped, deferred
+from benchmarks.store import CHECKPOINT, DAMAGED, PREVIOUS
 from benchmarks.suite import Run, Training
 from tau import Predictor
 
@@ -28,6 +32,10 @@ WARM_UP_RATE, FINAL_RATE = 1e-5, 1e-6  # of the cosine schedule
 
 class NonFiniteLossError(RuntimeError):
     """The loss became infinite or not a number; the message names the step."""
+
+
+class DamagedCheckpointError(Exception):
+    """A checkpoint was cut short or changed."""
 
 
 class Objective(nn.Module):
@@ -74,9 +82,10 @@ def train(
 
     The randomness of a step (its batch, stochastic depth, scheduled sampling) is a function of
     (seed, step, rank), so a checkpoint needs no generator state and, on the CPU, an interrupted
-    run ends equal to an uninterrupted one to the bit. A checkpoint is written after each epoch
-    and, inside an epoch, every `checkpoint_seconds` (None: 20 times what writing one takes, at
-    least 30 s). The last epoch's weights count: none are selected. Raises NonFiniteLossError.
+    run ends equal to an uninterrupted one to the bit. A checkpoint is written after each epoch,
+    when `Stopped` is raised and, inside an epoch, every `checkpoint_seconds` (None: 20 times what
+    writing one takes, at least 30 s); never of data that have changed. The last epoch's weights
+    count: none are selected. Raises NonFiniteLossError.
     """
     training = run.training
     fabric.seed_everything(run.seed, verbose=False)
@@ -91,17 +100,16 @@ def train(
     optimiser = make_optimiser(model, training)
     schedule = make_schedule(optimiser, training)
     objective, _ = fabric.setup(Objective(model), optimiser)
-    loop = _Loop(run, model, optimiser, schedule, folder, fabric, checkpoint_seconds)
+    loop = _Loop(run, model, optimiser, schedule, dataset, folder, fabric, checkpoint_seconds)
     loop.restore()
-    progress = Progress(run.row.label, training.steps, loop.step, enabled=fabric.is_global_zero)
-    with progress:
-        advance = loop.compile if run.device == "cuda" else loop.advance
-        while loop.step < training.steps:
-            advance(objective, dataset)
-            advance = loop.advance
-            progress.update(loop.step, loop.last_loss, loop.rate)
-            if loop.step % training.steps_per_epoch == 0:
-                loop.finish_epoch(dataset, progress)
+    with Progress(run.row.label, training.steps, loop.step, fabric.is_global_zero) as progress:
+        try:
+            loop.run_to_completion(objective, progress)
+        except Stopped:
+            with deferred():
+                loop.save()
+            progress.say(f"stopped after step {loop.step} of {training.steps}, checkpoint written")
+            raise
     return model, {"train": loop.clock.seconds, "steps": loop.step}
 
 
@@ -114,15 +122,17 @@ class _Loop:
         model: Predictor,
         optimiser: Optimizer,
         schedule: LRScheduler,
+        dataset: Dataset,
         folder: Path,
         fabric: Fabric,
         checkpoint_seconds: float | None,
     ) -> None:
-        self.run, self.model, self.fabric = run, model, fabric
+        self.run, self.model, self.fabric, self.dataset = run, model, fabric, dataset
         self.optimiser, self.schedule = optimiser, schedule
-        self.folder, self.path = folder, folder / "checkpoint.pt"
+        self.folder, self.path = folder, folder / CHECKPOINT
         self.checkpoint_seconds = checkpoint_seconds
         self.step = 0
+        self.epochs = 0  # that are finished: validated, and in the curve
         self.curve: list[dict[str, float]] = []
         self.losses: list[float] = []  # of this epoch
         self.last_loss = math.nan
@@ -137,22 +147,36 @@ class _Loop:
         """The learning rate of the next step."""
         return float(self.schedule.get_last_lr()[0])
 
-    def compile(self, objective: nn.Module, dataset: Dataset) -> None:
+    def run_to_completion(self, objective: nn.Module, progress: Progress) -> None:
+        """Train from here to the last step, with a validation after each epoch."""
+        training = self.run.training
+        advance = self.compile if self.run.device == "cuda" else self.advance
+        while True:
+            if self.step == (self.epochs + 1) * training.steps_per_epoch:
+                self.finish_epoch(progress)
+            if self.step == training.steps:
+                return
+            with deferred():
+                advance(objective)
+            advance = self.advance
+            progress.update(self.step, self.last_loss, self.rate)
+
+    def compile(self, objective: nn.Module) -> None:
         """The first step after a start on a GPU, which compiles: not on the clock.
 
         What compiling and cuDNN's trials of algorithms take is not counted in the peak memory.
         """
         with self.clock.stopped():
-            self.advance(objective, dataset)
+            self.advance(objective)
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
 
-    def advance(self, objective: nn.Module, dataset: Dataset) -> None:
+    def advance(self, objective: nn.Module) -> None:
         """One optimiser step."""
         run, fabric = self.run, self.fabric
         workers, rank = fabric.world_size, fabric.global_rank
         torch.manual_seed(int(random_words(1, "step", run.seed, self.step, rank)[0] >> 1))
-        clips = dataset.batch(
+        clips = self.dataset.batch(
             run.seed,
             self.step * workers + rank,
             run.training.batch_size // workers,
@@ -185,33 +209,39 @@ class _Loop:
                 )
             self.losses.append(self.last_loss)
 
-    def finish_epoch(self, dataset: Dataset, progress: Progress) -> None:
+    def finish_epoch(self, progress: Progress) -> None:
         """Validate, add a point to the learning curve, save."""
         self.read_losses()
         training, fabric = self.run.training, self.fabric
         with self.clock.stopped():
+            point: dict[str, float] = {}
             if fabric.is_global_zero:
-                clips = dataset.validation(training.validation, training.batch_size, fabric.device)
-                point: dict[str, float] = {
+                clips = self.dataset.validation(
+                    training.validation, training.batch_size, fabric.device
+                )
+                point = {
                     "epoch": self.step // training.steps_per_epoch,
                     "step": self.step,
                     "sequences": self.step * training.batch_size,
                     "seconds": self.clock.seconds,
                     "train_loss": sum(self.losses) / len(self.losses),
-                    "val_mse": mean_squared_error(self.model, clips),
+                    "val_mse": mean_squared_error(self.model, clips, self.dataset.value_range),
                     "rate": self.rate,
                 }
-                self.curve.append(point)
                 progress.epoch(point)
-            self.losses = []
-            self.save()
+            with deferred():
+                self.curve += [point] if point else []
+                self.epochs += 1
+                self.losses = []
+                self.save()
             fabric.barrier()
 
     def save(self) -> None:
-        """Write the checkpoint and the curve so far, atomically."""
+        """Write the checkpoint, keeping the one before, and the curve so far, atomically."""
         self.read_losses()
         with self.clock.stopped():
             start = time.perf_counter()
+            self.dataset.check_unchanged()
             if self.fabric.is_global_zero:
                 state = {
                     "key": self.run.key,
@@ -219,30 +249,43 @@ class _Loop:
                     "optimiser": self.optimiser.state_dict(),
                     "schedule": self.schedule.state_dict(),
                     "step": self.step,
+                    "epochs": self.epochs,
                     "losses": self.losses,
                     "curve": self.curve,
                     "seconds": self.clock.seconds,
                 }
-                files.write(self.path, lambda file: torch.save(state, file))
+                files.write(
+                    self.path,
+                    lambda file: torch.save(state, file),
+                    previous=self.folder / PREVIOUS,
+                )
                 write_curve(self.folder, self.curve)
             self.saved_at = time.perf_counter()
             self.save_seconds = self.saved_at - start
 
     def restore(self) -> None:
-        """Continue from the checkpoint, if there is one."""
-        if not self.path.exists():
-            return
-        state: dict[str, Any] = torch.load(
-            self.path, map_location=self.fabric.device, weights_only=True
-        )
-        if state["key"] != self.run.key:
-            raise ValueError(
-                f"{self.path} belongs to run {state['key']}, not {self.run.key}; move it away"
-            )
+        """Continue from the newest checkpoint that is whole, if there is one.
+
+        A damaged one is set aside, never deleted. Raises ValueError for one of another run.
+        """
+        for path in (self.path, self.folder / PREVIOUS):
+            if not (path.exists() or path.is_symlink()):
+                continue
+            try:
+                state = read_checkpoint(path, self.run, self.model)
+            except DamagedCheckpointError as error:
+                if self.fabric.is_global_zero:
+                    kept = files.set_aside(path, "damaged")
+                    print(f"{path} is damaged ({error}) and kept as {kept}", file=sys.stderr)
+                continue
+            return self._load(state)
+
+    def _load(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
-        self.step, self.losses, self.curve = state["step"], state["losses"], state["curve"]
+        self.step, self.epochs = state["step"], state["epochs"]
+        self.losses, self.curve = state["losses"], state["curve"]
         self.clock = Clock(state["seconds"])
         if self.fabric.is_global_zero:
             write_curve(self.folder, self.curve)
@@ -252,6 +295,34 @@ class _Loop:
         if wait is None:
             wait = max(30.0, 20 * self.save_seconds)
         return time.perf_counter() - self.saved_at >= wait
+
+
+def read_checkpoint(path: Path, run: Run, model: nn.Module) -> dict[str, Any]:
+    """The state of `run` in a checkpoint, on the CPU, its checksums compared.
+
+    Raises DamagedCheckpointError for a file that is not whole or cannot be of this training, and
+    ValueError for one of another run.
+    """
+    try:
+        with zipfile.ZipFile(files.check_regular(path)) as archive:
+            if (broken := archive.testzip()) is not None:  # torch.load does not compare these
+                raise ValueError(f"the checksum of {broken} is wrong")
+        state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        shapes = {name: tensor.shape for name, tensor in state["model"].items()}
+        if shapes != {name: tensor.shape for name, tensor in model.state_dict().items()}:
+            raise ValueError("its weights have other names or shapes")
+        training = run.training
+        since_epoch = state["step"] - state["epochs"] * training.steps_per_epoch
+        if not (state["step"] <= training.steps and 0 <= since_epoch <= training.steps_per_epoch):
+            raise ValueError(f"it is of step {state['step']} of {training.steps}")
+        key = state["key"]
+    except DAMAGED as error:
+        raise DamagedCheckpointError(
+            " ".join(str(error).split()) or type(error).__name__
+        ) from error
+    if key != run.key:
+        raise ValueError(f"{path} belongs to run {key}, not {run.key}; move it away")
+    return state
 
 
 def write_curve(folder: Path, curve: list[dict[str, float]]) -> None:

@@ -1,0 +1,129 @@
+"""What a row's own code does, tried before anything trains: one loss, one prediction, one scoring.
+
+A prediction of the wrong shape or type, frames too small for a metric, or a model that does not fit
+the frames is found here in seconds, instead of after hours of training.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmarks import cost
+from benchmarks.data import Dataset
+from benchmarks.evaluate import evaluate
+from benchmarks.suite import Row, Run, Suite
+from tau import Predictor
+
+SEQUENCES = 2  # that are tried: batch normalisation in training needs more than one
+FAR_OUT = 10.0  # times the data range: beyond it, a model does not predict frames in [0, 1]
+
+
+class Trial(NamedTuple):
+    """What a trial tells of a run, and of its row at the paper's size.
+
+    Parameters; MACs of one sequence and of the whole training; a warning, or none.
+    """
+
+    parameters: int
+    macs: int
+    training_macs: int
+    paper: dict[str, int]
+    warning: str = ""
+
+
+def try_run(run: Run, suite: Suite, dataset: Dataset) -> Trial:
+    """Build a run's model, count it, and take one loss and one scored prediction of it.
+
+    Raises ValueError that names the row for whatever is wrong with it.
+    """
+    device = torch.device(run.device)
+    with naming(run.row):
+        model = run.build().to(device)
+        clips = next(iter(dataset.test(SEQUENCES, SEQUENCES, device)))
+        _try_loss(model, *run.clip.split(clips.clone()))
+        low, high = _try_prediction(model, clips[:, : run.clip.past].clone(), run.clip.future)
+        evaluate(model, [clips], run.clip)
+    return count(run, suite, dataset)._replace(warning=_warning(run, low, high))
+
+
+def count(run: Run, suite: Suite, _: Dataset) -> Trial:
+    """Count a run's model, without memory for it where shapes alone are enough."""
+    with naming(run.row):
+        model = cost.build_on_meta(run.row.model, run.clip, run.options)
+        parameters, macs = cost.parameters(model), cost.macs(model, run.clip)
+        paper = paper_cost(run, suite)
+    trainable = any(p.requires_grad for p in model.parameters())
+    # forward and backward cost three times the forward pass
+    sequences = run.training.steps * run.training.batch_size
+    return Trial(parameters, macs, 3 * macs * sequences * trainable, paper)
+
+
+def paper_cost(run: Run, suite: Suite) -> dict[str, int]:
+    """Parameters and MACs of the run's row at the paper's size and clip."""
+    model = cost.build_on_meta(run.row.model, suite.clip, run.row.at("paper"))
+    return {
+        "paper_parameters": cost.parameters(model),
+        "paper_macs": cost.macs(model, suite.clip),
+    }
+
+
+@contextmanager
+def naming(row: Row) -> Iterator[None]:
+    """Turn what a row's own code raises into ValueError that names the row."""
+    prefix = f"row {row.label!r}"
+    try:
+        yield
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # the row's own code may raise anything
+        said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise ValueError(said if said.startswith(prefix) else f"{prefix}: {said}") from error
+
+
+def _try_loss(model: Predictor, past: Tensor, future: Tensor) -> None:
+    if not any(p.requires_grad for p in model.parameters()):
+        return
+    loss = model.train().loss(past, future)
+    if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.is_floating_point():
+        found = f"{loss.dtype} {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss)
+        raise ValueError(f"its loss is {found}; expected a floating-point scalar")
+    if not loss.requires_grad:
+        raise ValueError(
+            "its loss has no gradient, though the model has parameters to train; expected a loss "
+            "that depends on them, computed with gradients on"
+        )
+
+
+@torch.inference_mode()
+def _try_prediction(model: Predictor, past: Tensor, horizon: int) -> tuple[float, float]:
+    """Smallest and largest value that an untrained model predicts."""
+    prediction = model.eval()(past, horizon)
+    wanted = (len(past), horizon, *past.shape[2:])
+    if not isinstance(prediction, Tensor) or tuple(prediction.shape) != wanted:
+        found = tuple(prediction.shape) if isinstance(prediction, Tensor) else type(prediction)
+        raise ValueError(
+            f"its prediction has the shape {found}; expected {wanted}: batch, frames, channels, "
+            "height, width"
+        )
+    if prediction.dtype != past.dtype:
+        raise ValueError(f"its prediction is {prediction.dtype}; expected {past.dtype}")
+    low, high = (float(bound) for bound in prediction.aminmax())
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError("its prediction holds NaN or infinity before any training")
+    return low, high
+
+
+def _warning(run: Run, low: float, high: float) -> str:
+    span = run.clip.data_range
+    if -FAR_OUT * span <= low and high <= (FAR_OUT + 1) * span:
+        return ""
+    return (
+        f"row {run.row.label!r} predicts values from {low:.3g} to {high:.3g} before training; "
+        f"frames lie in [0, {span:g}]: is it made for frames of another range?"
+    )
