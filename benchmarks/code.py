@@ -285,11 +285,15 @@ def encode(value: Any, what: str) -> Any:
     if isinstance(value, torch.dtype):
         return {OBJECT: f"torch:{str(value).removeprefix('torch.')}"}
     if inspect.isclass(value) or inspect.isroutine(value):
-        if value.__module__ and "<" not in value.__qualname__:
+        try:
+            found = attrgetter(value.__qualname__)(sys.modules[value.__module__])
+        except (AttributeError, KeyError):
+            found = None
+        if found is value:
             return {OBJECT: qualified_name(value)}
         raise ValueError(
-            f"{what} is {qualified_name(value)}, which no other process can find by its name; "
-            "define it at the top of a module"
+            f"{what} is {qualified_name(value)}, which no other process finds by this name; "
+            "expected a class or function that is defined at the top of a module"
         )
     raise ValueError(
         f"{what} is a {type(value).__name__}; expected numbers, text, lists or dicts of these, or "

@@ -120,7 +120,7 @@ def execute(
             return failed
         record = {**base, "status": "done", **measured}
         if fabric.is_global_zero:
-            files.write_json(folder / store.RECORD, record)
+            store.write_record(folder, record)
             for name in (store.CHECKPOINT, store.PREVIOUS):
                 (folder / name).unlink(missing_ok=True)
         fabric.barrier()

@@ -8,6 +8,7 @@ record.json: its presence means done. A run that failed has failure.json instead
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 import platform
@@ -34,12 +35,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RECORD, FAILURE, CODE = "record.json", "failure.json", "code.json"
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint-before.pt"
 RESULTS = ("model.pt", "curve.jsonl", "scores.npz", "samples.npz", CODE)  # a record's files
+CHECKSUM = "sha256"  # of record.json without this entry
 RERUN = "move its folder away, and the command that made it runs it again"
-NEEDED = {
-    *("status", "protocol", "suite", "row", "model", "options", "seed", "key", "scale"),
-    *("training", "precision", "clip", "data", "steps", "test_sequences", "means", "cost"),
-    *("seconds", "files", "versions", "device", "commit", "dirty"),
-}
 DAMAGED = (  # what readers raise for files that were cut short or changed
     *(ValueError, KeyError, TypeError, EOFError, RuntimeError, IndexError),
     *(zipfile.BadZipFile, zlib.error, pickle.UnpicklingError),
@@ -88,20 +85,36 @@ class StoredRun:
         return _read_npz(self.folder / "samples.npz")
 
 
+def write_record(folder: Path, record: Mapping[str, Any]) -> None:
+    """Write record.json, with a checksum of itself among its entries."""
+    files.write_json(folder / RECORD, {**record, CHECKSUM: _checksum(record)})
+
+
+def _checksum(record: Mapping[str, Any]) -> str:
+    rest = {name: value for name, value in record.items() if name != CHECKSUM}
+    text = files.to_json(rest, sort_keys=True)
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
+
+
 def read_run(folder: Path) -> StoredRun | None:
     """The finished or failed run in `folder`; None if it has neither record.
 
-    Raises ValueError for a record that cannot be read or lacks something.
+    Raises ValueError for a record that cannot be read or was changed.
     """
-    for name in (RECORD, FAILURE):
-        path = folder / name
-        if path.exists() or path.is_symlink():
-            record = files.read_json(path, RERUN)
-            needed = NEEDED if name == RECORD else {"status", "row", "seed", "reason"}
-            if not isinstance(record, dict) or not record.keys() >= needed:
-                lacking = sorted(needed - record.keys()) if isinstance(record, dict) else "all"
-                raise ValueError(f"{path} lacks {lacking}; expected a whole record: {RERUN}")
-            return StoredRun(folder, record)
+    path = folder / RECORD
+    if path.exists() or path.is_symlink():
+        record = files.read_json(path, RERUN)
+        if not isinstance(record, dict) or record.get(CHECKSUM) != _checksum(record):
+            raise ValueError(
+                f"{path} is damaged or was changed: its checksum is not its content's; {RERUN}"
+            )
+        return StoredRun(folder, record)
+    path = folder / FAILURE
+    if path.exists() or path.is_symlink():
+        record = files.read_json(path, RERUN)
+        if not isinstance(record, dict) or not record.keys() >= {"status", "row", "seed", "reason"}:
+            raise ValueError(f"{path} is damaged: it lacks what a failure says; {RERUN}")
+        return StoredRun(folder, record)
     return None
 
 
@@ -113,10 +126,10 @@ def check_run(stored: StoredRun, expected: Mapping[str, Any]) -> None:
     """
     path, record = stored.folder / RECORD, stored.record
     for name, value in expected.items():
-        if record[name] != value:
+        if record.get(name) != value:
             raise ValueError(
-                f"{path} has {name} {record[name]!r}; expected {value!r}: it is another run's, or "
-                f"was changed; {RERUN}"
+                f"{path} has {name} {record.get(name)!r}; expected {value!r}: it is another run's; "
+                f"{RERUN}"
             )
     for name, digest in record["files"].items():
         if name != "model.pt":  # which is verified when it is loaded

@@ -28,6 +28,11 @@ def _folders(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathF
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))
 
 
+def run_folders(out: Path) -> list[Path]:
+    """The folders of the runs below an output folder."""
+    return sorted(path for path in (out / "runs").iterdir() if not path.name.startswith("."))
+
+
 @pytest.fixture
 def clips_file(tmp_path: Path) -> Path:
     """40 clips of a bright square that moves right: [40, 6, 1, 16, 16] uint8."""

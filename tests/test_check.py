@@ -9,7 +9,7 @@ import pytest
 
 import tau.model
 from benchmarks import metrics
-from benchmarks.check import accept, check
+from benchmarks.check import accept, check, precision_of
 from benchmarks.data import open_dataset
 from benchmarks.execute import execute
 from benchmarks.store import StoredRun
@@ -58,14 +58,15 @@ def test_a_broken_ssim_window_fails(data, tmp_path, monkeypatch):
     assert not any(" mse is" in fault for fault in faults)
 
 
-def _stored(row: str, seed: int = 0, parameters: int = 7, **means: float) -> StoredRun:
+def _stored(row: str, seed: int = 0, steps: int = 7, **means: float) -> StoredRun:
     every = dict.fromkeys(metrics.METRICS, 1.0) | means
     record = {
         "row": row,
         "status": "done",
         "seed": seed,
-        "cost": {"parameters": parameters},
+        "steps": steps,
         "scale": "smoke",
+        "precision": "fp32",
         "data": {"digest": "d"},
         "means": every,
         "device": {"threads": 1},
@@ -79,7 +80,7 @@ def _stored(row: str, seed: int = 0, parameters: int = 7, **means: float) -> Sto
 def reference(tmp_path: Path) -> Path:
     runs = [_stored("a", mse=mse) for mse in (10.9, 11.1)]
     runs += [_stored("b", mse=mse) for mse in (20.9, 21.1)]
-    runs += [_stored("floor", parameters=0, mse=30.0)] * 2
+    runs += [_stored("floor", steps=0, mse=30.0)] * 2
     path = tmp_path / "reference.json"
     path.write_text(json.dumps(accept(runs, [("mse", "a", "b")])))
     return path
@@ -106,7 +107,7 @@ def test_faults_name_row_metric_value_expected_and_tolerance(reference):
     assert check(_with_others(_stored("a", mse=12.0)), reference) == []
     (fault,) = check(_with_others(_stored("a", mse=17.0)), reference)
     assert fault == "a: mse is 17, expected 11 ± 4"
-    (fault,) = check(_with_others(_stored("floor", parameters=0, mse=30.1)), reference)
+    (fault,) = check(_with_others(_stored("floor", steps=0, mse=30.1)), reference)
     assert fault.startswith("floor: mse is 30.1")
 
 
@@ -117,12 +118,27 @@ def test_other_seeds_are_not_compared(reference):
     assert fault == "a: no run of seed 0; expected one, as in reference.json"
 
 
-@pytest.mark.parametrize("value", [None, float("nan")])
+@pytest.mark.parametrize("value", ["NaN", "Infinity"])  # as JSON stores them
 def test_a_value_that_is_not_a_number_is_a_fault(reference, value):
     broken = _stored("a", mse=11.0)
     broken.record["means"]["mae"] = value
     (fault,) = check(_with_others(broken), reference)
-    assert fault == f"a: mae is {'missing' if value is None else 'nan'}, expected 1 ± 0.01"
+    assert fault == f"a: mae is {float(value)}, expected 1 ± 0.01"
+
+
+@pytest.mark.parametrize("content", ["", "[]", "{}", "{", '{"scale": "smoke"}'])
+def test_a_damaged_reference_is_named(reference, content):
+    reference.write_text(content)
+    with pytest.raises(ValueError, match=r"reference\.json is not .*--accept writes it again"):
+        check(_with_others(), reference)
+
+
+def test_another_precision_is_refused(reference):
+    run = _stored("a", mse=11.0)
+    run.record["precision"] = "bf16"
+    with pytest.raises(ValueError, match="precision fp32, 'a' ran with bf16"):
+        check(_with_others(run), reference)
+    assert precision_of(reference) == "fp32"
 
 
 def test_a_broken_ordering_is_a_fault(reference):

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import run_folders
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -29,7 +30,8 @@ class Shift(Predictor):
         return self.weight * torch.ones_like(past[:, :1]).expand(-1, horizon, -1, -1, -1)
 
     def loss(self, past, future):
-        loss = self.weight * (1.0 + torch.distributed.get_rank())
+        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+        loss = self.weight * (1.0 + rank)
         self.seen += 1
         return loss.sum()
 
@@ -53,7 +55,7 @@ def test_two_processes_train_one_run(tmp_path, clips_file):
     ]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-3000:]
-    (folder,) = (tmp_path / "out" / "runs").iterdir()
+    (folder,) = run_folders(tmp_path / "out")
     record = json.loads((folder / "record.json").read_text())
     assert record["steps"] == 2 and record["status"] == "done"
     # gradients 1 and 2 average to 1.5, so both processes step alike and rank 0 stores the result

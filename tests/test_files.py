@@ -115,3 +115,14 @@ def test_weights_on_a_full_disk_name_the_file_and_the_remedy(tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert "model.pt: File too large; nothing half-written was kept: make room" in done.stdout, done
     assert not list(tmp_path.iterdir())
+
+
+def test_setting_aside_loses_nothing(tmp_path):
+    folder = tmp_path / "run"
+    for content in ("first", "second"):
+        folder.mkdir()
+        (folder / "x").write_text(content)
+        files.set_aside(folder, "replaced")
+    assert files.set_aside(folder, "replaced") is None  # nothing there: nothing to do
+    names = {p.name: (p / "x").read_text() for p in tmp_path.iterdir()}
+    assert names == {"run.replaced-1": "first", "run.replaced-2": "second"}

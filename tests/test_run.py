@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import run_folders
 
-from benchmarks import figures, jobs, workers
+from benchmarks import figures, jobs, run, workers
 from benchmarks.data import open_dataset
 from benchmarks.run import arguments, main
-from benchmarks.store import read_run
 from benchmarks.suite import plan
 from benchmarks.suites import convergence
 
@@ -85,25 +85,13 @@ def test_a_run_writes_table_figures_and_records(mine, tmp_path, capsys):
         assert (tmp_path / path).exists()
 
 
-@pytest.mark.slow
-def test_rows_are_trained_side_by_side_in_processes_of_their_own(mine, tmp_path, monkeypatch):
-    monkeypatch.setattr(workers, "execute", None)  # training in this process would raise
-    assert main([*mine, "--jobs", "2"]) == 0
-    monkeypatch.undo()
-    job, _ = prepared(*mine)
-    assert [run.row.label for run in job.runs] == ["Last frame", "Conv"]
-    for run in job.runs:
-        stored = read_run(tmp_path / "out" / "runs" / run.folder)
-        assert stored.done and stored.record["row"] == run.row.label
-
-
 def test_report_rebuilds_without_training(mine, tmp_path, capsys, monkeypatch):
     assert main(mine) == 0
     tables = tmp_path / "out" / "tables"
     before = {p.name: p.read_bytes() for p in tables.iterdir()}
     for path in tables.iterdir():
         path.unlink()
-    monkeypatch.setattr(workers, "execute", None)  # training now would raise
+    monkeypatch.setattr(run, "execute_all", None)  # training now would raise
     assert main([*mine, "--report"]) == 0
     assert {p.name: p.read_bytes() for p in tables.iterdir()} == before
 
@@ -124,7 +112,7 @@ def test_dry_run_shows_keys_and_cost_and_writes_nothing(mine, tmp_path, capsys):
 def test_fresh_moves_old_runs_aside(mine, tmp_path):
     assert main([*mine, "--rows", "Conv"]) == 0
     assert main([*mine, "--rows", "Conv", "--fresh"]) == 0
-    names = [p.name for p in (tmp_path / "out" / "runs").iterdir()]
+    names = [p.name for p in run_folders(tmp_path / "out")]
     assert len(names) == 2 and sum(name.endswith(".replaced-1") for name in names) == 1
 
 
@@ -162,32 +150,18 @@ def test_a_partial_run_does_not_overwrite_the_whole_table(mine, tmp_path):
     ],
 )
 def test_bad_input_is_an_error_before_anything_trains(options, message, capsys, monkeypatch):
-    monkeypatch.setattr(workers, "execute", None)
+    monkeypatch.setattr(run, "execute_all", None)
     assert main(options) == 2
     assert message in capsys.readouterr().err
 
 
 def test_bad_own_data_is_an_error_before_anything_trains(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr(workers, "execute", None)
+    monkeypatch.setattr(run, "execute_all", None)
     clips = np.full((20, 4, 1, 8, 8), 0.5, np.float32)
     clips[3, 2] = np.nan
     np.save(tmp_path / "nan.npy", clips)
     assert main(["--suite", "smoke", "--data", str(tmp_path / "nan.npy")]) == 2
     assert "nan" in capsys.readouterr().err.lower()
-
-
-def test_a_failed_row_is_shown_and_the_status_says_so(mine, tmp_path, capsys, monkeypatch):
-    from baselines import ConvBaseline
-
-    def broken(self, past, future):
-        raise RuntimeError("out of luck")
-
-    monkeypatch.setattr(ConvBaseline, "loss", broken)
-    assert main(mine) == 1
-    captured = capsys.readouterr()
-    assert "failed" in captured.out and "out of luck" in captured.out
-    monkeypatch.undo()
-    assert main(mine) == 0
 
 
 def test_check_and_accept(mine, tmp_path, capsys):
@@ -214,7 +188,7 @@ def test_accept_needs_check(capsys):
 
 
 def test_a_wrong_published_name_is_an_error_before_anything_trains(mine, capsys, monkeypatch):
-    monkeypatch.setattr(workers, "execute", None)
+    monkeypatch.setattr(run, "execute_all", None)
     path = Path(mine[1])
     text = path.read_text().replace(
         '"Last frame", LastFrame', '"Last frame", LastFrame, published="TAUU"'
@@ -260,7 +234,7 @@ def test_a_suite_on_two_data_sets_leaves_out_the_one_without_files(two, tmp_path
     captured = capsys.readouterr()
     assert "TrafficBJ is left out: trafficbj needs" in captured.err
     assert "TrafficBJ was not measured" in captured.out
-    assert len(list((tmp_path / "out" / "runs").iterdir())) == 2
+    assert len(run_folders(tmp_path / "out")) == 2
 
 
 def test_synthetic_data_train_everything_and_are_marked(two, tmp_path, capsys):
@@ -354,10 +328,10 @@ def test_selected_rows_are_trained_unless_others_are_asked_for():
 
 def test_a_timed_suite_trains_one_row_at_a_time(monkeypatch):
     monkeypatch.setattr(workers.torch, "get_num_threads", lambda: 4)
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
     for suite, expected in (("efficiency", 1), ("mmnist", 4)):
         job, _ = prepared("--suite", suite, "--scale", "smoke", "--device", "cpu")
-        assert workers._default_jobs(job) == expected
+        task = workers.Task(job.runs[0], job.suite, job.dataset)
+        assert workers._default_jobs(task) == expected
 
 
 def test_efficiency_is_measured_and_shown(tmp_path, capsys):

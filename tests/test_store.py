@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +12,7 @@ import torch
 
 import benchmarks
 from benchmarks import files, store
-from benchmarks.execute import execute
+from benchmarks.execute import execute, find_run, locked
 from benchmarks.suite import plan
 
 
@@ -29,25 +31,14 @@ def test_a_broken_record_is_named(tmp_path):
 
 def test_load_needs_a_finished_run(tmp_path):
     with pytest.raises(FileNotFoundError, match="no finished run"):
-        store.load(tmp_path)
-
-
-def test_setting_aside_loses_nothing(tmp_path):
-    folder = tmp_path / "run"
-    for content in ("first", "second"):
-        folder.mkdir()
-        (folder / "x").write_text(content)
-        store.set_aside(folder)
-    store.set_aside(folder)  # nothing there: nothing to do
-    names = {p.name: (p / "x").read_text() for p in tmp_path.iterdir()}
-    assert names == {"run.replaced-1": "first", "run.replaced-2": "second"}
+        benchmarks.load(tmp_path)
 
 
 def test_load_returns_the_evaluated_predictor(suite, dataset, tmp_path):
     run = plan(suite, "smoke", dataset, "cpu", rows=["TAU"], precision="fp32")[0]
     stored = execute(run, suite, dataset, tmp_path)
     model = benchmarks.load(tmp_path / run.folder)
-    assert not model.training
+    assert not model.model.training
     samples = stored.samples()
     past = torch.from_numpy(samples["past"]).float()
     with torch.no_grad():
@@ -58,7 +49,8 @@ def test_load_returns_the_evaluated_predictor(suite, dataset, tmp_path):
 def test_a_record_says_what_it_was_measured_with(suite, dataset, tmp_path):
     run = plan(suite, "smoke", dataset, "cpu", rows=["Conv"], precision="fp32")[0]
     record = execute(run, suite, dataset, tmp_path).record
-    assert record == json.loads((tmp_path / run.folder / "record.json").read_text())
+    stored = json.loads((tmp_path / run.folder / "record.json").read_text())
+    assert record == {name: stored[name] for name in record}
     assert record["key"] == run.key and record["seed"] == 0 and record["status"] == "done"
     assert record["versions"]["torch"] == torch.__version__
     assert record["device"]["type"] == "cpu" and record["device"]["threads"] > 0
@@ -70,7 +62,7 @@ def test_a_record_says_what_it_was_measured_with(suite, dataset, tmp_path):
         assert mean == pytest.approx(scores[name].mean(), rel=1e-5)
     assert record["cost"]["paper_parameters"] > record["cost"]["parameters"] > 0
     assert record["cost"]["training_sequences_per_second"] > 0
-    names = {p.name for p in (tmp_path / run.folder).iterdir()} - {".lock"}
+    names = {p.name for p in (tmp_path / run.folder).iterdir()}
     assert names == {"record.json", "curve.jsonl", "scores.npz", "samples.npz", "model.pt"}
 
 
@@ -84,12 +76,89 @@ def test_a_finished_run_is_not_run_again(suite, dataset, tmp_path):
 
 
 def test_two_processes_do_not_work_on_one_run(suite, dataset, tmp_path):
-    from filelock import FileLock
-
     run = plan(suite, "smoke", dataset, "cpu", rows=["Conv"], precision="fp32")[0]
-    (tmp_path / run.folder).mkdir()
-    with (
-        FileLock(tmp_path / run.folder / ".lock"),
-        pytest.raises(BlockingIOError, match="another process"),
-    ):
+    with locked(tmp_path, run), pytest.raises(BlockingIOError, match="another process"):
         execute(run, suite, dataset, tmp_path)
+
+
+# What is stored is not believed
+
+
+@pytest.fixture
+def done(suite, dataset, tmp_path):
+    """A run, and its folder when it is done."""
+    run = plan(suite, "smoke", dataset, "cpu", rows=["Conv"], precision="fp32")[0]
+    return run, execute(run, suite, dataset, tmp_path).folder
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("protocol", 99), ("key", "0" * 12), ("seed", 1), ("row", "TAU"), ("scale", "paper")],
+)
+def test_a_record_of_another_run_is_refused(done, tmp_path, name, value):
+    run, folder = done
+    store.write_record(folder, store.read_run(folder).record | {name: value})
+    with pytest.raises(ValueError, match=rf"record\.json has {name} .*; expected .* move its"):
+        find_run(run, tmp_path)
+
+
+def test_edited_means_are_refused(done, tmp_path):
+    run, folder = done
+    record = json.loads((folder / "record.json").read_text())
+    record["means"]["mse"] = 0.01
+    (folder / "record.json").write_text(json.dumps(record))
+    with pytest.raises(ValueError, match=r"record\.json is damaged or was changed"):
+        find_run(run, tmp_path)
+    store.write_record(folder, record)
+    with pytest.raises(ValueError, match=r"means that are not those of scores\.npz"):
+        find_run(run, tmp_path)
+
+
+def test_scores_of_other_numbers_are_refused(done, tmp_path):
+    run, folder = done
+    scores = store.read_run(folder).scores()
+    files.write_npz(folder / "scores.npz", {name: values[::-1] for name, values in scores.items()})
+    with pytest.raises(ValueError, match=r"scores\.npz is damaged or was changed"):
+        find_run(run, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["scores.npz", "samples.npz", "curve.jsonl"])
+@pytest.mark.parametrize("how", ["missing", "cut", "flipped", "empty", "folder", "pipe"])
+def test_a_damaged_file_is_named_with_the_remedy(done, tmp_path, name, how):
+    run, folder = done
+    path = folder / name
+    content = path.read_bytes()
+    path.unlink()
+    if how == "folder":
+        path.mkdir()
+    elif how == "pipe":
+        if not hasattr(os, "mkfifo"):
+            pytest.skip("no named pipes")
+        os.mkfifo(path)
+    elif how != "missing":
+        flipped = bytearray(content)
+        flipped[len(content) // 2] ^= 16
+        path.write_bytes({"cut": content[:-9], "flipped": flipped, "empty": b""}[how])
+    with pytest.raises(ValueError, match=re.escape(str(path))):
+        find_run(run, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", "3", "null", "{}", '{"status": "done"}', "[" * 99_999, "\ud800"],
+)
+def test_a_damaged_record_is_named_with_the_remedy(done, tmp_path, content):
+    run, folder = done
+    (folder / "record.json").write_bytes(content.encode("utf-8", "surrogatepass"))
+    with pytest.raises(ValueError, match=r"record\.json .*move its folder away"):
+        find_run(run, tmp_path)
+
+
+@pytest.mark.parametrize("name", ["means", "files", "clip", "status", "cost"])
+@pytest.mark.parametrize("value", [None, 3, "x", [], {"mse": "x"}])
+def test_an_entry_of_another_kind_is_named(done, tmp_path, name, value):
+    run, folder = done
+    record = json.loads((folder / "record.json").read_text())
+    (folder / "record.json").write_text(json.dumps(record | {name: value}))
+    with pytest.raises(ValueError, match=r"record\.json"):
+        find_run(run, tmp_path)

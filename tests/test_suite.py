@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch
 
-import baselines.simvp
 from baselines import LastFrame
 from benchmarks.data import Arrays
 from benchmarks.jobs import find_suite
-from benchmarks.suite import Row, Suite, Training, plan, resolve_precision, source_digest
+from benchmarks.suite import Row, Suite, Survey, Training, plan, resolve_precision
 from tau import TAU, Clip
 
 
@@ -81,10 +78,42 @@ def test_an_unknown_column_is_refused():
         )
 
 
-def test_plan_finds_a_size_that_does_not_fit_the_clip(suite: Suite, dataset: Arrays):
-    rows = (Row("deep", TAU, spatial_depth=12),)
-    with pytest.raises(ValueError, match=r"row 'deep'.*divisible by 64"):
+def test_equal_labels_after_cleaning_are_refused_where_they_give_one_folder(suite, dataset):
+    rows = (Row("TAU", TAU), Row("T.A.U", TAU), Row("tau!", TAU))
+    plan(replace(suite, rows=rows[:2]), "smoke", dataset, "cpu")  # folders tau-... and t-a-u-...
+    with pytest.raises(ValueError, match=r"'TAU' and 'tau!' .* choose labels that differ"):
         plan(replace(suite, rows=rows), "smoke", dataset, "cpu")
+    differ = (Row("TAU", TAU), Row("TAU++", TAU, alpha=0.5))
+    folders = [run.folder for run in plan(replace(suite, rows=differ), "smoke", dataset, "cpu")]
+    assert len(set(folders)) == 2, "keys tell them apart"
+
+
+@pytest.mark.parametrize("label", ["", "  ", None, 3])
+def test_a_label_is_text(label):
+    with pytest.raises(ValueError, match="label"):
+        Row(label, TAU)
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/../b", "../x", "/tmp/x", "a b", "ü", "x" * 61, None])
+def test_a_suites_name_is_part_of_file_names(suite, name):
+    with pytest.raises(ValueError, match="the name of a suite"):
+        replace(suite, name=name)
+    with pytest.raises(ValueError, match="the name of a suite"):
+        Survey(name, "title", (), "Table 1")
+
+
+@pytest.mark.parametrize("label", ["../../x", "/etc/passwd", "..", "\0", "ü" * 300, "ΤΑΥ", "a/b"])
+def test_any_label_gives_a_folder_right_below_the_runs(suite, dataset, tmp_path, label):
+    (run,) = plan(replace(suite, rows=(Row(label, TAU),)), "smoke", dataset, "cpu")
+    (tmp_path / run.folder).mkdir()
+    assert (tmp_path / run.folder).parent == tmp_path and len(run.folder) < 100
+
+
+def test_a_batch_that_processes_cannot_share_is_refused(suite: Suite, dataset: Arrays):
+    with pytest.raises(ValueError, match="batch of 4 cannot be divided among 3 processes"):
+        plan(suite, "smoke", dataset, "cpu", processes=3)
+    keys = {plan(suite, "smoke", dataset, "cpu", processes=n)[1].key for n in (1, 2, 4)}
+    assert len(keys) == 3, "the number of processes is part of a run"
 
 
 def test_plan_refuses_a_batch_larger_than_the_training_set(suite: Suite, dataset: Arrays):
@@ -117,66 +146,22 @@ def test_options_of_the_row_win_over_those_of_its_size():
     assert row.at("paper") == {"alpha": 0.0}
 
 
+PLAIN = resolve_precision("auto", "cpu")  # of this processor
+
+
 def _key(suite, dataset, **kwargs):
     return plan(suite, "smoke", dataset, "cpu", rows=["TAU"], **kwargs)[0].key
 
 
 def test_the_key_changes_with_whatever_changes_the_number(suite, dataset, clips_file):
     keys = [_key(suite, dataset), _key(suite, dataset, seeds=[1]), _key(suite, dataset, epochs=3)]
-    keys.append(_key(suite, dataset, precision="bf16"))
+    keys.append(_key(suite, dataset, precision="bf16" if PLAIN == "fp32" else "fp32"))
     options = (Row("TAU", TAU, alpha=0.5, sizes=suite.rows[2].sizes),)
     keys.append(_key(replace(suite, rows=options), dataset))
     keys.append(_key(suite, Arrays(clips_file, past=2)))
     assert len(set(keys)) == len(keys)
     assert _key(suite, dataset) == keys[0]
     assert _key(replace(suite, name="other"), dataset) == keys[0], "a run is shared by suites"
-
-
-def test_source_digest_sees_code_but_not_words(tmp_path, monkeypatch):
-    monkeypatch.syspath_prepend(tmp_path)
-    text = '''
-"""Doc."""
-from tau import Predictor
-
-class Mine(Predictor):
-    """Doc."""
-
-    def forward(self, past, horizon):
-        return past[:, -1:].expand(-1, horizon, -1, -1, -1)
-'''
-    digests = []
-    for name, content in {
-        "mine_a": text,
-        "mine_b": text.replace("Doc.", "Other words.") + "# a remark\n",
-        "mine_c": text.replace("past[:, -1:]", "past[:, :1]"),
-    }.items():
-        (tmp_path / f"{name}.py").write_text(content)
-        digests.append(source_digest(__import__(name).Mine))
-    assert digests[0] == digests[1] != digests[2]
-
-
-def test_source_digest_follows_what_a_model_is_made_of(monkeypatch):
-    before = source_digest(TAU)
-    import benchmarks.suite as module
-
-    real = Path.read_text
-    seen = []
-    monkeypatch.setattr(
-        module.Path, "read_text", lambda path, **kw: seen.append(path.name) or real(path, **kw)
-    )
-    assert source_digest(TAU) == before
-    assert {"model.py", "attention.py", "spatial.py", "loss.py", "predictor.py"} <= set(seen)
-    assert "simvp.py" not in seen
-
-
-def test_source_digest_does_not_follow_what_others_put_into_a_module(monkeypatch):
-    """As torch.compile does; else a key would depend on what the process did before."""
-    before = source_digest(TAU)
-    for name in ("tau.model", "tau.spatial"):
-        monkeypatch.setattr(
-            sys.modules[name], "__import_baselines_dot_simvp", baselines.simvp, raising=False
-        )
-    assert source_digest(TAU) == before
 
 
 def test_precision():

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import run_folders
 
-from benchmarks import store
+from benchmarks import load, store
 from benchmarks.execute import execute, make_fabric
 from benchmarks.suite import Row, Suite, Training, plan
 from benchmarks.train import NonFiniteLossError, make_optimiser, make_schedule, train
@@ -254,20 +255,19 @@ def test_kill_9_and_the_same_command_give_the_same_result(clips_file, tmp_path):
         process.wait()
     assert 0 < steps[0] < steps[1] < 120, f"killed at steps {steps} of 120"
     subprocess.run(command("killed"), cwd=ROOT, check=True, capture_output=True)
-    (whole,) = (tmp_path / "whole" / "runs").iterdir()
-    (killed,) = (tmp_path / "killed" / "runs").iterdir()
-    assert _equal(store.load(whole), store.load(killed))
+    (whole,), (killed,) = run_folders(tmp_path / "whole"), run_folders(tmp_path / "killed")
+    assert _equal(load(whole).model, load(killed).model)
     scores = [store.read_run(folder).scores() for folder in (whole, killed)]
     for name, values in scores[0].items():
         assert (values == scores[1][name]).all()
 
 
 def _wait_for_step(out: Path, beyond: int) -> int:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         for path in out.glob("runs/*/checkpoint.pt"):
             step = torch.load(path, weights_only=True)["step"]
             if step > beyond and step % 60:
                 return step
         time.sleep(0.005)
-    raise AssertionError("no checkpoint in 60 s")
+    raise AssertionError("no checkpoint in time")

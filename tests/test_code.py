@@ -1,0 +1,233 @@
+"""A run's key covers the code that its model is made of, wherever that is written."""
+
+from __future__ import annotations
+
+import enum
+import importlib
+import pickle
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+import torch
+
+import baselines.simvp
+from benchmarks import code
+from tau import TAU
+
+MODEL = """
+'''Doc.'''
+from tau import Predictor
+
+class Mine(Predictor):
+    '''Doc.'''
+
+    def forward(self, past, horizon):
+        return past[:, -1:].expand(-1, horizon, -1, -1, -1)
+"""
+
+
+@pytest.fixture
+def module(tmp_path, monkeypatch):
+    """Write modules (name -> text) and import the first of them; its name is new each time."""
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def write(**texts):
+        for name in texts:
+            sys.modules.pop(name, None)
+        for name, text in texts.items():
+            path = tmp_path / (name.replace("__", "/") + ".py")
+            path.parent.mkdir(exist_ok=True)
+            path.write_text(textwrap.dedent(text))
+        importlib.invalidate_caches()
+        return importlib.import_module(next(iter(texts)).replace("__", "."))
+
+    before = set(sys.modules)
+    yield write
+    for name in set(sys.modules) - before:
+        del sys.modules[name]
+
+
+def digest(model):
+    return code.digest(code.code_of(model))
+
+
+def test_code_counts_but_words_do_not(module):
+    digests = [
+        digest(module(**{name: text}).Mine)
+        for name, text in {
+            "mine_a": MODEL,
+            "mine_b": MODEL.replace("Doc.", "Other words.") + "# a remark\n",
+            "mine_c": MODEL.replace("past[:, -1:]", "past[:, :1]"),
+        }.items()
+    ]
+    assert digests[0] == digests[1] != digests[2]
+
+
+HELPED = {
+    "a constant of a helper module": ("from helper import SCALE", "SCALE"),
+    "a function of a helper module": ("from helper import scale", "scale()"),
+    "a helper module": ("import helper", "helper.SCALE"),
+    "a helper module by another name": ("import helper as h", "h.SCALE"),
+    "a star": ("from helper import *", "SCALE"),
+    "an import inside a function": ("", "__import__('helper').SCALE"),
+}
+
+
+@pytest.mark.parametrize("how", HELPED)
+def test_editing_a_helper_module_changes_the_key(module, tmp_path, how):
+    line, use = HELPED[how]
+    inside = "import helper" if "inside" in how else "pass"
+    text = f"""
+        {line}
+        from tau import Predictor
+
+        class Mine(Predictor):
+            def forward(self, past, horizon):
+                {inside}
+                return {use} * past
+        """
+    helper = "SCALE = 2.0\n\ndef scale():\n    return {}\n"
+    mine = module(using=text, helper=helper.format("2.0")).Mine
+    before = digest(mine)
+    assert digest(mine) == before
+    (tmp_path / "helper.py").write_text(helper.format("3.0"))
+    assert digest(mine) != before
+
+
+def test_helpers_of_helpers_and_relative_imports_are_followed(module, tmp_path):
+    mine = module(
+        own__model="""
+        from .layers import block
+        from tau import Predictor
+
+        class Mine(Predictor):
+            def forward(self, past, horizon):
+                return block(past)
+        """,
+        own__layers="from own import constants\n\ndef block(x):\n    return constants.A * x\n",
+        own__constants="A = 1\n",
+        own____init__="",
+    ).Mine
+    assert {"own.model", "own.layers", "own.constants"} <= code.code_of(mine).keys()
+    before = digest(mine)
+    (tmp_path / "own" / "constants.py").write_text("A = 2\n")
+    assert digest(mine) != before
+
+
+def test_the_code_of_a_built_in_model_is_what_it_is_made_of_and_no_more():
+    found = set(code.code_of(TAU))
+    assert {"tau.model", "tau.attention", "tau.spatial", "tau.loss", "tau.predictor"} <= found
+    assert "tau.model" in code.code_of(baselines.SimVP) or "tau.spatial" in found
+    assert not any(name.startswith(("baselines", "benchmarks", "torch")) for name in found)
+    assert code.belongs_to_user(code.code_of(TAU)) == {}
+
+
+def test_what_others_put_into_a_module_is_not_followed(monkeypatch):
+    """As torch.compile does; else a key would depend on what the process did before."""
+    before = digest(TAU)
+    for name in ("tau.model", "tau.spatial"):
+        monkeypatch.setattr(
+            sys.modules[name], "__import_baselines_dot_simvp", baselines.simvp, raising=False
+        )
+    assert digest(TAU) == before
+
+
+def test_an_edited_file_does_not_reach_a_process_that_carries_the_code(module, tmp_path):
+    """A suite that is edited while workers start: they run the plan that was made."""
+    mine = module(using="from helper import A\nclass Mine:\n    a = A\n", helper="A = 1\n").Mine
+    carried = code.code_of(mine)
+    (tmp_path / "helper.py").write_text("A = 2\n")
+    (tmp_path / "using.py").unlink()
+    script = (
+        "import pickle, sys\nfrom benchmarks import code\n"
+        "carried, reference = pickle.load(sys.stdin.buffer)\n"
+        "code.install(carried)\n"
+        "print(pickle.loads(reference).a, code.digest(carried))\n"
+    )
+    sent = pickle.dumps((carried, pickle.dumps(mine)))
+    done = subprocess.run(
+        [sys.executable, "-c", script], input=sent, capture_output=True, timeout=120, check=True
+    )
+    assert done.stdout.decode().split() == ["1", code.digest(carried)]
+
+
+def test_other_code_of_the_same_name_is_refused(module):
+    mine = module(using="class Mine:\n    pass\n").Mine
+    carried = code.code_of(mine)
+    code.install(carried)  # the same
+    changed = {"using": carried["using"]._replace(text="class Mine:\n    a = 1\n")}
+    with pytest.raises(ValueError, match="'using' is imported already, with other code"):
+        code.install(changed)
+
+
+# Files
+
+
+def test_a_file_in_the_current_folder_is_imported(tmp_path, monkeypatch):
+    """As `--suite mine.py` in its own folder: the path of modules begins there."""
+    (tmp_path / "here_i_am.py").write_text("X = 1\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend("")
+    from pathlib import Path
+
+    assert code.import_file(Path("here_i_am.py")).X == 1
+    assert code.import_file(tmp_path / "here_i_am.py").X == 1
+    del sys.modules["here_i_am"]
+
+
+def test_a_file_that_would_hide_another_module_is_refused(tmp_path, monkeypatch):
+    for name in ("json", "numpy", "benchmarks"):
+        (tmp_path / f"{name}.py").write_text("")
+        with pytest.raises(ValueError, match=f"would hide the installed module '{name}'"):
+            code.import_file(tmp_path / f"{name}.py")
+
+
+# Options
+
+
+class Kind(enum.Enum):
+    A = 1
+    B = 2
+
+
+def helper():
+    """A function that an option may be."""
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *(None, True, 3, 0.5, "text", [1, [2]], {"a": {"b": 1}}),
+        *(torch.nn.GELU, helper, Kind.B, torch.float32, {"f": [helper]}),
+    ],
+)
+def test_options_come_back_from_a_record(value):
+    assert code.decode(code.encode(value, "option")) == value
+
+
+def test_equal_options_have_equal_records():
+    for a, b in (
+        (np.float64(0.5), 0.5),
+        (np.int32(3), 3),
+        (np.bool_(True), True),
+        ((1, 2), [1, 2]),
+        (np.float32(0.25), 0.25),
+    ):
+        assert code.encode(a, "") == code.encode(b, "") and type(code.encode(a, "")) is type(b)
+
+
+@pytest.mark.parametrize(
+    "value", [lambda x: x, torch.zeros(2), np.zeros(2), object(), {1: 2}, {1, 2}, "".join]
+)
+def test_an_option_that_cannot_identify_a_run_is_refused(value):
+    with pytest.raises(ValueError, match="option 'f' is"):
+        code.encode(value, "option 'f'")
+
+
+@pytest.mark.parametrize("name", ["tau.model:torch.hub.load", "os:system.__name__", "tau.model:x"])
+def test_a_name_in_a_record_leads_to_what_is_defined_there_or_nowhere(name):
+    with pytest.raises((ValueError, AttributeError)):
+        code.find_object(name)
