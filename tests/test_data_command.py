@@ -124,8 +124,8 @@ def test_from_nothing_to_prepared_frames(tiny, folder, capsys, monkeypatch):
     status, out, errors = run(capsys, "download", "tiny")
     assert (status, errors) == (0, [])
     assert out.splitlines() == [
-        "tiny/frames.npy: is there already, its checksum right",
-        "tiny/more.zip: tiny/more is there already",
+        "tiny/frames.npy: is already present, its checksum right",
+        "tiny/more.zip: tiny/more is already present",
     ]
 
     status, out, errors = run(capsys, "prepare", "tiny")
@@ -200,7 +200,7 @@ def test_steps_by_hand_are_told_while_something_is_missing(tiny, folder, capsys,
     status, out, (error,) = run(capsys, "download", "tiny", "--data", folder)
     assert status == 2
     assert steps in out and str(folder) in out
-    assert "tiny/frames.npy: is not there; it has no mirror" in error
+    assert "tiny/frames.npy: is missing; it has no mirror" in error
     np.save(folder / "tiny/frames.npy", np.arange(96, dtype=np.uint8).reshape(6, 1, 4, 4))
     status, out, errors = run(capsys, "download", "tiny", "--data", folder)
     assert (status, errors) == (0, [])
