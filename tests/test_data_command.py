@@ -5,9 +5,15 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
+import os
 import re
+import signal
+import subprocess
+import sys
 import threading
+import time
 import zipfile
+from concurrent.futures import Future
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
@@ -124,8 +130,8 @@ def test_from_nothing_to_prepared_frames(tiny, folder, capsys, monkeypatch):
     status, out, errors = run(capsys, "download", "tiny")
     assert (status, errors) == (0, [])
     assert out.splitlines() == [
-        "tiny/frames.npy: is there already, its checksum right",
-        "tiny/more.zip: tiny/more is there already",
+        "tiny/frames.npy: is already present, its checksum right",
+        "tiny/more.zip: tiny/more is already present",
     ]
 
     status, out, errors = run(capsys, "prepare", "tiny")
@@ -200,7 +206,7 @@ def test_steps_by_hand_are_told_while_something_is_missing(tiny, folder, capsys,
     status, out, (error,) = run(capsys, "download", "tiny", "--data", folder)
     assert status == 2
     assert steps in out and str(folder) in out
-    assert "tiny/frames.npy: is not there; it has no mirror" in error
+    assert "tiny/frames.npy: is missing; it has no mirror" in error
     np.save(folder / "tiny/frames.npy", np.arange(96, dtype=np.uint8).reshape(6, 1, 4, 4))
     status, out, errors = run(capsys, "download", "tiny", "--data", folder)
     assert (status, errors) == (0, [])
@@ -223,10 +229,43 @@ def test_download_makes_the_folder_and_needs_one(tiny, folder, capsys):
     assert (folder / "new/tiny/frames.npy").is_file()
 
 
+COMMANDS = [["list"], ["download", "tiny"], ["verify", "tiny"], ["prepare", "tiny"]]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize("kind", ["a file", "a link to nothing", "a link to itself"])
+def test_a_data_folder_that_is_none_is_an_error(tiny, folder, capsys, command, kind):
+    place = folder / "place"
+    if kind == "a file":
+        place.write_bytes(b"mine")
+    else:
+        place.symlink_to("nothing" if kind == "a link to nothing" else "place")
+    status, out, (error,) = run(capsys, *command, "--data", place)
+    assert (status, out) == (2, "")
+    assert f"the data folder {place} is {kind}; expected a folder: correct --data" in error
+
+
 @pytest.mark.parametrize("command", [["list"], ["verify", "tiny"], ["prepare", "tiny"]])
-def test_a_folder_that_does_not_exist_is_an_error(tiny, folder, capsys, command):
+def test_a_folder_that_is_missing_is_an_error(tiny, folder, capsys, command):
     status, _, (error,) = run(capsys, *command, "--data", folder / "typo")
-    assert status == 2 and str(folder / "typo") in error
+    assert status == 2
+    assert f"the data folder {folder / 'typo'} is missing; expected a folder" in error
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_data_folder_that_cannot_be_read_is_an_error(tiny, folder, capsys, monkeypatch, command):
+    monkeypatch.setattr(os, "access", lambda path, mode: path != folder)
+    status, _, (error,) = run(capsys, *command, "--data", folder)
+    assert status == 2
+    assert f"the data folder {folder} is without read permission" in error
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_an_empty_name_is_not_the_current_folder(tiny, folder, capsys, monkeypatch, command):
+    monkeypatch.chdir(folder)
+    status, _, (error,) = run(capsys, *command, "--data", "")
+    assert status == 2 and "--data is empty" in error
+    assert list(folder.iterdir()) == []
 
 
 @pytest.mark.parametrize("command", ["download", "verify", "prepare"])
@@ -241,6 +280,250 @@ def test_a_command_is_needed(capsys):
         main([])
     assert exit.value.code == 2
     assert "COMMAND" in capsys.readouterr().err
+
+
+# Whatever is in the files' places
+
+
+def bounded(work):
+    """What `work` returns or raises; fails if it takes more than a minute."""
+    outcome = Future()
+
+    def begin():
+        try:
+            outcome.set_result(work())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=begin, daemon=True).start()
+    return outcome.result(60)
+
+
+@pytest.fixture(params=["a fifo", "a folder", "a link to nothing"])
+def other(request, tiny, folder):
+    """Something that is no file, in the place of the array of a set that was downloaded."""
+    if request.param == "a fifo" and not hasattr(os, "mkfifo"):
+        pytest.skip("needs fifos")
+    main(["download", "tiny", "--data", str(folder)])
+    path = folder / "tiny/frames.npy"
+    path.unlink()
+    if request.param == "a fifo":
+        os.mkfifo(path)
+    elif request.param == "a folder":
+        path.mkdir()
+    else:
+        path.symlink_to("nothing")
+    return request.param
+
+
+def test_verify_tells_what_is_in_a_files_place(other, folder, capsys):
+    capsys.readouterr()
+    status, out, (error,) = bounded(lambda: run(capsys, "verify", "tiny", "--data", folder))
+    assert status == 1
+    assert f"DIFFERS  kind of tiny/frames.npy: expected a file, found {other}\n" in out
+    assert out.endswith("1 of 1 differ\n")
+    assert f"{folder / 'tiny/frames.npy'} is {other}" in error
+
+
+@pytest.mark.parametrize("command", ["prepare", "download"])
+def test_what_is_in_a_files_place_is_told(other, folder, capsys, command):
+    capsys.readouterr()
+    status, _, errors = bounded(lambda: run(capsys, command, "tiny", "--data", folder))
+    assert status == 2
+    assert f"{folder / 'tiny/frames.npy'} is {other}; expected a file" in errors[0]
+
+
+def test_list_tells_what_is_in_a_files_place(other, folder, capsys):
+    capsys.readouterr()
+    status, out, _ = bounded(lambda: run(capsys, "list", "--data", folder))
+    assert status == 0
+    words = " ".join(out[out.index("tiny: ") :].split())
+    place = folder / "tiny/frames.npy"
+    assert f"missing frames.npy ({place} is {other}; expected a file)" in words
+
+
+def test_an_archive_that_cannot_be_unpacked_does_not_keep_back_the_others(tiny, folder, capsys):
+    with zipfile.ZipFile(folder.parent / "served/more.zip", "w") as archive:
+        archive.writestr("../more.npy", b"")
+    first, second = tiny.source.files
+    tiny.source = Source("tiny", "", "", "", tiny.source.needs, (second, first))
+    status, out, (error,) = run(capsys, "download", "tiny", "--data", folder)
+    assert status == 2
+    assert "more.zip cannot be unpacked: member '../more.npy'" in error
+    assert "tiny/frames.npy: downloaded" in out
+
+
+# Whatever is raised
+
+
+ODD_ERRORS = [
+    OverflowError("int too large"),
+    MemoryError(),
+    zipfile.BadZipFile("Bad CRC-32"),
+    EOFError("ended"),
+    NotImplementedError("compression"),
+    RuntimeError("encrypted"),
+    AttributeError("no attribute 'shape'"),
+    KeyError("source"),
+    TypeError("not iterable"),
+    RecursionError("too deep"),
+    PermissionError(13, "Permission denied", "X_train.hkl"),
+    OSError("Invalid data stream"),
+    UnicodeDecodeError("utf-8", b"\xff", 0, 1, "invalid start byte"),
+]
+
+
+@pytest.mark.parametrize("odd", ODD_ERRORS, ids=lambda error: type(error).__name__)
+def test_no_error_of_a_reader_ends_in_a_traceback(tiny, folder, capsys, monkeypatch, odd):
+    def fail(self, root=None):
+        raise odd
+
+    run(capsys, "download", "tiny", "--data", folder)
+    monkeypatch.setattr(tiny, "__init__", fail)
+    for command in ("verify", "prepare"):
+        status = main([command, "tiny", "--data", str(folder)])
+        err = capsys.readouterr().err
+        assert status == 2
+        assert err.startswith("error: ") and err.count("\n") == 1 and len(err) > len("error: \n")
+    (folder / "tiny/frames.npy").write_bytes(b"damaged")
+    status, out, errors = run(capsys, "verify", "tiny", "--data", folder)
+    assert (status, len(errors)) == (1, 1) and out.endswith("1 of 1 differ\n")
+
+
+def test_an_error_tells_file_and_reason_and_no_number(tiny, folder, capsys, monkeypatch):
+    def fail(self, root=None):
+        (folder / "gone").read_bytes()
+
+    monkeypatch.setattr(tiny, "__init__", fail)
+    _, _, (error,) = run(capsys, "prepare", "tiny", "--data", folder)
+    assert error == f"error: {folder / 'gone'}: No such file or directory"
+
+
+# The terminal
+
+
+def on_a_terminal(monkeypatch, encoding, *arguments):
+    """Status and bytes of standard output on a terminal of this encoding."""
+    screen = io.TextIOWrapper(io.BytesIO(), encoding)
+    with monkeypatch.context() as context:
+        context.setattr(sys, "stdout", screen)
+        status = main([str(argument) for argument in arguments])
+    return status, screen.buffer.getvalue()
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8", "cp1252"])
+def test_list_works_on_every_terminal(monkeypatch, encoding):
+    status, shown = on_a_terminal(monkeypatch, encoding, "list")
+    assert status == 0
+    assert "Schüldt, Laptev".encode(encoding, "backslashreplace") in shown
+
+
+def test_names_that_are_not_utf8_are_shown(tiny, folder, monkeypatch):
+    odd = folder / os.fsdecode(b"odd-\xff")
+    try:
+        odd.mkdir()
+    except OSError:
+        pytest.skip("this disk has no such names")
+    for command in ("download", "list", "prepare", "verify"):
+        arguments = (
+            (command, "--data", odd) if command == "list" else (command, "tiny", "--data", odd)
+        )
+        status, shown = on_a_terminal(monkeypatch, "utf-8", *arguments)
+        assert status == 0
+    (odd / "tiny/frames.npy").unlink()
+    status, shown = on_a_terminal(monkeypatch, "utf-8", "list", "--data", odd)
+    assert status == 0 and b"missing  frames.npy" in shown
+
+
+def test_a_reader_that_has_seen_enough_ends_the_command_quietly(monkeypatch, capfd):
+    reading, writing = os.pipe()
+    os.close(reading)
+    with io.TextIOWrapper(io.FileIO(writing, "w")) as pipe, monkeypatch.context() as context:
+        context.setattr(sys, "stdout", pipe)
+        assert main(["list"]) == 128 + signal.SIGPIPE
+    assert capfd.readouterr().err == ""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_an_output_that_cannot_be_written_is_an_error(monkeypatch, capsys):
+    with Path("/dev/full").open("w") as full, monkeypatch.context() as context:
+        context.setattr(sys, "stdout", full)
+        assert main(["list"]) == 2
+    assert "error: standard output cannot be written: No space left" in capsys.readouterr().err
+
+
+CHILD = """
+import runpy, signal, sys
+from benchmarks.data import DATASETS
+from benchmarks.data.sources import File, Source
+class Stalling:
+    source = Source("stalling", "", "", "", (("a.bin",),), (File("a.bin", (sys.argv.pop(),)),))
+DATASETS["stalling"] = Stalling
+for number in (signal.SIGTERM, signal.SIGHUP):
+    signal.signal(number, signal.SIG_DFL)  # under nohup one is ignored, and stays so
+runpy.run_module("benchmarks.data", run_name="__main__", alter_sys=True)
+"""
+SENT = bytes(range(256)) * 1000
+
+
+@pytest.fixture
+def stalling():
+    """The address of a file of which the second half comes only after the test."""
+    done = threading.Event()
+
+    class Stalling(SimpleHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Length", str(2 * len(SENT)))
+            self.end_headers()
+            self.wfile.write(SENT)
+            done.wait(60)
+
+        def log_message(self, *args):
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Stalling)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}/a"
+    done.set()
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs POSIX signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP"])
+def test_a_signal_ends_the_command_with_a_line_and_keeps_what_arrived(stalling, folder, name):
+    command = [sys.executable, "-c", CHILD, "download", "stalling", "--data", str(folder), stalling]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        part = folder / "a.bin.part"
+        for _ in range(6000):
+            if process.poll() is not None or (part.exists() and part.stat().st_size):
+                break
+            time.sleep(0.01)
+        process.send_signal(getattr(signal, name))
+        out, err = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + getattr(signal, name), err
+    assert (out, err.splitlines()) == (
+        "",
+        [
+            f"a.bin: downloading from {stalling}",
+            f"ended by {name}; what was downloaded is kept, and the same command continues",
+        ],
+    )
+    assert part.read_bytes() and SENT.startswith(part.read_bytes())
+
+
+def test_an_interrupt_ends_the_command_with_a_line(tiny, folder, capsys, monkeypatch):
+    def interrupted(self, root=None):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(tiny, "__init__", interrupted)
+    assert main(["prepare", "tiny", "--data", str(folder)]) == 130
+    assert capsys.readouterr().err.startswith("ended by SIGINT; ")
 
 
 # list

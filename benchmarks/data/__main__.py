@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
+import signal
 import sys
 import textwrap
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from types import FrameType
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 from tqdm import tqdm
@@ -17,11 +21,12 @@ from benchmarks.data import DATA_VARIABLE, DATASETS
 from benchmarks.data.cache import MARKER, cache_root
 from benchmarks.data.dataset import Check, Dataset
 from benchmarks.data.download import Unavailable, file_checks, is_filled, obtain
-from benchmarks.data.sources import Source
+from benchmarks.data.sources import Source, kind
 from benchmarks.data.stored import StoredDataset
 from benchmarks.names import choose
 
 WIDTH = 100
+EXPECTED = (ValueError, OSError, ModuleNotFoundError, Unavailable)  # their text says what to do
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -34,12 +39,11 @@ def arguments() -> argparse.ArgumentParser:
     data.add_argument(
         "--data",
         metavar="DIR",
-        type=Path,
         help=f"folder with the data sets' files (default: ${DATA_VARIABLE})",
     )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
     for title, run, text in (
-        ("list", _list, "what each set is, where it comes from, what is there and what is missing"),
+        ("list", _list, "what each set is, where it comes from, what is present, what is missing"),
         ("download", _download, "get a set's files, continuing what broke off, and unpack them"),
         ("verify", _verify, "compare a set's files and counts with those of the real data"),
         ("prepare", _prepare, "decode a set's frames now, so that later runs open it at once"),
@@ -52,25 +56,62 @@ def arguments() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; returns 0, 1 if `verify` finds a difference, 2 for what cannot be done."""
+    """Run the command; returns its exit status.
+
+    0: done; 1: `verify` finds a difference; 2: it cannot be done; 128 + n: ended by signal n.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # whatever the terminal cannot show
     args = arguments().parse_args(argv)
-    root = args.data
-    if root is None and os.environ.get(DATA_VARIABLE):
-        root = Path(os.environ[DATA_VARIABLE])
+    try:
+        status = _run(args)
+        sys.stdout.flush()
+        return status
+    except KeyboardInterrupt as interrupt:
+        number = interrupt.args[0] if interrupt.args else signal.SIGINT
+        text = f"ended by {signal.Signals(number).name}; what was downloaded is kept"
+        with suppress(OSError):  # a terminal that hung up
+            print(f"{text}, and the same command continues", file=sys.stderr)
+        return 128 + number
+    except OSError as error:  # of standard output
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is unwritten
+        if isinstance(error, BrokenPipeError):  # its reader has seen enough
+            return 128 + signal.SIGPIPE
+        return _error(f"standard output cannot be written: {error.strerror}")
+
+
+def _run(args: argparse.Namespace) -> int:
     try:
         if args.name is not None:
             choose("data set", args.name, DATASETS)
-        if root is not None and not root.is_dir() and args.run is not _download:
-            raise FileNotFoundError(
-                f"the data folder {root} does not exist; correct --data or {DATA_VARIABLE}"
-            )
-        status: int = args.run(args.name, root)
+        status: int = args.run(args.name, _root(args.data, new=args.run is _download))
         return status
-    except (ValueError, OSError, ModuleNotFoundError, Unavailable) as error:
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if sys.flags.dev_mode and not isinstance(error, EXPECTED):
+            raise
         return _error(error)
-    except KeyboardInterrupt:
-        print("interrupted; the same command continues", file=sys.stderr)
-        return 130
+
+
+def _root(option: str | None, *, new: bool) -> Path | None:
+    """The data folder, which may be missing if it is `new`; None if none is given."""
+    if option == "":
+        raise ValueError("--data is empty; expected a folder, . for the current one")
+    folder = option or os.environ.get(DATA_VARIABLE)
+    if not folder:
+        return None
+    root = Path(folder)
+    found = kind(root)
+    if found == "a folder" and not os.access(root, os.R_OK | os.X_OK):
+        found = "without read permission"
+    if found != "a folder" and not (new and found == "missing"):
+        raise FileNotFoundError(
+            f"the data folder {root} is {found}; expected a folder: correct --data or "
+            f"{DATA_VARIABLE}"
+        )
+    return root
 
 
 def _list(_: None, root: Path | None) -> int:
@@ -101,11 +142,11 @@ def _download(name: str, root: Path | None) -> int:
             f"{DATA_VARIABLE}"
         )
     source = _source(name)
-    failures: list[Unavailable] = []
+    failures: list[Exception] = []
     for file in source.files:
         try:
             print(f"{file.path}: {obtain(source, file, root)}", flush=True)
-        except Unavailable as error:
+        except (Unavailable, ValueError, FileExistsError) as error:  # the other files may do
             failures.append(error)
     missing = source.missing(root)
     if source.manual and (missing or failures):
@@ -126,7 +167,11 @@ def _verify(name: str, root: Path | None) -> int:
     for file in source.files:
         path = None if root is None else source.find(file, root)
         if path is None:
-            print(f"absent   {file.path}")
+            found = "missing" if root is None else kind(root / file.path)
+            if found == "missing":
+                print(f"absent   {file.path}")
+            else:
+                checks.append(_shown(Check(f"kind of {file.path}", "a file", found)))
             continue
         for check in file_checks(file, path):
             checks.append(_shown(check))
@@ -135,7 +180,7 @@ def _verify(name: str, root: Path | None) -> int:
             print(f"unknown  {file.path}: {size}, and no checksum is published", flush=True)
     try:
         checks += map(_shown, _open(name, root).checks())
-    except (ValueError, OSError) as error:
+    except Exception as error:
         if all(check.holds for check in checks):
             raise
         _error(error)
@@ -196,9 +241,30 @@ def _wrapped(head: str, text: str) -> str:
 
 
 def _error(error: Exception | str) -> int:
-    print(f"error: {error}", file=sys.stderr)
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        text += "; make it readable and writable" if isinstance(error, PermissionError) else ""
+    elif isinstance(error, (str, *EXPECTED)):
+        text = str(error)
+    elif isinstance(error, MemoryError):
+        text = "out of memory; end other programs, or use a machine with more memory"
+    else:
+        text = (
+            f"{type(error).__name__}: {error}; a file of the set may be damaged: `verify` compares "
+            "them, and `python -X dev -m benchmarks.data` shows where this error comes from"
+        )
+    print(f"error: {text}", file=sys.stderr)
     return 2
 
 
+def _end(number: int, _: FrameType | None) -> NoReturn:
+    signal.signal(number, signal.SIG_DFL)  # a second signal ends the process at once
+    raise KeyboardInterrupt(number)
+
+
 if __name__ == "__main__":
+    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)  # Windows has no SIGHUP
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _end)
     sys.exit(main())

@@ -3,28 +3,26 @@
 A file grows as NAME.part beside its place; NAME.part.json tells from which mirror, and which
 version of the file (ETag or Last-Modified), its bytes are. With these a Range request continues it
 under If-Range (RFC 9110, sections 13.1.5 and 14), in this process or a later one, and never joins
-two versions. Only when length and checksum are right does it get its name. An archive is likewise
-unpacked beside its folder, which is renamed when it is whole.
+two versions. Only when length and checksum are right does it get its name. A mirror that sends
+without end, or too slowly, is given up, and the next one is asked.
 """
 
 from __future__ import annotations
 
 import errno
 import json
-import lzma
 import os
 import re
 import shutil
 import sys
-import tarfile
-import tempfile
+import threading
 import time
-import zipfile
-import zlib
 from collections.abc import Iterator
+from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urljoin, urlsplit
 
 import pooch
 import requests
@@ -32,14 +30,21 @@ from requests import Response
 from tqdm import tqdm
 from urllib3.exceptions import HTTPError
 
+from benchmarks.data.archive import is_archive, unpack
 from benchmarks.data.cache import wait_for
 from benchmarks.data.dataset import Check
-from benchmarks.data.sources import File, Source
+from benchmarks.data.sources import File, Source, kind
 
 ATTEMPTS = 3  # at one mirror, in a row, that bring nothing new
 PAUSE = 1.0  # seconds before the next attempt; doubled with each that brings nothing new
 TIMEOUT = (10.0, 60.0)  # seconds to connect, and to wait for the next bytes
+ANSWER = 300.0  # seconds until the headers have arrived, redirects included
+WINDOW = 300.0  # seconds over which a mirror must be faster than SLOWEST
+SLOWEST = 1000  # bytes a second, at which Caltech's 11 GB would take four months
+LARGEST = 100 * 10**9  # bytes of a file of unknown size: five times KITTI's longest drive
 CHUNK = 1 << 16
+LENGTH = r"\d{1,18}"  # of a file, as a header may tell it
+TAG = re.compile(r"[\x20-\x7e\x80-\xff]+")  # what may be sent back in If-Range
 
 
 class Unavailable(Exception):
@@ -69,37 +74,53 @@ def obtain(source: Source, file: File, root: Path) -> str:
 
     What is whole is left alone. Two processes may ask for the same file: one works, the others
     wait. Raises Unavailable if no mirror gives the file, ValueError if an archive cannot be
-    unpacked or a member would leave its folder, OSError that says what to do if `root` cannot be
-    written to; what has arrived is kept for the next call.
+    unpacked, FileExistsError if a folder, fifo or the like has a file's name, OSError that says
+    what to do if `root` cannot be written to; what has arrived is kept for the next call.
     """
     path = root / file.path
     if not file.urls and (lack := _lack(source, file, root)):
         raise Unavailable(f"{file.path}: {lack}; it has no mirror and is to be got by hand")
-    with _explained(root):
+    with _explained(f"get {path}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         with _locked(path):
-            if file.unpack is not None and is_filled(root / file.unpack):
-                return f"{file.unpack} is there already"
-            archive = source.find(file, root)
-            if archive is not None and (fault := _fault(file, archive)):
-                print(f"{archive}: {fault}; downloading it again", file=sys.stderr)
-                archive = None
-            if archive is not None:
-                done = "is there already" + (", its checksum right" if file.hash else "")
+            if file.unpack is not None:
+                if is_filled(root / file.unpack):
+                    return f"{file.unpack} is already present"
+                _expect("a folder", root / file.unpack)
+            present = source.find(file, root)
+            if present is not None and (fault := _fault(file, present)):
+                print(f"{present}: {fault}; downloading it again", file=sys.stderr)
+                present = None
+            if present is not None:
+                done = "is already present" + (", its checksum right" if file.hash else "")
             else:
                 done = f"downloaded from {_download(file, path)}"
             if file.unpack is not None:
-                _unpack(archive or path, root / file.unpack)
+                _unpack(present or path, root / file.unpack)
                 done += f", unpacked into {file.unpack}"
             return done
 
 
+def _expect(what: str, *places: Path, links: bool = False) -> None:
+    """Raise FileExistsError if one of `places` is neither `what`, such as "a file", nor missing.
+
+    A link counts as what it leads to only with `links`: nothing is written through a link.
+    """
+    for place in places:
+        found = "a link" if place.is_symlink() and not links else kind(place)
+        if found not in (what, "missing"):
+            raise FileExistsError(
+                f"{place} is {found}; expected {what}, or nothing: move it away, then "
+                "repeat the command"
+            )
+
+
 def _lack(source: Source, file: File, root: Path) -> str:
-    """Why `file` is of no use yet; empty if it is there or unpacked."""
+    """Why `file` is of no use yet; empty if it is present or unpacked."""
     if file.unpack is not None and is_filled(root / file.unpack):
         return ""
     path = source.find(file, root)
-    return "is not there" if path is None else _fault(file, path)
+    return f"is {kind(root / file.path)}" if path is None else _fault(file, path)
 
 
 def _fault(file: File, path: Path) -> str:
@@ -107,13 +128,14 @@ def _fault(file: File, path: Path) -> str:
     for check in file_checks(file, path):
         if not check.holds:
             return f"{check.what} {check.found}; expected {check.expected}"
-    if file.unpack is not None and not (tarfile.is_tarfile(path) or zipfile.is_zipfile(path)):
+    if file.unpack is not None and not is_archive(path):
         return "neither a whole zip nor a tar archive"
     return ""
 
 
 def _download(file: File, path: Path) -> str:
     """Download `file` to `path`; returns the mirror that gave it."""
+    _expect("a file", path, links=True)
     part = _Part(path)
     refusals = []
     for url in file.urls:
@@ -140,11 +162,12 @@ class _Version(NamedTuple):
 
 
 class _Part:
-    """The bytes of a file that have arrived."""
+    """The bytes of a file that have arrived; FileExistsError if something is in their place."""
 
     def __init__(self, path: Path) -> None:
         self.path = path.with_name(f"{path.name}.part")
         self._note = path.with_name(f"{path.name}.part.json")
+        _expect("a file", self.path, self._note)
 
     @property
     def size(self) -> int:
@@ -154,9 +177,11 @@ class _Part:
     def version(self) -> _Version | None:
         """None if it is unknown."""
         try:
-            return _Version(**json.loads(self._note.read_text(encoding="utf-8")))
-        except (FileNotFoundError, ValueError, TypeError):  # none, or half-written
-            return None
+            note = json.loads(self._note.read_text(encoding="utf-8"))
+            url, tag = note["url"], note["tag"]
+            return _Version(url, tag if tag is None or TAG.fullmatch(tag) else None)
+        except (FileNotFoundError, ValueError, TypeError, LookupError, RecursionError):
+            return None  # no note, a half-written one, or somebody else's
 
     def begin(self, version: _Version) -> None:
         """Forget all bytes; the next ones are of `version`."""
@@ -187,11 +212,30 @@ def _fill_and_check(url: str, file: File, part: _Part) -> None:
         raise _Refusal(f"what it gives is wrong: {fault}")
 
 
+class _Pace:
+    """A mirror's speed over all attempts; raises _Refusal if it is below SLOWEST for WINDOW."""
+
+    def __init__(self) -> None:
+        self._start, self._bytes = time.monotonic(), 0
+
+    def count(self, size: int) -> None:
+        """Add `size` bytes that have arrived just now."""
+        self._bytes += size
+        seconds = time.monotonic() - self._start
+        if seconds < WINDOW:
+            return
+        if self._bytes < SLOWEST * WINDOW:
+            raise _Refusal(
+                f"sent {self._bytes} bytes in {seconds:.0f} s; expected {SLOWEST} or more a second"
+            )
+        self._start, self._bytes = time.monotonic(), 0
+
+
 def _fill(url: str, file: File, part: _Part) -> None:
-    failures, most = 0, part.size
+    failures, most, pace = 0, part.size, _Pace()
     while True:
         try:
-            return _transfer(url, file, part)
+            return _transfer(url, file, part, pace)
         except (requests.ConnectionError, requests.Timeout, HTTPError, _BrokenOff) as error:
             failures = 0 if part.size > most else failures + 1
             most = max(most, part.size)
@@ -203,7 +247,7 @@ def _fill(url: str, file: File, part: _Part) -> None:
         time.sleep(PAUSE * 2**failures)
 
 
-def _transfer(url: str, file: File, part: _Part) -> None:
+def _transfer(url: str, file: File, part: _Part, pace: _Pace) -> None:
     """Ask `url` once for what `part` lacks, and append what comes."""
     have, version = part.size, part.version
     headers = {"Accept-Encoding": "identity"}  # lengths and ranges are those of the file itself
@@ -213,7 +257,7 @@ def _transfer(url: str, file: File, part: _Part) -> None:
         headers |= {"Range": f"bytes={have}-"}  # the checksum will tell whether the parts fit
     else:
         have = 0
-    with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+    with _ask(url, headers) as response:
         if have and response.status_code == requests.codes.requested_range_not_satisfiable:
             if response.headers.get("Content-Range") == f"bytes */{have}":
                 return  # nothing is lacking
@@ -225,21 +269,66 @@ def _transfer(url: str, file: File, part: _Part) -> None:
         else:
             raise _Refusal(f"HTTP status {response.status_code} {response.reason}")
         if usable:
-            _receive(response, _Version(url, _tag(response)), file, part, have)
+            total = _total(response, file)
+            _expect_room(part, total, have)
+            if not have:
+                part.begin(_Version(url, _tag(response)))
+            _receive(response, file, total, part, pace)
             return
     part.discard()
-    _transfer(url, file, part)  # from the start
+    _transfer(url, file, part, pace)  # from the start
 
 
-def _receive(response: Response, version: _Version, file: File, part: _Part, have: int) -> None:
-    """Append the body of `response` to the first `have` bytes of `part`, all of it or none."""
-    total = _total(response, file)
-    if total is not None and shutil.disk_usage(part.path.parent).free < total - have:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(part.path))
-    if not have:
-        part.begin(version)
+class _Session(requests.Session):
+    """Follows redirects to http and https only, and does not read the body of a redirect."""
+
+    def get_redirect_target(self, resp: Response) -> str | None:
+        target = super().get_redirect_target(resp)
+        if target is not None:
+            resp.close()  # requests would read all of the body into memory
+            if urlsplit(urljoin(resp.url, target)).scheme not in ("http", "https"):
+                raise _Refusal(f"redirects to {target}; expected an address of http or https")
+        return target
+
+
+def _ask(url: str, headers: dict[str, str]) -> Response:
+    """The response of `url`, its body unread; raises _Refusal if it takes longer than ANSWER.
+
+    The request runs in a thread, as TIMEOUT alone never ends headers that arrive byte by byte.
+    """
+    answer: Future[Response] = Future()
+
+    def get() -> None:
+        try:
+            with _Session() as session:
+                answer.set_result(session.get(url, headers=headers, stream=True, timeout=TIMEOUT))
+        except Exception as error:
+            answer.set_exception(error)
+
+    threading.Thread(target=get, daemon=True).start()
+    if not wait([answer], ANSWER).done:
+        raise _Refusal(f"did not answer within {ANSWER:.0f} s")
+    try:
+        return answer.result()
+    except requests.RequestException:
+        raise
+    except ValueError as error:
+        raise _Refusal(f"redirects to an address that is not valid ({error})") from error
+
+
+def _expect_room(part: _Part, total: int | None, have: int) -> None:
+    """Raise OSError if the disk has too little room for `total` bytes, `have` of them present."""
+    free = shutil.disk_usage(part.path.parent).free
+    if total is not None and free < total - have:
+        numbers = [tqdm.format_sizeof(number, "B") for number in (total - have, free)]
+        raise OSError(errno.ENOSPC, "{} are needed, {} are free".format(*numbers), str(part.path))
+
+
+def _receive(response: Response, file: File, total: int | None, part: _Part, pace: _Pace) -> None:
+    """Append the body of `response` to `part`, up to `total` bytes, if that is known."""
+    have, limit = part.size, LARGEST if total is None else total
     with (
-        part.path.open("ab" if have else "wb") as out,
+        part.path.open("ab") as out,
         tqdm(
             total=total,
             initial=have,
@@ -251,15 +340,20 @@ def _receive(response: Response, version: _Version, file: File, part: _Part, hav
             disable=None,  # on a terminal only
         ) as bar,
     ):
-        while chunk := response.raw.read(CHUNK):  # undecoded, unlike iter_content
+        while chunk := response.raw.read1(CHUNK, decode_content=False):
+            have += len(chunk)
+            if have > limit:
+                break
             out.write(chunk)
             bar.update(len(chunk))
+            pace.count(len(chunk))
         out.flush()
         os.fsync(out.fileno())
-    if total is not None and (size := part.size) != total:
-        if size > total:
-            part.discard()
-        raise _BrokenOff(f"the transfer ended at byte {size} of {total}")
+    if have > limit:
+        part.discard()
+        raise _Refusal(f"sends more than {limit:,} bytes")
+    if total is not None and have != total:
+        raise _BrokenOff(f"the transfer ended at byte {have} of {total}")
 
 
 def _total(response: Response, file: File) -> int | None:
@@ -268,8 +362,8 @@ def _total(response: Response, file: File) -> int | None:
     Raises _Refusal for a body that is not the file, or whose end could not be told from a break.
     """
     headers = response.headers
-    kind = headers.get("Content-Type", "").partition(";")[0].strip().lower()
-    if kind == "text/html" and file.hash is None:
+    media = headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    if media == "text/html" and file.hash is None:
         raise _Refusal("sent a web page instead of the file; it may ask for a login")
     coding = headers.get("Content-Encoding", "identity").lower()
     if coding != "identity" and not file.path.endswith((".gz", ".tgz")):  # there it is the file's
@@ -279,9 +373,11 @@ def _total(response: Response, file: File) -> int | None:
     else:
         total = headers.get("Content-Length", "")
     chunked = "chunked" in headers.get("Transfer-Encoding", "").lower()  # has an end of its own
-    if total.isdecimal() and not (chunked and response.status_code == requests.codes.ok):
+    if re.fullmatch(LENGTH, total) and not (chunked and response.status_code == requests.codes.ok):
         if file.size is not None and int(total) != file.size:
             raise _Refusal(f"has a file of {total} bytes; expected {file.size}")
+        if file.size is None and int(total) > LARGEST:
+            raise _Refusal(f"has a file of {total} bytes; expected at most {LARGEST}")
         return int(total)
     if file.size is None and file.hash is None and not chunked:
         raise _Refusal("does not tell the file's length, so that its end could not be told")
@@ -290,7 +386,9 @@ def _total(response: Response, file: File) -> int | None:
 
 def _continues(response: Response, have: int, url: str, version: _Version | None) -> bool:
     """Whether a partial response begins at byte `have` of the file that the part is of."""
-    place = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+    place = re.fullmatch(
+        rf"bytes ({LENGTH})-{LENGTH}/({LENGTH}|\*)", response.headers.get("Content-Range", "")
+    )
     if place is None or int(place[1]) != have:
         return False
     tag = _tag(response)
@@ -300,9 +398,9 @@ def _continues(response: Response, have: int, url: str, version: _Version | None
 def _tag(response: Response) -> str | None:
     """The strong ETag, or else the date; a weak ETag does not identify bytes."""
     etag = response.headers.get("ETag")
-    if etag is not None and not etag.startswith("W/"):
-        return etag
-    return response.headers.get("Last-Modified")
+    strong = etag is not None and not etag.startswith("W/")
+    tag = etag if strong else response.headers.get("Last-Modified")
+    return tag if tag is not None and TAG.fullmatch(tag) else None
 
 
 def is_filled(folder: Path) -> bool:
@@ -311,51 +409,16 @@ def is_filled(folder: Path) -> bool:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack a zip or tar archive into `folder`, which is not there or empty."""
     print(f"unpacking {archive}", file=sys.stderr)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    for leftover in folder.parent.glob(f".{folder.name}.partial-*"):
-        shutil.rmtree(leftover)  # of a process that was killed: the lock is ours
-    partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
-    try:
-        if tarfile.is_tarfile(archive):
-            with tarfile.open(archive) as tar:
-                tar.extractall(partial, filter="data")
-        else:
-            with zipfile.ZipFile(archive) as zipped:
-                _extract_zip(zipped, partial)
-        partial.chmod(0o755)
-        if folder.is_dir():
-            folder.rmdir()
-        partial.replace(folder)
-    except tarfile.FilterError as error:
-        raise ValueError(f"{archive} is not unpacked: {error}") from error
-    except (
-        zipfile.BadZipFile,
-        tarfile.TarError,
-        zlib.error,
-        lzma.LZMAError,
-        EOFError,
-        NotImplementedError,  # of zipfile, for a kind of compression
-    ) as error:
-        raise ValueError(
-            f"{archive} cannot be unpacked ({error}); delete it and download it again"
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _extract_zip(zipped: zipfile.ZipFile, folder: Path) -> None:
-    """Extract all, refusing names that leave `folder`, of which zipfile would cut the dots."""
-    for name in zipped.namelist():
-        if not (folder / name).resolve().is_relative_to(folder.resolve()):
-            raise ValueError(f"{zipped.filename} is not unpacked: {name!r} would leave its folder")
-    zipped.extractall(folder)
+    with _explained(f"unpack {archive} into {folder}"):
+        unpack(archive, folder)
 
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    lock = wait_for(path.with_name(f".{path.name}.lock"), f"downloading {path}")
+    place = path.with_name(f".{path.name}.lock")
+    _expect("a file", place)
+    lock = wait_for(place, f"downloading {path}")
     try:
         yield
     finally:
@@ -363,13 +426,18 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _explained(root: Path) -> Iterator[None]:
-    """Say what to do when the data folder `root` cannot be written to."""
+def _explained(work: str) -> Iterator[None]:
+    """Say what to do when the disk does not let `work` be done, unless the error says so itself."""
     try:
         yield
     except OSError as error:
+        if error.errno is None:
+            raise
+        reason = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
-            remedy = "make room; the same command then continues"
+            remedy = "make room; what was downloaded is kept, and the same command continues"
+        elif error.errno in (errno.EEXIST, errno.ENOTDIR):
+            remedy = "move away the file that has a folder's name, or give another --data"
         else:
-            remedy = "make its folder writable, or give another one with --data"
-        raise OSError(error.errno, f"cannot write into {root} ({error}); {remedy}") from error
+            remedy = "make it readable and writable, or give another folder with --data"
+        raise OSError(f"cannot {work} ({reason}); {remedy}") from error

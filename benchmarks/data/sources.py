@@ -2,9 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+
+KINDS = {
+    stat.S_IFREG: "a file",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a fifo",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 @dataclass(frozen=True)
@@ -57,24 +68,58 @@ class Source:
         name = PurePosixPath(file.path).name
         others = (p for patterns in self.needs for p in patterns if PurePosixPath(p).name == name)
         paths = (path for pattern in (file.path, *others) for path in visible(root, pattern))
-        return next((path for path in paths if path.is_file()), None)
+        return next(filter(is_file, paths), None)
 
     def found(self, root: Path | None) -> list[str]:
         """Of each of `needs` that is in `root`, the pattern that is met."""
         return [met for patterns in self.needs if (met := _met(patterns, root)) is not None]
 
     def missing(self, root: Path | None) -> list[str]:
-        """Those of `needs` that are not in `root`, as text: a place of each name that would do."""
-        names = [
-            {PurePosixPath(pattern).name: pattern for pattern in reversed(patterns)}
-            for patterns in self.needs
-            if _met(patterns, root) is None
-        ]
-        return [" or ".join(reversed(places.values())) for places in names]
+        """Those of `needs` that are not in `root`, as text: a place of each name that would do.
+
+        A folder, fifo or broken link in the place of a file is named beside it.
+        """
+        texts = []
+        for patterns in self.needs:
+            if _met(patterns, root) is None:
+                names = {PurePosixPath(pattern).name: pattern for pattern in reversed(patterns)}
+                texts.append(" or ".join(reversed(names.values())) + _instead(patterns, root))
+        return texts
+
+
+def kind(path: Path) -> str:
+    """What `path` is, links followed: "a file", "a folder", "a fifo" and so on, or "missing"."""
+    try:
+        return KINDS.get(stat.S_IFMT(path.stat().st_mode), "of an unknown kind")
+    except (FileNotFoundError, NotADirectoryError):
+        return "a link to nothing" if path.is_symlink() else "missing"
+    except PermissionError:
+        return "in a folder without read permission"
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return "a link to itself"
+
+
+def is_file(path: Path) -> bool:
+    """Whether `path` is a regular file, links followed, in a folder that can be searched."""
+    return kind(path) == "a file"
 
 
 def _met(patterns: Iterable[str], root: Path | None) -> str | None:
-    return next((p for p in patterns if root is not None and any(visible(root, p))), None)
+    if root is None:
+        return None
+    return next((p for p in patterns if any(map(is_file, visible(root, p)))), None)
+
+
+def _instead(patterns: Iterable[str], root: Path | None) -> str:
+    """What is in the place of a missing file, in brackets; empty if nothing is."""
+    if root is None:
+        return ""
+    paths = (path for p in patterns for path in (root / p, *visible(root, p)))
+    kinds = ((path, kind(path)) for path in paths)
+    other = ((path, what) for path, what in kinds if what not in ("a file", "missing"))
+    return next((f" ({path} is {what}; expected a file)" for path, what in other), "")
 
 
 def visible(root: Path, pattern: str) -> Iterator[Path]:
