@@ -40,15 +40,22 @@ def parameters(model: nn.Module) -> int:
 
 
 def build_on_meta(model: type[Predictor], clip: Clip, options: Mapping[str, Any]) -> Predictor:
-    """Build a model without memory or arithmetic, to count it: parameters have shapes only.
+    """Build a model without memory or arithmetic, to count it: parameters have shapes only."""
+    with torch.device("meta"):
+        return model(clip, **options)
 
-    A constructor that reads values of its parameters builds on the CPU.
+
+def size(model: type[Predictor], clip: Clip, options: Mapping[str, Any]) -> tuple[int, int]:
+    """Parameters and multiply-adds of a model that is built for this, as in `macs`.
+
+    Shapes alone are computed, unless the model reads values of its tensors.
     """
     try:
-        with torch.device("meta"):
-            return model(clip, **options)
-    except (RuntimeError, NotImplementedError):
-        return model(clip, **options)
+        built = build_on_meta(model, clip, options)
+        return parameters(built), macs(built, clip)
+    except (RuntimeError, NotImplementedError, TypeError, ValueError):
+        built = model(clip, **options)
+        return parameters(built), macs(built, clip)
 
 
 def macs(model: Predictor, clip: Clip, train: bool = False) -> int:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -14,13 +13,11 @@ from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
-from lightning_fabric import Fabric
-from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
 from benchmarks import code, cost, files, store
 from benchmarks.data import Dataset
 from benchmarks.evaluate import evaluate, sample
+from benchmarks.fabric import Fabric, make_fabric
 from benchmarks.store import StoredRun
 from benchmarks.suite import PROTOCOL, Run, Suite
 from benchmarks.train import train
@@ -28,62 +25,6 @@ from benchmarks.trial import paper_cost
 
 LEAST_CALLS = 5  # that a suite of timings takes its median of
 SAMPLES = 4  # test sequences whose predictions are kept for the figures
-
-
-def launched_by_torchrun() -> bool:
-    """Whether torchrun started this process as one of a group.
-
-    Variables such as RANK alone do not say so: other launchers set them around a plain command.
-    """
-    return "TORCHELASTIC_RUN_ID" in os.environ
-
-
-def group_size() -> int:
-    """How many processes share each batch: those that torchrun started, else one.
-
-    Raises ValueError for variables that torchrun does not set so.
-    """
-    if not launched_by_torchrun():
-        return 1
-    numbers = {}
-    for name, least in (("WORLD_SIZE", 1), ("LOCAL_WORLD_SIZE", 1), ("RANK", 0)):
-        text = os.environ.get(name, "")
-        if not text.isdecimal() or int(text) < least:
-            raise ValueError(f"{name} is {text!r}; expected a whole number, as torchrun sets it")
-        numbers[name] = int(text)
-    if numbers["WORLD_SIZE"] % numbers["LOCAL_WORLD_SIZE"]:
-        raise ValueError(
-            f"WORLD_SIZE is {numbers['WORLD_SIZE']} and LOCAL_WORLD_SIZE "
-            f"{numbers['LOCAL_WORLD_SIZE']}; expected as many processes on each machine"
-        )
-    return numbers["WORLD_SIZE"]
-
-
-def is_first_process() -> bool:
-    """Whether this process prints and reports: the first of a group, or the only one."""
-    return not launched_by_torchrun() or os.environ["RANK"] == "0"
-
-
-def make_fabric(device: str, precision: str) -> Fabric:
-    """A Fabric for one device, or for the group of processes that torchrun started."""
-    if device == "cuda":
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = (
-            precision == "tf32"
-        )
-        torch.backends.cudnn.benchmark = True
-    world = group_size()
-    local = int(os.environ["LOCAL_WORLD_SIZE"]) if world > 1 else 1
-    fabric = Fabric(
-        accelerator=device,
-        devices=local,
-        num_nodes=world // local,
-        strategy="ddp" if world > 1 else "auto",
-        precision="bf16-mixed" if precision == "bf16" else "32-true",
-        # named, as Fabric would guess one: a plain command in a Slurm job is no Slurm task
-        plugins=TorchElasticEnvironment() if world > 1 else LightningEnvironment(),
-    )
-    fabric.launch()
-    return fabric
 
 
 def execute(

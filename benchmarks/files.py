@@ -24,11 +24,13 @@ PARTIAL = ".partial-"  # begins the name of a file that is being written
 ABANDONED_SECONDS = 3600.0  # after which a partial file that nobody guards is taken for left over
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
-KINDS: Mapping[str, Callable[[int], bool]] = {
-    "a folder": stat.S_ISDIR,
-    "a named pipe": stat.S_ISFIFO,
-    "a socket": stat.S_ISSOCK,
-    "a device": lambda mode: stat.S_ISCHR(mode) or stat.S_ISBLK(mode),
+KINDS = {
+    stat.S_IFREG: "a file",
+    stat.S_IFDIR: "a folder",
+    stat.S_IFIFO: "a named pipe",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
 }
 
 
@@ -57,20 +59,36 @@ class Stamp(NamedTuple):
         return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
+def kind(path: Path) -> str:
+    """What `path` is, links followed: "a file", "a folder", "a named pipe" ... or "missing"."""
+    try:
+        return KINDS.get(stat.S_IFMT(path.stat().st_mode), "of an unknown kind")
+    except (FileNotFoundError, NotADirectoryError):
+        return "a link to nothing" if path.is_symlink() else "missing"
+    except PermissionError:
+        return "in a folder without read permission"
+    except OSError as error:
+        if error.errno != errno.ELOOP:
+            raise
+        return "a link to itself"
+
+
+def is_file(path: Path) -> bool:
+    """Whether `path` is a regular file, links followed, in a folder that can be searched."""
+    return kind(path) == "a file"
+
+
 def check_regular(path: Path) -> Path:
     """Return `path` if it is a regular file, or a link to one.
 
-    Raises FileNotFoundError if nothing is there, and ValueError for a folder, a named pipe (which
-    would wait for ever), a socket or a device.
+    Raises FileNotFoundError if nothing is there, and ValueError for anything else, such as a folder
+    or a named pipe, which would keep its reader waiting for ever.
     """
-    try:
-        mode = path.stat().st_mode
-    except FileNotFoundError as error:
-        what = "is a link to nothing" if path.is_symlink() else "does not exist"
-        raise FileNotFoundError(f"{path} {what}; expected a file") from error
-    if not stat.S_ISREG(mode):
-        kind = next((name for name, holds in KINDS.items() if holds(mode)), "no regular file")
-        raise ValueError(f"{path} is {kind}; expected a regular file: replace it or move it away")
+    what = kind(path)
+    if what in ("missing", "a link to nothing"):
+        raise FileNotFoundError(f"{path} is {what}; expected a file")
+    if what != "a file":
+        raise ValueError(f"{path} is {what}; expected a regular file: replace it or move it away")
     return path
 
 

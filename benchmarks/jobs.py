@@ -15,7 +15,7 @@ from benchmarks import suites
 from benchmarks.check import precision_of
 from benchmarks.code import import_file
 from benchmarks.data import DATASETS, FILES, Dataset, open_dataset, open_own
-from benchmarks.execute import group_size
+from benchmarks.fabric import group_size
 from benchmarks.names import choose
 from benchmarks.suite import Run, Suite, Survey, plan
 

@@ -6,18 +6,17 @@ import argparse
 import math
 import sys
 from collections.abc import Sequence
-from io import TextIOWrapper
 from pathlib import Path
 
 import torch
 
 from benchmarks import heap
 from benchmarks.check import accept, check, only_seed
-from benchmarks.execute import is_first_process, launched_by_torchrun
+from benchmarks.command import run_command
+from benchmarks.fabric import is_first_process, launched_by_torchrun
 from benchmarks.files import write_json
 from benchmarks.jobs import Job, find_suite, open_survey, prepare, report_name, suite_names
 from benchmarks.report import report, survey, table_spec
-from benchmarks.stopping import Stopped, stoppable
 from benchmarks.store import CHECKPOINT, StoredRun
 from benchmarks.suite import PRECISIONS, SCALES, Survey
 from benchmarks.trial import count
@@ -98,29 +97,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns 0; 1 if a row failed, a score is not a number, or a metric moved; 2 for bad input; and
     128 + n when signal n stopped it.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, TextIOWrapper):  # a terminal that lacks a letter shows its code
-            stream.reconfigure(errors="backslashreplace")
     parser = arguments()
     args = parser.parse_args(argv)
+    if not args.list and args.suite is None:
+        parser.error("--suite is needed; --list shows them")
+    if args.accept and args.check is None:
+        parser.error("--accept needs --check FILE, the reference to write")
     heap.keep_freed_memory()
-    try:
-        with stoppable():
-            if args.list:
-                _list()
-                return 0
-            if args.suite is None:
-                parser.error("--suite is needed; --list shows them")
-            if args.accept and args.check is None:
-                parser.error("--accept needs --check FILE, the reference to write")
-            return _run(args)
-    except (ValueError, OSError, ModuleNotFoundError) as error:
-        for line in str(error).splitlines():
-            print(f"error: {line}", file=sys.stderr)
-        return 2
-    except Stopped as stopped:
-        print(f"stopped by {stopped}; the same command continues", file=sys.stderr)
-        return stopped.status
+    return run_command(
+        lambda: _list() if args.list else _run(args),
+        stopped="the same command continues",
+        unexpected="this is a fault of the project: please report it",
+    )
 
 
 def _run(args: argparse.Namespace) -> int:
@@ -221,7 +209,7 @@ def _verdict(stored: Sequence[StoredRun], reference: Path | None) -> int:
     return 1 if faults else 0
 
 
-def _list() -> None:
+def _list() -> int:
     for name in suite_names():
         suite = find_suite(name)
         print(f"{name}: {suite.title}")
@@ -231,6 +219,7 @@ def _list() -> None:
         data = [of.data or "your own" for of in (suite, suite.beside) if of]
         print(f"  data: {', '.join(data)}; scales: {', '.join(suite.training)}")
         print(f"  rows: {', '.join(row.label for row in suite.rows)}")
+    return 0
 
 
 def _print_plan(job: Job, tasks: Sequence[Task], folder: Path) -> None:

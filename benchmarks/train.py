@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning_fabric import Fabric
 from torch import Tensor, nn
 from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
@@ -21,6 +20,7 @@ from benchmarks import files
 from benchmarks.data import Dataset
 from benchmarks.data.dataset import random_words
 from benchmarks.evaluate import mean_squared_error
+from benchmarks.fabric import Fabric
 from benchmarks.progress import Progress
 from benchmarks.stopping import Stopped, deferred
 from benchmarks.store import CHECKPOINT, DAMAGED, PREVIOUS

@@ -46,31 +46,26 @@ def try_run(run: Run, suite: Suite, dataset: Dataset) -> Trial:
     with naming(run.row):
         model = run.build().to(device)
         clips = next(iter(dataset.test(SEQUENCES, SEQUENCES, device)))
-        _try_loss(model, *run.clip.split(clips.clone()))
         low, high = _try_prediction(model, clips[:, : run.clip.past].clone(), run.clip.future)
         evaluate(model, [clips], run.clip)
+        _try_loss(model, *run.clip.split(clips.clone()))
     return count(run, suite, dataset)._replace(warning=_warning(run, low, high))
 
 
 def count(run: Run, suite: Suite, _: Dataset) -> Trial:
     """Count a run's model, without memory for it where shapes alone are enough."""
     with naming(run.row):
-        model = cost.build_on_meta(run.row.model, run.clip, run.options)
-        parameters, macs = cost.parameters(model), cost.macs(model, run.clip)
+        parameters, macs = cost.size(run.row.model, run.clip, run.options)
         paper = paper_cost(run, suite)
-    trainable = any(p.requires_grad for p in model.parameters())
     # forward and backward cost three times the forward pass
     sequences = run.training.steps * run.training.batch_size
-    return Trial(parameters, macs, 3 * macs * sequences * trainable, paper)
+    return Trial(parameters, macs, 3 * macs * sequences * bool(parameters), paper)
 
 
 def paper_cost(run: Run, suite: Suite) -> dict[str, int]:
     """Parameters and MACs of the run's row at the paper's size and clip."""
-    model = cost.build_on_meta(run.row.model, suite.clip, run.row.at("paper"))
-    return {
-        "paper_parameters": cost.parameters(model),
-        "paper_macs": cost.macs(model, suite.clip),
-    }
+    parameters, macs = cost.size(run.row.model, suite.clip, run.row.at("paper"))
+    return {"paper_parameters": parameters, "paper_macs": macs}
 
 
 @contextmanager

@@ -201,7 +201,8 @@ def try_all(
         results.update(pool.outcomes())
     errors = [str(result) for _, result in sorted(results.items()) if isinstance(result, Exception)]
     if errors:
-        raise ValueError("\n".join(errors))
+        several = len(errors) > 1
+        raise ValueError("\n  ".join(["some rows cannot work:"] * several + errors))
     for result in results.values():
         if isinstance(result, Trial) and result.warning:
             print(f"warning: {result.warning}", file=sys.stderr)

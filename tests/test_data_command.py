@@ -23,7 +23,7 @@ import pytest
 
 from benchmarks.data import DATA_VARIABLE, DATASETS, download, mnist
 from benchmarks.data.__main__ import main
-from benchmarks.data.cache import CACHE_VARIABLE, Block, cache_folder, fingerprint, prepare
+from benchmarks.data.cache import Block, cache_folder, fingerprint, prepare
 from benchmarks.data.dataset import Check
 from benchmarks.data.moving_mnist import TEST_FOLDERS
 from benchmarks.data.recordings import Windows, cut
@@ -34,7 +34,6 @@ from tau.predictor import Clip
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch):
-    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
     monkeypatch.setenv("NO_PROXY", "*")
     monkeypatch.setattr(download, "PAUSE", 0)
 
@@ -94,7 +93,7 @@ def tiny(monkeypatch, tmp_path):
                     yield Block(path.stem, 0, np.load(path))
 
             made_of = fingerprint(root, paths)
-            place = cache_folder(root, "frames-of-it")
+            place = cache_folder("frames-of-it", root)
             prepared = prepare(place, made_of, read, (1, 4, 4), np.uint8)
             self.frames = prepared.frames
             sides = dict.fromkeys(
@@ -136,7 +135,8 @@ def test_from_nothing_to_prepared_frames(tiny, folder, capsys, monkeypatch):
 
     status, out, errors = run(capsys, "prepare", "tiny")
     assert (status, errors) == (0, [])
-    assert re.search(rf"tiny is prepared: \d+B in {folder}/prepared/frames-of-it\n", out)
+    place = cache_folder("frames-of-it", folder)
+    assert re.search(rf"tiny is prepared: \d+B in {re.escape(str(place))}\n", out)
     status, out, errors = run(capsys, "prepare", "tiny")
     assert (status, errors) == (0, [])
     assert out == "tiny was prepared already: nothing to do\n"
@@ -299,15 +299,15 @@ def bounded(work):
     return outcome.result(60)
 
 
-@pytest.fixture(params=["a fifo", "a folder", "a link to nothing"])
+@pytest.fixture(params=["a named pipe", "a folder", "a link to nothing"])
 def other(request, tiny, folder):
     """Something that is no file, in the place of the array of a set that was downloaded."""
-    if request.param == "a fifo" and not hasattr(os, "mkfifo"):
+    if request.param == "a named pipe" and not hasattr(os, "mkfifo"):
         pytest.skip("needs fifos")
     main(["download", "tiny", "--data", str(folder)])
     path = folder / "tiny/frames.npy"
     path.unlink()
-    if request.param == "a fifo":
+    if request.param == "a named pipe":
         os.mkfifo(path)
     elif request.param == "a folder":
         path.mkdir()
@@ -511,7 +511,7 @@ def test_a_signal_ends_the_command_with_a_line_and_keeps_what_arrived(stalling, 
         "",
         [
             f"a.bin: downloading from {stalling}",
-            f"ended by {name}; what was downloaded is kept, and the same command continues",
+            f"stopped by {name}; what was downloaded is kept, and the same command continues",
         ],
     )
     assert part.read_bytes() and SENT.startswith(part.read_bytes())
@@ -523,7 +523,7 @@ def test_an_interrupt_ends_the_command_with_a_line(tiny, folder, capsys, monkeyp
 
     monkeypatch.setattr(tiny, "__init__", interrupted)
     assert main(["prepare", "tiny", "--data", str(folder)]) == 130
-    assert capsys.readouterr().err.startswith("ended by SIGINT; ")
+    assert capsys.readouterr().err.startswith("stopped by SIGINT; ")
 
 
 # list

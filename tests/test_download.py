@@ -603,7 +603,7 @@ def test_a_file_without_mirror_is_to_be_got_by_hand(tmp_path):
 def put(kind, path, elsewhere):
     """Put something that is no file at `path`; a link leads to a file of another's."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if kind == "a fifo":
+    if kind == "a named pipe":
         os.mkfifo(path)
     elif kind == "a folder":
         path.mkdir()
@@ -615,7 +615,7 @@ def put(kind, path, elsewhere):
         path.symlink_to(elsewhere)
 
 
-KINDS = ["a fifo", "a folder", "a link to nothing", "a link to itself", "a link"]
+KINDS = ["a named pipe", "a folder", "a link to nothing", "a link to itself", "a link"]
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs fifos")
@@ -653,8 +653,8 @@ def test_a_wrong_file_that_is_a_link_is_replaced_and_its_target_stays(server, tm
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs fifos")
 def test_a_file_to_get_by_hand_is_not_a_fifo(tmp_path):
-    put("a fifo", tmp_path / "set/data.bin", None)
-    with pytest.raises(Unavailable, match=r"set/data\.bin: is a fifo; .*by hand"):
+    put("a named pipe", tmp_path / "set/data.bin", None)
+    with pytest.raises(Unavailable, match=r"set/data\.bin: is a named pipe; .*by hand"):
         bounded(lambda: get(tmp_path))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -16,7 +17,10 @@ import torch
 from conftest import run_folders
 
 from benchmarks import load, store
-from benchmarks.execute import execute, make_fabric
+from benchmarks.execute import execute
+from benchmarks.fabric import make_fabric
+from benchmarks.stopping import Stopped, stoppable
+from benchmarks.store import CHECKPOINT, PREVIOUS
 from benchmarks.suite import Row, Suite, Training, plan
 from benchmarks.train import NonFiniteLossError, make_optimiser, make_schedule, train
 from tau import TAU, Predictor
@@ -45,13 +49,8 @@ class Interrupted(Exception):
     pass
 
 
-@pytest.mark.parametrize("stop", [1, 3, 4, 6])
-def test_resuming_equals_not_stopping_to_the_bit(suite, dataset, tmp_path, monkeypatch, stop):
-    """Stopped at any step, mid-epoch (an epoch is 4 steps) or at its end."""
-    run = _run(suite, dataset)
-    whole = _train(run, dataset, tmp_path / "whole")
-
-    batch = type(dataset).batch
+def _interrupting(batch, stop):
+    """A data set's `batch` that raises once, when it is asked for step `stop`."""
     calls = []
 
     def interrupting(self, seed, step, size, device):
@@ -60,7 +59,16 @@ def test_resuming_equals_not_stopping_to_the_bit(suite, dataset, tmp_path, monke
             raise Interrupted
         return batch(self, seed, step, size, device)
 
-    monkeypatch.setattr(type(dataset), "batch", interrupting)
+    return interrupting
+
+
+@pytest.mark.parametrize("stop", [1, 3, 4, 6])
+def test_resuming_equals_not_stopping_to_the_bit(suite, dataset, tmp_path, monkeypatch, stop):
+    """Stopped at any step, mid-epoch (an epoch is 4 steps) or at its end."""
+    run = _run(suite, dataset)
+    whole = _train(run, dataset, tmp_path / "whole")
+
+    monkeypatch.setattr(type(dataset), "batch", _interrupting(type(dataset).batch, stop))
     with pytest.raises(Interrupted):
         _train(run, dataset, tmp_path / "part", checkpoint_seconds=0)
     saved = torch.load(tmp_path / "part" / "checkpoint.pt", weights_only=True)
@@ -75,6 +83,86 @@ def test_resuming_equals_not_stopping_to_the_bit(suite, dataset, tmp_path, monke
     for a, b in zip(*curves, strict=True):
         assert a | {"seconds": 0} == b | {"seconds": 0}
     assert [point["step"] for point in curves[0]] == [4, 8]
+
+
+def _damage(path: Path, kind: str) -> None:
+    content = path.read_bytes()
+    path.unlink()
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "of step 999999":
+        path.write_bytes(content)
+        torch.save(torch.load(path, weights_only=True) | {"step": 999_999}, path)
+    elif kind == "of another model":
+        torch.save({"model": {"x": torch.zeros(1)}}, path)
+    else:
+        flipped = bytearray(content)
+        flipped[len(content) // 2] ^= 1  # in the middle of a weight
+        path.write_bytes({"cut": content[:-99], "flipped": flipped, "empty": b""}[kind])
+
+
+KINDS = ["cut", "flipped", "empty", "folder", "pipe", "of step 999999", "of another model"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("both", [False, True], ids=["one", "both"])
+def test_a_damaged_checkpoint_is_set_aside_and_the_run_goes_on_from_the_one_before(
+    suite, dataset, tmp_path, monkeypatch, capsys, kind, both
+):
+    if kind == "pipe" and not hasattr(os, "mkfifo"):
+        pytest.skip("no named pipes")
+    run = _run(suite, dataset)
+    whole = _train(run, dataset, tmp_path / "whole")
+    with monkeypatch.context() as context:
+        context.setattr(type(dataset), "batch", _interrupting(type(dataset).batch, 6))
+        with pytest.raises(Interrupted):
+            _train(run, dataset, tmp_path / "part", checkpoint_seconds=0)
+    for name in (CHECKPOINT, PREVIOUS)[: 1 + both]:
+        _damage(tmp_path / "part" / name, kind)
+    resumed = _train(run, dataset, tmp_path / "part", checkpoint_seconds=0)
+    err = capsys.readouterr().err
+    assert f"{CHECKPOINT} is damaged" in err
+    assert ("continued at step 5 of 8" in err) is not both
+    assert (tmp_path / "part" / f"{CHECKPOINT}.damaged-1").exists(), "nothing is deleted"
+    assert _equal(whole, resumed)
+
+
+def test_being_killed_between_two_renames_loses_nothing(suite, dataset, tmp_path, monkeypatch):
+    run = _run(suite, dataset)
+    whole = _train(run, dataset, tmp_path / "x")
+    (tmp_path / "x" / CHECKPOINT).replace(tmp_path / "x" / PREVIOUS)
+    assert _equal(whole, _train(run, dataset, tmp_path / "x"))
+
+
+@pytest.mark.parametrize("when", [2, 3, 4, 8])
+def test_a_stop_writes_a_checkpoint_that_resumes_to_the_same_end(
+    suite, dataset, tmp_path, monkeypatch, when
+):
+    """In the middle of an epoch, in the validation at its end, and at the very end."""
+    run = _run(suite, dataset)
+    whole = _train(run, dataset, tmp_path / "whole")
+    name = "validation" if when % 4 == 0 else "batch"
+    count = when // 4 if when % 4 == 0 else when
+    original = getattr(type(dataset), name)
+    calls = []
+
+    def signalled(self, *args):
+        calls.append(args)
+        if len(calls) == count:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return original(self, *args)
+
+    with monkeypatch.context() as context:
+        context.setattr(type(dataset), name, signalled)
+        with pytest.raises(Stopped), stoppable():
+            _train(run, dataset, tmp_path / "part", checkpoint_seconds=1e9)
+    state = torch.load(tmp_path / "part" / CHECKPOINT, weights_only=True)
+    assert state["step"] == when
+    assert _equal(whole, _train(run, dataset, tmp_path / "part"))
+    points = (tmp_path / "part" / "curve.jsonl").read_text().splitlines()
+    assert [json.loads(point)["step"] for point in points] == [4, 8]
 
 
 def test_seeds_give_different_models_and_a_seed_the_same(suite, dataset, tmp_path):

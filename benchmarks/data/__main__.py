@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import argparse
-import io
 import os
-import signal
 import sys
 import textwrap
 from collections.abc import Sequence
-from contextlib import suppress
 from pathlib import Path
-from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
+from benchmarks.command import explain, print_error, run_command
 from benchmarks.data import DATA_VARIABLE, DATASETS
 from benchmarks.data.cache import MARKER, cache_root
 from benchmarks.data.dataset import Check, Dataset
 from benchmarks.data.download import Unavailable, file_checks, is_filled, obtain
-from benchmarks.data.sources import Source, kind
+from benchmarks.data.sources import Source
 from benchmarks.data.stored import StoredDataset
+from benchmarks.files import kind
 from benchmarks.names import choose
 
 WIDTH = 100
-EXPECTED = (ValueError, OSError, ModuleNotFoundError, Unavailable)  # their text says what to do
+UNEXPECTED = "a file of the set may be damaged: `verify` compares them"
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -60,39 +58,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     0: done; 1: `verify` finds a difference; 2: it cannot be done; 128 + n: ended by signal n.
     """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # whatever the terminal cannot show
     args = arguments().parse_args(argv)
-    try:
-        status = _run(args)
-        sys.stdout.flush()
-        return status
-    except KeyboardInterrupt as interrupt:
-        number = interrupt.args[0] if interrupt.args else signal.SIGINT
-        text = f"ended by {signal.Signals(number).name}; what was downloaded is kept"
-        with suppress(OSError):  # a terminal that hung up
-            print(f"{text}, and the same command continues", file=sys.stderr)
-        return 128 + number
-    except OSError as error:  # of standard output
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is unwritten
-        if isinstance(error, BrokenPipeError):  # its reader has seen enough
-            return 128 + signal.SIGPIPE
-        return _error(f"standard output cannot be written: {error.strerror}")
+    return run_command(
+        lambda: _run(args),
+        stopped="what was downloaded is kept, and the same command continues",
+        unexpected=UNEXPECTED,
+    )
 
 
 def _run(args: argparse.Namespace) -> int:
-    try:
-        if args.name is not None:
-            choose("data set", args.name, DATASETS)
-        status: int = args.run(args.name, _root(args.data, new=args.run is _download))
-        return status
-    except BrokenPipeError:
-        raise
-    except Exception as error:
-        if sys.flags.dev_mode and not isinstance(error, EXPECTED):
-            raise
-        return _error(error)
+    if args.name is not None:
+        choose("data set", args.name, DATASETS)
+    status: int = args.run(args.name, _root(args.data, new=args.run is _download))
+    return status
 
 
 def _root(option: str | None, *, new: bool) -> Path | None:
@@ -152,12 +130,12 @@ def _download(name: str, root: Path | None) -> int:
     if source.manual and (missing or failures):
         print(_wrapped("by hand: ", source.manual), f"DIR is {root}", sep="\n", flush=True)
     for failure in failures:
-        _error(failure)
+        print_error(str(failure))
     if missing and not failures:
         unpacked = [f.unpack for f in source.files if f.unpack and is_filled(root / f.unpack)]
         folders = " or ".join(unpacked)
         hint = f"; if {folders} holds something else, move it away" if folders else ""
-        _error(f"{name} still needs {'; '.join(missing)}{hint}")
+        print_error(f"{name} still needs {'; '.join(missing)}{hint}")
     return 2 if failures or missing else 0
 
 
@@ -183,7 +161,7 @@ def _verify(name: str, root: Path | None) -> int:
     except Exception as error:
         if all(check.holds for check in checks):
             raise
-        _error(error)
+        print_error(explain(error, UNEXPECTED))
     wrong = sum(not check.holds for check in checks)
     print(f"{wrong} of {len(checks)} differ" if wrong else f"all {len(checks)} agree")
     return 1 if wrong else 0
@@ -240,31 +218,5 @@ def _wrapped(head: str, text: str) -> str:
     )
 
 
-def _error(error: Exception | str) -> int:
-    if isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-        text += "; make it readable and writable" if isinstance(error, PermissionError) else ""
-    elif isinstance(error, (str, *EXPECTED)):
-        text = str(error)
-    elif isinstance(error, MemoryError):
-        text = "out of memory; end other programs, or use a machine with more memory"
-    else:
-        text = (
-            f"{type(error).__name__}: {error}; a file of the set may be damaged: `verify` compares "
-            "them, and `python -X dev -m benchmarks.data` shows where this error comes from"
-        )
-    print(f"error: {text}", file=sys.stderr)
-    return 2
-
-
-def _end(number: int, _: FrameType | None) -> NoReturn:
-    signal.signal(number, signal.SIG_DFL)  # a second signal ends the process at once
-    raise KeyboardInterrupt(number)
-
-
 if __name__ == "__main__":
-    for name in ("SIGINT", "SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)  # Windows has no SIGHUP
-        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _end)
     sys.exit(main())

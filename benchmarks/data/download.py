@@ -33,7 +33,8 @@ from urllib3.exceptions import HTTPError
 from benchmarks.data.archive import is_archive, unpack
 from benchmarks.data.cache import wait_for
 from benchmarks.data.dataset import Check
-from benchmarks.data.sources import File, Source, kind
+from benchmarks.data.sources import File, Source
+from benchmarks.files import kind
 
 ATTEMPTS = 3  # at one mirror, in a row, that bring nothing new
 PAUSE = 1.0  # seconds before the next attempt; doubled with each that brings nothing new
@@ -74,8 +75,8 @@ def obtain(source: Source, file: File, root: Path) -> str:
 
     What is whole is left alone. Two processes may ask for the same file: one works, the others
     wait. Raises Unavailable if no mirror gives the file, ValueError if an archive cannot be
-    unpacked, FileExistsError if a folder, fifo or the like has a file's name, OSError that says
-    what to do if `root` cannot be written to; what has arrived is kept for the next call.
+    unpacked, FileExistsError if a folder, named pipe or the like has a file's name, OSError that
+    says what to do if `root` cannot be written to; what has arrived is kept for the next call.
     """
     path = root / file.path
     if not file.urls and (lack := _lack(source, file, root)):

@@ -2,20 +2,11 @@
 
 from __future__ import annotations
 
-import errno
-import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-KINDS = {
-    stat.S_IFREG: "a file",
-    stat.S_IFDIR: "a folder",
-    stat.S_IFIFO: "a fifo",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
+from benchmarks.files import is_file, kind
 
 
 @dataclass(frozen=True)
@@ -77,7 +68,7 @@ class Source:
     def missing(self, root: Path | None) -> list[str]:
         """Those of `needs` that are not in `root`, as text: a place of each name that would do.
 
-        A folder, fifo or broken link in the place of a file is named beside it.
+        A folder, named pipe or broken link in the place of a file is named beside it.
         """
         texts = []
         for patterns in self.needs:
@@ -85,25 +76,6 @@ class Source:
                 names = {PurePosixPath(pattern).name: pattern for pattern in reversed(patterns)}
                 texts.append(" or ".join(reversed(names.values())) + _instead(patterns, root))
         return texts
-
-
-def kind(path: Path) -> str:
-    """What `path` is, links followed: "a file", "a folder", "a fifo" and so on, or "missing"."""
-    try:
-        return KINDS.get(stat.S_IFMT(path.stat().st_mode), "of an unknown kind")
-    except (FileNotFoundError, NotADirectoryError):
-        return "a link to nothing" if path.is_symlink() else "missing"
-    except PermissionError:
-        return "in a folder without read permission"
-    except OSError as error:
-        if error.errno != errno.ELOOP:
-            raise
-        return "a link to itself"
-
-
-def is_file(path: Path) -> bool:
-    """Whether `path` is a regular file, links followed, in a folder that can be searched."""
-    return kind(path) == "a file"
 
 
 def _met(patterns: Iterable[str], root: Path | None) -> str | None:

@@ -1,0 +1,71 @@
+"""How a command ends: in one line that says what to do, and with the status that shells expect."""
+
+from __future__ import annotations
+
+import io
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+
+from benchmarks.stopping import Stopped, stoppable
+
+EXPECTED = (ValueError, OSError, ModuleNotFoundError)  # their text says what to do
+
+
+def run_command(run: Callable[[], int], *, stopped: str, unexpected: str) -> int:
+    """Call `run` and return the exit status of the command.
+
+    That is the call's own; 2, after a line for what went wrong, where it raises; 128 + n where
+    signal n stops it, after a line that ends with `stopped`. `unexpected` ends the line of an error
+    that nobody foresaw; `python -X dev` shows its traceback. A terminal that lacks a letter is
+    given its code.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        with stoppable():
+            status = _status(run, unexpected)
+            sys.stdout.flush()
+            return status
+    except (Stopped, KeyboardInterrupt) as interrupt:  # the latter outside of the main thread
+        signalled = interrupt if isinstance(interrupt, Stopped) else Stopped(signal.SIGINT)
+        with suppress(OSError):  # a terminal that hung up
+            print(f"stopped by {signalled}; {stopped}", file=sys.stderr)
+        return signalled.status
+    except OSError as error:  # of standard output
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is unwritten
+        if isinstance(error, BrokenPipeError):  # its reader has seen enough
+            return 128 + signal.SIGPIPE
+        return print_error(f"standard output cannot be written: {error.strerror}")
+
+
+def _status(run: Callable[[], int], unexpected: str) -> int:
+    try:
+        return run()
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        if sys.flags.dev_mode and not isinstance(error, EXPECTED):
+            raise
+        return print_error(explain(error, unexpected))
+
+
+def explain(error: Exception, unexpected: str) -> str:
+    """What to say of an error; `unexpected` ends the line of one that nobody foresaw."""
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        return text + "; make it readable and writable" * isinstance(error, PermissionError)
+    if isinstance(error, EXPECTED):
+        return str(error)
+    if isinstance(error, MemoryError):
+        return "out of memory; end other programs, or use a machine with more memory"
+    return f"{type(error).__name__}: {error}; {unexpected}, or run it with `python -X dev`"
+
+
+def print_error(text: str) -> int:
+    """Print an error; returns the status of bad input."""
+    print(f"error: {text}", file=sys.stderr)
+    return 2

@@ -1,0 +1,85 @@
+"""Lightning Fabric for one device, or for the group of processes that torchrun started.
+
+Variables such as RANK do not tell of a group: other launchers, and a shell inside a Slurm job, set
+them around a plain command. Only torchrun is heeded.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")  # that Fabric's import reads
+
+
+def launched_by_torchrun() -> bool:
+    """Whether torchrun started this process as one of a group."""
+    return "TORCHELASTIC_RUN_ID" in os.environ
+
+
+@contextmanager
+def _without_ranks() -> Iterator[None]:
+    found = {} if launched_by_torchrun() else {n: os.environ[n] for n in RANKS if n in os.environ}
+    for name in found:
+        del os.environ[name]
+    yield
+    os.environ.update(found)
+
+
+with _without_ranks():
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
+__all__ = ["Fabric", "group_size", "is_first_process", "launched_by_torchrun", "make_fabric"]
+
+
+def group_size() -> int:
+    """How many processes share each batch: those that torchrun started, else one.
+
+    Raises ValueError for variables that torchrun does not set so.
+    """
+    if not launched_by_torchrun():
+        return 1
+    numbers = {}
+    for name, least in (("WORLD_SIZE", 1), ("LOCAL_WORLD_SIZE", 1), ("RANK", 0)):
+        text = os.environ.get(name, "")
+        if not text.isdecimal() or int(text) < least:
+            raise ValueError(f"{name} is {text!r}; expected a whole number, as torchrun sets it")
+        numbers[name] = int(text)
+    if numbers["WORLD_SIZE"] % numbers["LOCAL_WORLD_SIZE"]:
+        raise ValueError(
+            f"WORLD_SIZE is {numbers['WORLD_SIZE']} and LOCAL_WORLD_SIZE "
+            f"{numbers['LOCAL_WORLD_SIZE']}; expected as many processes on each machine"
+        )
+    return numbers["WORLD_SIZE"]
+
+
+def is_first_process() -> bool:
+    """Whether this process prints and reports: the first of a group, or the only one."""
+    return not launched_by_torchrun() or os.environ["RANK"] == "0"
+
+
+def make_fabric(device: str, precision: str) -> Fabric:
+    """A Fabric that computes on `device` in `precision`, launched."""
+    if device == "cuda":
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = (
+            precision == "tf32"
+        )
+        torch.backends.cudnn.benchmark = True
+    world = group_size()
+    local = int(os.environ["LOCAL_WORLD_SIZE"]) if world > 1 else 1
+    with _without_ranks():
+        fabric = Fabric(
+            accelerator=device,
+            devices=local,
+            num_nodes=world // local,
+            strategy="ddp" if world > 1 else "auto",
+            precision="bf16-mixed" if precision == "bf16" else "32-true",
+            plugins=TorchElasticEnvironment() if world > 1 else LightningEnvironment(),
+        )
+        fabric.launch()
+    return fabric

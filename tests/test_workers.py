@@ -1,0 +1,397 @@
+"""What one row does to its process reaches no other row, and a stopped command loses nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import run_folders
+
+from benchmarks.run import main
+from benchmarks.stopping import Stopped, deferred, stoppable
+
+ROOT = Path(__file__).resolve().parent.parent
+
+SUITE = """
+import ctypes, os, sys, time
+import torch
+from benchmarks.suite import Row, Suite, Training
+from tau import Predictor
+
+
+class Scale(Predictor):
+    '''The last frame times a weight; `act` says what it does to its process, and when.'''
+
+    def __init__(self, clip, act=None, at=0, trainable=True):
+        super().__init__(clip)
+        self.weight = torch.nn.Parameter(torch.ones(()), requires_grad=trainable)
+        self.register_buffer("calls", torch.zeros((), dtype=torch.long))
+        self.act, self.at = act, at
+
+    def forward(self, past, horizon):
+        if self.act == "spoil the truth":
+            base = past if past._base is None else past._base
+            with torch.inference_mode():
+                base.zero_()
+        if self.act == "exit in forward":
+            sys.exit(0)
+        prediction = self.weight * past[:, -1:].expand(-1, horizon, -1, -1, -1)
+        if self.act == "frame too many":
+            return torch.cat([prediction, prediction[:, :1]], 1)
+        if self.act == "channels":
+            return prediction.repeat(1, 1, 2, 1, 1)
+        if self.act == "integers":
+            return (255 * prediction).long()
+        if self.act == "half":
+            return prediction.half()
+        if self.act == "list":
+            return list(prediction)
+        if self.act == "nan after training" and self.calls > 1:
+            return prediction * float("nan")
+        if self.act == "nan":
+            return prediction * float("nan")
+        if self.act == "zeros":
+            return torch.zeros_like(prediction)
+        return prediction
+
+    def loss(self, past, future):
+        self.calls += 1
+        if self.calls > self.at:
+            if self.act == "sys.exit":
+                sys.exit(0)
+            if self.act == "os._exit":
+                os._exit(0)
+            if self.act == "crash":
+                ctypes.string_at(0)
+            if self.act == "kill":
+                os.kill(os.getpid(), 9)
+            if self.act == "raise":
+                raise RuntimeError("out of luck")
+            if self.act == "no gradient":
+                return torch.zeros(())
+            if self.act == "vector":
+                return super().loss(past, future).expand(2)
+            if self.act == "disturb":
+                torch.set_grad_enabled(False)
+                torch.set_default_dtype(torch.float64)
+                torch.set_num_threads(1)
+                os.chdir("/")
+                torch.set_grad_enabled(True)
+                time.sleep = None
+            if self.act == "slow":
+                time.sleep(0.05)
+        return super().loss(past, future)
+
+
+TRAINING = Training(epochs=2, sequences=8, batch_size=4, validation=4, test=4, precision="fp32")
+SUITE = Suite("acting", "Acting", "moving-mnist", ROWS, {"smoke": TRAINING})
+"""
+
+
+@pytest.fixture
+def acting(tmp_path, clips_file, request):
+    """The command on a suite of rows that act: labels with the options of `Scale`."""
+
+    def command(training: str = "", **rows: dict) -> list[str]:
+        name = "acting_" + re.sub(r"\W", "_", request.node.name)
+        listed = "".join(
+            f"Row({label!r}, Scale, **{options!r})," for label, options in rows.items()
+        )
+        text = SUITE.replace("ROWS,", f"({listed}),")
+        if training:
+            text = text.replace("Training(epochs=2, sequences=8", f"Training({training}")
+        path = tmp_path / f"{name}.py"
+        path.write_text(text)
+        out = ("--out", str(tmp_path / "out"), "--device", "cpu")
+        return ["--suite", str(path), "--data", str(clips_file), *out]
+
+    return command
+
+
+def records(tmp_path: Path) -> dict[str, dict]:
+    found = {}
+    for folder in run_folders(tmp_path / "out"):
+        for name in ("record.json", "failure.json"):
+            if (folder / name).exists():
+                content = json.loads((folder / name).read_text())
+                found[content["row"]] = content
+    return found
+
+
+@pytest.mark.parametrize(
+    ("act", "reason"),
+    [
+        ("sys.exit", "the row called sys.exit(0)"),
+        ("os._exit", "ended with exit status 0 and without a result"),
+        ("kill", "killed (SIGKILL; out of memory?)"),
+        ("raise", "RuntimeError: out of luck"),
+        pytest.param("crash", "crashed with SIGSEGV", marks=pytest.mark.slow),
+    ],
+)
+def test_a_row_that_ends_its_process_fails_and_the_others_are_reported(
+    acting, tmp_path, capsys, act, reason
+):
+    assert main(acting(A={}, bad={"act": act, "at": 2}, C={})) == 1
+    out = capsys.readouterr().out
+    found = records(tmp_path)
+    assert [found[row]["status"] for row in ("A", "bad", "C")] == ["done", "failed", "done"]
+    assert reason in found["bad"]["reason"]
+    assert f"FAILED bad, seed 0: {found['bad']['reason']}" in out
+    assert re.search(r"\| bad.*\| failed \|", out) and "| C |" in out
+    assert (tmp_path / "out" / "tables").is_dir()
+
+
+def test_a_row_that_exits_when_it_is_tried_fails_alone(acting, tmp_path, capsys):
+    assert main(acting(A={}, bad={"act": "exit in forward"})) == 1
+    found = records(tmp_path)
+    assert (found["A"]["status"], found["bad"]["status"]) == ("done", "failed")
+    assert "exit status 0 and without a result" in found["bad"]["reason"]
+
+
+def test_a_row_that_changes_its_process_does_not_change_the_next_ones(acting, tmp_path):
+    threads = torch.get_num_threads()
+    assert main([*acting(A={}, bad={"act": "disturb"}, C={}), "--jobs", "1"]) == 0
+    found = records(tmp_path)
+    assert found["A"]["means"] == found["C"]["means"]
+    assert found["C"]["device"]["threads"] == threads
+
+
+def test_a_row_that_changes_the_past_does_not_change_the_truth(acting, tmp_path):
+    """One that zeroed the whole sequence through past._base had the best score."""
+    assert main(acting(A={"act": "zeros", "trainable": False}, bad={"act": "spoil the truth"})) == 0
+    found = records(tmp_path)
+    assert found["bad"]["means"]["mse"] > 0
+    assert found["bad"]["means"]["mse"] == pytest.approx(found["A"]["means"]["mse"], rel=0.5)
+
+
+def test_a_row_with_nothing_to_train_is_scored_as_it_is(acting, tmp_path, capsys):
+    assert main(acting(A={}, frozen={"trainable": False})) == 0
+    found = records(tmp_path)
+    assert found["frozen"]["status"] == "done" and found["frozen"]["steps"] == 0
+    assert "| frozen |" in capsys.readouterr().out
+
+
+def test_scores_that_are_not_numbers_are_in_the_exit_status(acting, tmp_path, capsys):
+    assert main(acting(A={}, bad={"act": "nan after training"})) == 1
+    out = capsys.readouterr().out
+    assert re.search(r"NOT A NUMBER bad, seed 0: .*mse", out)
+
+
+WRONG = {
+    "frame too many": r"its prediction has the shape \(2, 4, 1, 16, 16\); expected \(2, 3, 1",
+    "channels": r"its prediction has the shape \(2, 3, 2, 16, 16\); expected \(2, 3, 1",
+    "integers": r"its prediction is torch\.int64; expected torch\.float32",
+    "half": r"its prediction is torch\.float16; expected torch\.float32",
+    "list": r"its prediction has the shape .*list.*; expected",
+    "nan": "its prediction holds NaN or infinity before any training",
+    "no gradient": "its loss has no gradient",
+    "vector": r"its loss is torch\.float32 \(2,\); expected a floating-point scalar",
+    "raise": "RuntimeError: out of luck",
+}
+
+
+@pytest.mark.parametrize("act", WRONG)
+def test_what_is_wrong_with_a_row_is_found_before_anything_trains(acting, tmp_path, capsys, act):
+    assert main(acting(A={}, bad={"act": act})) == 2
+    error = capsys.readouterr().err
+    assert re.search(f"error: row 'bad': {WRONG[act]}", error), error
+    assert not (tmp_path / "out").exists() or not records(tmp_path)
+
+
+def test_frames_too_small_for_a_metric_are_found_before_anything_trains(acting, tmp_path, capsys):
+    import numpy as np
+
+    clips = np.random.default_rng(0).integers(0, 256, (40, 6, 1, 4, 4), np.uint8)
+    np.save(tmp_path / "tiny.npy", clips)
+    command = acting(A={})
+    command[command.index("--data") + 1] = str(tmp_path / "tiny.npy")
+    assert main(command) == 2
+    assert "row 'A': frames are 4x4 pixels; SSIM needs at least 7x7" in capsys.readouterr().err
+
+
+def test_all_rows_that_cannot_work_are_named_at_once(acting, capsys):
+    assert main(acting(A={}, b={"act": "list"}, c={"act": "nan"})) == 2
+    error = capsys.readouterr().err
+    assert "row 'b'" in error and "row 'c'" in error and "Traceback" not in error
+
+
+# Stopping and going on
+
+
+def start(command, **environment):
+    return subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.run", *command],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def wait_for(condition, process, seconds=120):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline and process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+SLOW = {"A": {"act": "slow"}, "B": {"act": "slow", "at": 1}}
+LONG = "epochs=1, sequences=4000"  # 1,000 steps of 50 ms
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs POSIX signals")
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+def test_a_signal_writes_checkpoints_and_ends_with_a_line(acting, tmp_path, name):
+    number = getattr(signal, name)
+    command = acting(**SLOW, training=LONG)
+    process = start([*command, "--jobs", "2"])
+    curves = tmp_path / "out" / "runs"
+    wait_for(lambda: len(list(curves.glob("[ab]-*"))) == 2, process)
+    time.sleep(1)
+    process.send_signal(number)
+    began = time.monotonic()
+    _, err = process.communicate(timeout=60)
+    assert time.monotonic() - began < 30, "the training would take a minute"
+    assert process.returncode == 128 + number, err
+    assert f"stopped by {name}; the same command continues" in err
+    steps = [torch.load(path, weights_only=True)["step"] for path in curves.glob("*/checkpoint.pt")]
+    assert len(steps) == 2 and all(0 < step < 1000 for step in steps)
+    assert len(re.findall(r"stopped after step \d+ of 1000, checkpoint written", err)) == 2
+
+
+@pytest.mark.slow
+def test_two_commands_on_one_plan_share_the_work(acting, tmp_path):
+    command = acting(**SLOW, training="epochs=1, sequences=160")
+    processes = [start([*command, "--jobs", "1"]) for _ in range(2)]
+    results = [process.communicate(timeout=300) for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], results
+    text = results[0][1] + results[1][1]
+    for row in "AB":
+        assert len(re.findall(rf"^{row}: epoch 1 ", text, re.M)) == 1, text
+    assert all("| A |" in out and "| B |" in out for out, _ in results)
+
+
+def test_fresh_leaves_a_run_alone_that_another_command_has_in_work(acting, tmp_path, capsys):
+    from filelock import FileLock
+
+    command = acting(A={}, B={"at": 1})
+    assert main(command) == 0
+    before = sorted(p.name for p in run_folders(tmp_path / "out"))
+    locks = sorted((tmp_path / "out" / "runs" / ".locks").iterdir())
+    with FileLock(locks[-1]):
+        assert main([*command, "--fresh"]) == 2
+    assert "another process is working on" in capsys.readouterr().err
+    assert sorted(p.name for p in run_folders(tmp_path / "out")) == before
+
+
+def test_a_suite_that_is_edited_meanwhile_runs_as_it_was_planned(acting, tmp_path, monkeypatch):
+    from benchmarks import workers
+
+    command = acting(A={}, B={"at": 1})
+    path = Path(command[1])
+    text = path.read_text()
+    start_process = workers.Pool.start
+
+    def edit_first(self, *args):
+        path.write_text("raise RuntimeError('edited')")
+        return start_process(self, *args)
+
+    monkeypatch.setattr(workers.Pool, "start", edit_first)
+    assert main(command) == 0
+    assert {record["status"] for record in records(tmp_path).values()} == {"done"}
+    path.write_text(text)
+
+
+def test_partial_files_of_a_killed_process_are_removed(acting, tmp_path):
+    command = acting(A={"act": "raise", "at": 2})
+    assert main(command) == 1
+    (folder,) = run_folders(tmp_path / "out")
+    (folder / ".partial-x.pt").write_bytes(b"half")
+    main(command)
+    assert not list(folder.glob(".partial-*"))
+
+
+# Data that change
+
+
+def test_data_that_change_while_a_run_reads_them_fail_it(acting, tmp_path, clips_file, monkeypatch):
+    from benchmarks import workers
+
+    command = acting(A={"act": "slow"})
+    original = clips_file.read_bytes()
+    start_process = workers.Pool.start
+    calls = []
+
+    def change(self, number, run, call, *args):
+        process = start_process(self, number, run, call, *args)
+        if call is workers.execute:
+            calls.append(call)
+            time.sleep(0.3)
+            data = bytearray(original)
+            data[-100:] = bytes(100)
+            stat = clips_file.stat()
+            clips_file.write_bytes(data)
+            os.utime(clips_file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+        return process
+
+    monkeypatch.setattr(workers.Pool, "start", change)
+    assert main(command) == 1 and calls
+    (record,) = records(tmp_path).values()
+    assert record["status"] == "failed"
+    assert "squares.npy was changed, replaced or removed" in record["reason"]
+
+
+# Environments
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "environment",
+    [
+        {"RANK": "1"},
+        {"RANK": "x", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "0", "LOCAL_RANK": "1"},
+        {"SLURM_NTASKS": "4", "SLURM_JOB_ID": "7", "SLURM_PROCID": "0", "SLURM_JOB_NAME": "bash"},
+        {"PYTHONIOENCODING": "ascii"},
+        {"HOME": ""},
+        {"HOME": "/proc", "XDG_CACHE_HOME": "/proc/x", "SPATIOTEMPORAL_CACHE": ""},
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+    ],
+    ids=lambda environment: "-".join(environment),
+)
+def test_a_plain_command_runs_whatever_surrounds_it(acting, tmp_path, environment):
+    process = start(acting(**{"A ± ü": {}}), **environment)
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    assert "MSE" in out and (tmp_path / "out" / "tables").is_dir()
+
+
+# Signals
+
+
+def test_a_signal_in_a_deferred_block_comes_after_it():
+    done = []
+    with pytest.raises(Stopped) as stopped, stoppable():
+        with deferred():
+            with deferred():
+                os.kill(os.getpid(), signal.SIGTERM)
+                done.append("inner")
+            done.append("outer")
+        done.append("never")
+    assert done == ["inner", "outer"] and stopped.value.status == 128 + signal.SIGTERM
+
+
+def test_the_handlers_of_others_are_restored():
+    before = signal.getsignal(signal.SIGTERM)
+    with stoppable():
+        assert signal.getsignal(signal.SIGTERM) is not before
+    assert signal.getsignal(signal.SIGTERM) is before
