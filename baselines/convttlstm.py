@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.recurrent import Recurrent
-from tau.predictor import Clip
+from tau.predictor import Clip, check_unit_range
 
 Memory = tuple[Tensor, Tensor, tuple[Tensor, ...]]  # h, c and the last M maps of h, oldest first
 State = list[Memory]  # of each layer
@@ -69,8 +69,10 @@ class ConvTTLSTM(Recurrent):
 
     hidden: width of each block. layers: Conv-TT-LSTM layers in a block. order: past states that a
     layer reads, each by itself, as published (the paper also has windows of several). rank:
-    channels of the tensor train. sigmoid: whether the output ends with one (frames in [0, 1]), as
-    on Moving MNIST and not on other data sets. The others as in `Recurrent`, without patches.
+    channels of the tensor train. sigmoid: whether predictions end with one, for frames in [0, 1]:
+    the authors' trainer has it off by default and for Moving MNIST, and on for KTH and other data
+    sets. The others as in `Recurrent`, without patches. Raises ValueError for options that do not
+    fit each other or the clip.
     """
 
     def __init__(
@@ -82,11 +84,13 @@ class ConvTTLSTM(Recurrent):
         order: int = 3,
         rank: int = 8,
         sampling_stop: int = 168_750,
-        sigmoid: bool = True,
+        sigmoid: bool = False,
     ) -> None:
         for name, value in (("layers", layers), ("order", order), ("rank", rank)):
             if value < 1:
                 raise ValueError(f"{name} is {value}; expected one or more")
+        if sigmoid:
+            check_unit_range(clip)
         super().__init__(clip, hidden, kernel, 1, sampling_stop)
         self.layers = layers
         self.sigmoid = sigmoid

@@ -139,11 +139,11 @@ class CrevNet(Predictor):
 
     The defaults are the published Moving MNIST size: 5.00 M parameters, 16.90 G multiply-adds for
     10 -> 10 frames: 17 steps, all encoded, stepped and decoded. (The published 270.7 G are for a
-    batch of 16, and in train mode.) Two things differ from the port with published numbers, and
-    neither changes these sizes. That port forgets the past, but for its last three frames, before
-    it forecasts; here, as in training and in the authors' method, the whole past is read. And all
-    known clips are encoded, and all their predictions decoded, at once instead of step by step, so
-    in training the statistics of batch norm are over all steps.
+    batch of 16, and in train mode.) Two things differ from the port with published numbers (OpenSTL
+    v0.3.0, the last to have it), and neither changes these sizes. That port forgets the past, but
+    for its last three frames, before it forecasts; here, as in training and in the authors' method,
+    the whole past is read. And all known clips are encoded, and all their predictions decoded, at
+    once instead of step by step, so in training the statistics of batch norm are over all steps.
 
     Activations are kept: invertibility, which could recompute the autoencoder's from the latent,
     is not exploited. A training step at the published size holds 124 MB of them a sequence in

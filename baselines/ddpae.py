@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from tau.predictor import Clip, Predictor, check_horizon
+from tau.predictor import Clip, Predictor, check_horizon, check_unit_range
 
 SCALE_MEAN, SCALE_STD, SCALE_REACH = 2.0, 0.2, 1.0  # prior of a scale; how far it may go
 CHANGE_STD = 0.1  # prior of a pose's change from frame to frame, around 0
@@ -62,7 +62,8 @@ class Encoder(nn.Module):
 class Decoder(nn.Module):
     """DCGAN's: contents [N, D] -> images [N, C, size, size] in (0, 1); the encoder backwards.
 
-    size is a power of two, 8 or more.
+    All but the last convolution have batch normalisation and ReLU. size is a power of two, 8 or
+    more.
     """
 
     def __init__(self, content: int, width: int, channels: int, size: int) -> None:
@@ -74,7 +75,7 @@ class Decoder(nn.Module):
             stride, padding = (2, 1) if layers else (1, 0)
             layers += [
                 nn.ConvTranspose2d(n_in, n, 4, stride, padding, bias=False),
-                *(nn.BatchNorm2d(n), nn.LeakyReLU(0.2)),
+                *(nn.BatchNorm2d(n), nn.ReLU()),
             ]
         last = nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1, bias=False)
         self.layers = nn.Sequential(*layers, last, nn.Sigmoid())
@@ -86,12 +87,13 @@ class Decoder(nn.Module):
 
 
 class PoseNetwork(nn.Module):
-    """Poses of the components: past [B, T, C, H, W] -> first pose [B, K, 3], changes of the others.
+    """Poses of the components: past [B, T, C, H, W] -> initial pose [B, K, 3] and its changes.
 
     For one component after the other, an LSTM reads the past: the code of each frame, beside the
     previous component's output there. Another goes on for `horizon` frames from its own last
     output, again beside the previous component's. Their outputs give the changes
-    [B, K, T - 1 + horizon, 3]; a third LSTM reads those of the past backwards for the first pose.
+    [B, K, T + horizon, 3], one for each frame, the first included. A third LSTM reads the first
+    frame's outputs, from component to component, and gives the initial poses.
     """
 
     def __init__(self, clip: Clip, code: int, hidden: int, width: int) -> None:
@@ -100,12 +102,12 @@ class PoseNetwork(nn.Module):
         self.encoder = Encoder(clip.channels, width, code, (clip.height, clip.width))
         self.past_lstm = nn.LSTM(code + hidden, hidden, batch_first=True)
         self.future_lstm = nn.LSTMCell(2 * hidden, hidden)
-        self.first_lstm = nn.LSTM(hidden, hidden, batch_first=True)
-        self.first_head = nn.Linear(hidden, 6)
+        self.initial_lstm = nn.LSTM(hidden, hidden, batch_first=True)
+        self.initial_head = nn.Linear(hidden, 6)
         self.change_head = nn.Linear(hidden, 6)
 
     def forward(self, past: Tensor, horizon: int, components: int) -> tuple[Gaussian, Gaussian]:
-        """Posterior of the first pose and of the changes, both (scale, x, y)."""
+        """Posterior of the initial pose and of the changes, both (scale, x, y)."""
         batch, time = past.shape[:2]
         codes = self.encoder(past.flatten(0, 1)).unflatten(0, (batch, time))
         previous = codes.new_zeros(batch, time + horizon, self.hidden)
@@ -119,12 +121,11 @@ class PoseNetwork(nn.Module):
             previous = torch.cat([seen, torch.stack(ahead, dim=1)], dim=1)
             outputs.append(previous)
         output = torch.stack(outputs, dim=1)
-        backwards = output[:, :, :time].flatten(0, 1).flip(1)
-        first = self.first_lstm(backwards)[0][:, -1].unflatten(0, (batch, components))
+        initial, _ = self.initial_lstm(output[:, :, 0])
         dtype = past.dtype  # autocast lowers it
         return (
-            Gaussian(*self.first_head(first).to(dtype).chunk(2, dim=-1)),
-            Gaussian(*self.change_head(output[:, :, 1:]).to(dtype).chunk(2, dim=-1)),
+            Gaussian(*self.initial_head(initial).to(dtype).chunk(2, dim=-1)),
+            Gaussian(*self.change_head(output).to(dtype).chunk(2, dim=-1)),
         )
 
 
@@ -150,26 +151,27 @@ class ContentNetwork(nn.Module):
 class DDPAE(Predictor):
     """Frames are sums of K objects, each with one content and a pose (scale, x, y) for each frame.
 
-    Inferred from the past: the objects' first pose, the pose's change with each frame (also in the
-    future, for which an LSTM is rolled on) and, from the objects cut out of the past by these
+    Inferred from the past: the objects' initial pose, the pose's change with each frame (also in
+    the future, for which an LSTM is rolled on) and, from the objects cut out of the past by these
     poses, their contents. A content is decoded to an image, which a spatial transformer places in
     each frame; the sum is cut at 1. Inference is variational: in training latents are drawn from
     their posteriors, in eval mode they are the means, so that predictions are deterministic.
 
     Priors: scale N(2, 0.2), x and y N(0, 1) before their tanh, changes N(0, 0.1), content N(0, 1);
     likelihood of a pixel N(., 0.3). A scale s stays within 1 of 2; x, y = tanh(.)(s - 0.5), which
-    keeps an object's centre in the frame. A posterior is predicted in units of its prior and by the
-    logarithm of its width, where the authors' code has absolute values and a softplus: KL terms
-    then need no logarithm, and an untrained network starts near the prior.
+    keeps an object's centre in the frame. What the paper leaves open of the pose network and of the
+    transformer is as in the authors' code. One thing differs on purpose: a posterior is predicted
+    in units of its prior and by the logarithm of its width, where that code has absolute values and
+    a softplus; KL terms then need no logarithm, and an untrained network starts near the prior.
 
     The defaults are the published networks for 64 x 64 frames: 706,364 parameters (pose 488,044,
-    content LSTM 66,304, object encoder 76,000, decoder 76,016), 0.033 G multiply-adds for 10 -> 10
-    frames. The pose network's details that the paper leaves open are ours, at these sizes.
+    content LSTM 66,304, object encoder 76,000, decoder 76,016), 0.032 G multiply-adds for 10 -> 10
+    frames. Frames lie in [0, 1].
 
     components: K. object_size: side of an object's image, a power of two from 8; 32 is half a
     frame, its size at the prior's scale of 2. content: its length. hidden: width of the LSTMs.
     code: of the code of a frame. width: first width of encoders and decoder. Raises ValueError for
-    options below 1 or another object_size.
+    options below 1, another object_size, or frames beyond [0, 1].
     """
 
     def __init__(
@@ -188,6 +190,7 @@ class DDPAE(Predictor):
                 raise ValueError(f"{name} is {value}; expected 1 or more")
         if object_size < 8 or object_size & (object_size - 1):
             raise ValueError(f"object_size is {object_size}; expected a power of two, 8 or more")
+        check_unit_range(clip)
         super().__init__(clip)
         self.components = components
         self.object_size = (object_size, object_size)
@@ -217,12 +220,12 @@ class DDPAE(Predictor):
 
         Objects [B, K, C, S, S], poses [B, K, T + horizon, 3] and the latents' KL divergence [B].
         """
-        first, changes = self.pose(past, horizon, self.components)
-        poses = constrain(self.latent(first), self.latent(changes))
+        initial, changes = self.pose(past, horizon, self.components)
+        poses = constrain(self.latent(initial), self.latent(changes))
         views = self.cut_out(past, poses[:, :, : past.shape[1]])
         content = self.content(views.flatten(0, 1))
         images = self.decoder(self.latent(content)).to(past.dtype)
-        divergence = first.divergence() + changes.divergence()
+        divergence = initial.divergence() + changes.divergence()
         shape = (len(past), self.components)
         divergence = divergence + content.divergence().unflatten(0, shape).sum(1)
         return images.unflatten(0, shape), poses, divergence
@@ -256,15 +259,15 @@ class DDPAE(Predictor):
             network.compile(*args, **kwargs)
 
 
-def constrain(first: Tensor, changes: Tensor) -> Tensor:
-    """Poses of all frames, first [B, K, 3] and changes [B, K, T - 1, 3] -> [B, K, T, 3].
+def constrain(initial: Tensor, changes: Tensor) -> Tensor:
+    """Poses of all frames, initial [B, K, 3] and changes [B, K, T, 3] -> [B, K, T, 3].
 
-    Changes add up; scale and shift are limited in each frame.
+    Changes add up, frame 1's included; scale and shift are limited in each frame.
     """
-    moved = CHANGE_STD * F.pad(changes.cumsum(dim=2), (0, 0, 1, 0))
-    scale = SCALE_MEAN + SCALE_STD * first[:, :, None, :1] + moved[..., :1]
+    moved = CHANGE_STD * changes.cumsum(dim=2)
+    scale = SCALE_MEAN + SCALE_STD * initial[:, :, None, :1] + moved[..., :1]
     scale = scale.clamp(SCALE_MEAN - SCALE_REACH, SCALE_MEAN + SCALE_REACH)
-    shift = torch.tanh(first[:, :, None, 1:] + moved[..., 1:]) * (scale - 0.5)
+    shift = torch.tanh(initial[:, :, None, 1:] + moved[..., 1:]) * (scale - 0.5)
     return torch.cat([scale, shift], dim=-1)
 
 
@@ -272,14 +275,17 @@ def transform(images: Tensor, scale: Tensor, shift: Tensor, size: tuple[int, int
     """M views of each image: pixel p of a view shows the image at scale p + shift, 0 outside it.
 
     images [N, C, H', W'], scale [N, M, 1], shift [N, M, 2] (x, y) -> [N, M, C, H, W] for size
-    (H, W). Coordinates are -1 and 1 at the outer edges.
+    (H, W). Coordinates are -1 and 1 at the centres of the outermost pixels (`align_corners`).
     """
-    y, x = (torch.arange(1, 2 * n, 2, dtype=scale.dtype, device=scale.device) / n - 1 for n in size)
+    y, x = (
+        torch.arange(1 - n, n, 2, dtype=scale.dtype, device=scale.device) / max(n - 1, 1)
+        for n in size
+    )
     x = scale * x + shift[..., :1]
     y = scale * y + shift[..., 1:]
     grid = torch.stack(torch.broadcast_tensors(x[..., None, :], y[..., None]), dim=-1)
     # the views of an image, one below the other
-    sampled = F.grid_sample(images, grid.flatten(1, 2), align_corners=False)
+    sampled = F.grid_sample(images, grid.flatten(1, 2), align_corners=True)
     views: Tensor = sampled.unflatten(2, (scale.shape[1], size[0]))
     return views.transpose(1, 2)
 

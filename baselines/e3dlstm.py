@@ -95,11 +95,13 @@ class E3DLSTM(Recurrent):
 
     The defaults are the size that TAU's Table 6 counts: 51.35 M parameters, 545.42 G
     multiply-adds for 10 -> 10 frames, 545.40 without the read-out. The 298.85 printed there, and
-    the accuracies of that code, belong to a port that differs in three ways: its convolutions
-    have no padding in depth, so they compute one slice (half the multiply-adds) and repeat it; its
-    cell returns the m that it was given, so that m stays zero (in the authors' code too); its
-    attention mixes channels and pixels into tokens. Here both slices are computed, m lives, and a
-    token is a pixel's vector, as the paper has it; parameters are the same.
+    the accuracies of that code, belong to OpenSTL's port (v0.3.0 and v1.0.0), which differs in
+    three ways: its convolutions have no padding in depth, so they compute one slice (half the
+    multiply-adds) and repeat it; its cell returns the m that it was given, so that m stays zero (in
+    the authors' code too); its attention mixes channels and pixels into tokens. Here both slices
+    are computed, m lives, and a token is a pixel's vector, as the paper has it; parameters are the
+    same. The authors' TensorFlow code also has biases, and layer normalisation after each
+    convolution; like the port, this has neither.
 
     Options as in `Recurrent`; layers share m, so all have one width, else ValueError. The authors'
     width is 64. patch is 2 for TaxiBJ and 8 for KTH, where the port also strides by 2.

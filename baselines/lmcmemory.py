@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.winograd import Conv2d, filters_kept
-from tau.predictor import Clip, Predictor, check_horizon
+from tau.predictor import Clip, Predictor, check_horizon, check_unit_range
 
 State = list[tuple[Tensor, Tensor]]  # (h, c) of each layer
 
@@ -71,9 +72,10 @@ class LMCMemory(Predictor):
 
     Memory alignment, in `loss`: a *long* clip, which reaches into the future, is encoded by an
     encoder of its own and recalls from slots that learn (storing); the past recalls from the same
-    slots, held fixed (matching). Both predict the same frames from the same past. The authors take
-    two optimiser steps, one for each; here it is one step on the sum, so that the state after the
-    past is computed once for both.
+    slots, held fixed (matching). Both predict the same frames from the same past. The two encoders
+    start equal, and a long clip starts at the same frame in all sequences of a batch, as in the
+    authors' code. That code takes two optimiser steps, one for each; here it is one step on the
+    sum, so that the state after the past is computed once for both.
 
     The defaults are the published Moving MNIST size: 33.91 M parameters, of which the storing
     encoder's 13.50 M serve training only; 32.30 G multiply-adds for 10 -> 10 frames, 61.02 for
@@ -112,6 +114,9 @@ class LMCMemory(Predictor):
             )
         if short_stop < 0:
             raise ValueError(f"short_stop is {short_stop}; expected 0 or more")
+        check_motion(clip.past)
+        if bounded:
+            check_unit_range(clip)
         super().__init__(clip)
         half, channels = hidden // 2, clip.channels
         self.short_stop = short_stop
@@ -136,7 +141,7 @@ class LMCMemory(Predictor):
             *(nn.Linear(squeezed, hidden), nn.Sigmoid()),
         )
         self.matching_encoder = MotionEncoder(channels, motion)
-        self.storing_encoder = MotionEncoder(channels, motion)
+        self.storing_encoder = copy.deepcopy(self.matching_encoder)
         self.slots = nn.Parameter(torch.randn(slots, motion[-1]))
         widths = (*reversed(motion[2:]), hidden)  # from 1 / 2^n of the frame to a quarter
         self.context = nn.Sequential(
@@ -148,7 +153,7 @@ class LMCMemory(Predictor):
     def forward(self, past: Tensor, horizon: int) -> Tensor:
         """Predict `horizon` frames after `past` [B, T, C, H, W]; T is free from 2 on."""
         check_horizon(horizon)
-        check_motion(past)
+        check_motion(past.shape[1])
         context = self.recall(self.matching_encoder(past), self.slots)
         return self.predict(self.observe(past), context, horizon)
 
@@ -157,7 +162,7 @@ class LMCMemory(Predictor):
         """Mean squared plus mean absolute error of the future; in training, storing + matching."""
         if not self.training:
             return error(self(past, future.shape[1]), future)
-        check_motion(past)
+        check_motion(past.shape[1])
         future = future[:, : self.training_horizon(past.shape[1], future.shape[1])]
         stored = self.recall(self.storing_encoder(self.long_clip(past, future)), self.slots)
         matched = self.recall(self.matching_encoder(past), self.slots.detach())
@@ -177,14 +182,13 @@ class LMCMemory(Predictor):
         """Part of past and future, of the longer of both pasts and the future's frames.
 
         That is all of 10 + 10 frames, 30 of 10 + 30 and 40 of 10 + 40, as published; it starts
-        anywhere, drawn for each sequence.
+        anywhere, drawn once for the whole batch.
         """
         frames = torch.cat([past, future], dim=1)
-        batch, total = frames.shape[:2]
+        total = frames.shape[1]
         length = min(total, max(2 * past.shape[1], future.shape[1]))
-        start = torch.randint(total - length + 1, (batch, 1), device=frames.device)
-        index = start + torch.arange(length, device=frames.device)
-        return frames[torch.arange(batch, device=frames.device)[:, None], index]
+        start = torch.randint(total - length + 1, (1,), device=frames.device)
+        return frames[:, start + torch.arange(length, device=frames.device)]
 
     def recall(self, motion: Tensor, slots: Tensor) -> Tensor:
         """Motion at each place recalls from slots: [B, C', H', W'] -> context [B, C, H/4, W/4]."""
@@ -252,7 +256,10 @@ def error(prediction: Tensor, target: Tensor) -> Tensor:
     return F.mse_loss(prediction, target) + F.l1_loss(prediction, target)
 
 
-def check_motion(past: Tensor) -> None:
-    """Raise ValueError unless the past shows motion: two frames or more."""
-    if past.shape[1] < 2:
-        raise ValueError(f"past has {past.shape[1]} frame; expected two or more, to show motion")
+def check_motion(past: int) -> None:
+    """Raise ValueError unless so many past frames show motion: two or more."""
+    if past < 2:
+        raise ValueError(
+            f"past is {past} frame; LMC-Memory recalls by the motion between past frames and needs "
+            "two or more"
+        )

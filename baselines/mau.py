@@ -79,8 +79,9 @@ class MAU(Recurrent):
 
     The defaults are the published Moving MNIST size: 17.79 G multiply-adds for 10 -> 10 frames
     (the attention over the past is element-wise and not counted), 4.48 M parameters. The published
-    count has 8,259 more: two convolutions that are never used (8,266 for two image channels, 8,277
-    for three). Without the paper's recall of encoder features in the decoder, as published.
+    count, of OpenSTL's port (v0.3.0 and v1.0.0), has 8,259 more: two convolutions that are never
+    used (8,266 for two image channels, 8,277 for three). Without the paper's recall of encoder
+    features in the decoder, as published.
 
     hidden, kernel, sampling_stop: as in `Recurrent`; S passes through the layers, so all have one
     width. downsampling: how much smaller S and T are than frames, a power of two; published with 2

@@ -103,11 +103,13 @@ class MIM(Recurrent):
     (TAU's Table 6 leaves the read-out out: 179.17), 37.95 M parameters. The paper's own model is
     `hidden=(64, 64, 64, 64)`: 45.23 G.
 
-    The published accuracies come from a port that keeps the cell state of each MIM-S from one
-    batch to the next, test batches too, and cuts its gradient at every step. Here it starts at 0
-    with each sequence and gradients flow through it, as in the authors' code, at the same cost.
-    The port also owns an unused convolution in each MIM-N, hence its 38.04 M parameters. Without
-    the authors' time-reversed training and weight averaging, as published.
+    The published accuracies come from OpenSTL's port (v0.3.0 and v1.0.0), which keeps the cell
+    state of each MIM-S from one batch to the next, test batches too, and cuts its gradient at every
+    step. Here it starts at 0 with each sequence and gradients flow through it, as in the authors'
+    code, at the same cost. The port also owns an unused convolution in each MIM-N, hence its
+    38.04 M parameters. The authors' TensorFlow code has biases, layer normalisation and peepholes
+    that start at random; like the port, this has none of them, nor their time-reversed training and
+    weight averaging.
 
     Options as in `Recurrent`. Fewer than two layers or unequal widths are a ValueError. As
     peepholes are weights of a position, frames must have the clip's size. patch is 2 for TaxiBJ

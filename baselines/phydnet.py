@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from baselines.recurrent import Recurrent
 from baselines.winograd import Conv2d
-from tau.predictor import Clip
+from tau.predictor import Clip, check_unit_range
 
 State = tuple[Tensor, list[tuple[Tensor, Tensor]]]  # h of the PhyCell; (h, c) of each LSTM layer
 
@@ -124,10 +124,11 @@ class PhyDNet(Recurrent):
     10 -> 10 frames. Built as the authors released it last, with separate encoders. Frames are in
     [0, 1].
 
-    `loss` is the paper's. OpenSTL's port, whose accuracies are published beside TAU's, takes that
-    scalar L for a prediction and minimises mean((L - future)^2), whose pull fades as L nears the
-    mean pixel. Parameters are the same. The port's count, 15.3275 G, includes the matrix products
-    of the moment error, 0.0022 G, which are part of `loss` here and not of a forecast.
+    `loss` is the paper's. OpenSTL's port (v0.3.0 and v1.0.0), whose accuracies are published beside
+    TAU's, takes that scalar L for a prediction and minimises mean((L - future)^2), whose pull fades
+    as L nears the mean pixel. Parameters are the same. The port's count, 15.3275 G, includes the
+    matrix products of the moment error, 0.0022 G, which are part of `loss` here and not of a
+    forecast.
 
     Teacher forcing: one coin for the whole batch shows all future frames or none. Its probability
     falls linearly from 1 to 0 over the first `sampling_stop` training losses; the default falls by
@@ -157,11 +158,7 @@ class PhyDNet(Recurrent):
                 f"stride is {stride}; expected 2 or 4, a divisor of the frame size "
                 f"{clip.height}x{clip.width}"
             )
-        if clip.data_range > 1:
-            raise ValueError(
-                f"data_range is {clip.data_range}; PhyDNet ends in a sigmoid, so scale frames to "
-                "[0, 1]"
-            )
+        check_unit_range(clip)
         self.encoder = Encoder(clip.channels, width, stride)
         self.physical = PhyCell(width)
         self.residual = nn.ModuleList(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +14,7 @@ from tau.predictor import Clip, Predictor, check_horizon
 
 Memory = tuple[Tensor, Tensor, Tensor]  # R, its cell, and E of a level
 State = list[Memory]
+Feedback = Literal["current", "previous"]
 
 
 class ConvLSTMCell(nn.Module):
@@ -39,9 +40,10 @@ class ConvLSTMCell(nn.Module):
 class Stack(nn.Module):
     """One step of all levels: (frame or None, state) -> (prediction of that frame, new state).
 
-    The prediction is made before the frame is looked at, and replaces it where that is None.
+    The prediction is made before the frame is looked at, and stands in for it where that is None.
     `limit` is the largest value of a pixel. Per level: the cell of R, the convolution of its
     prediction A^, and, but for the top level, the one from its error E to the next level's input A.
+    All biases start at zero.
     """
 
     def __init__(self, channels: Sequence[int], kernel: int, limit: float) -> None:
@@ -56,10 +58,11 @@ class Stack(nn.Module):
         self.cells = nn.ModuleList(
             ConvLSTMCell(3 * n + above, n, kernel) for n, above in [*pairs, (channels[-1], 0)]
         )
-        lowest = conv(channels[0], channels[0])
-        nn.init.constant_(lowest.get_parameter("bias"), 0.1 * limit)
-        self.predict = nn.ModuleList([lowest, *(conv(n, n) for n in channels[1:])])
+        self.predict = nn.ModuleList(conv(n, n) for n in channels)
         self.climb = nn.ModuleList(conv(2 * n, above) for n, above in pairs)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.zeros_(module.get_parameter("bias"))
 
     def start(self, frame: Tensor) -> State:
         """Zeros."""
@@ -104,15 +107,16 @@ class PredNet(Predictor):
     The paper's: at each step, from the top level down, R_l = ConvLSTM(R_l, E_l, R_{l+1} at twice
     its size); then up, A^_l = ReLU(W * R_l), capped for frames at their largest value,
     E_l = [ReLU(A^_l - A_l), ReLU(A_l - A^_l)] and A_{l+1} = max-pool(ReLU(W * E_l)), where A_0 is
-    the frame (Eqs. 1-4). After the past, a prediction is taken for the frame it predicts, so that
-    E_0 is zero. The loss is L_0, on true frames alone and without frame 1, which nothing announces.
-
-    Choices: levels and widths of the port with published Moving MNIST numbers (the paper's KITTI
-    model has 3, 48, 96, 192), gates clamp(0.2 x + 0.5, 0, 1) as the authors released them, and
-    A^_0's biases, which start at a tenth of `clip.data_range`: from random ones every other seed
-    with one channel predicts zero everywhere, where ReLU has no gradient, and never learns.
+    the frame (Eqs. 1-4). The loss is L_0, on true frames alone and without frame 1, which nothing
+    announces. As in the authors' code and in the port that published Moving MNIST numbers
+    (OpenSTL v0.3.0), gates are clamp(0.2 x + 0.5, 0, 1) and biases start at zero; levels and widths
+    are the port's (the paper's KITTI model has 3, 48, 96, 192).
 
     hidden: width of R and A in the levels above the frames', which has as many channels as they.
+    feedback: what is A_0 after the past, which tells from the second predicted frame on. "current":
+    the prediction of that frame, so that E_0 is zero, as the author describes it. "previous": the
+    prediction of the frame before, as in both public codes, whose published numbers are so made.
+
     The defaults have 12.51 M parameters on Moving MNIST and cost 0.84 G multiply-adds a frame,
     16.77 G for 10 -> 10 frames, as each frame takes a whole step. (The published 8.6 G are ten
     frames of three channels.) Frames lie in [0, clip.data_range]. Raises ValueError for options
@@ -120,7 +124,11 @@ class PredNet(Predictor):
     """
 
     def __init__(
-        self, clip: Clip, hidden: Sequence[int] = (32, 64, 128, 256), kernel: int = 3
+        self,
+        clip: Clip,
+        hidden: Sequence[int] = (32, 64, 128, 256),
+        kernel: int = 3,
+        feedback: Feedback = "current",
     ) -> None:
         if not hidden or min(hidden) < 1:
             raise ValueError(f"hidden is {hidden!r}; expected a positive width for each level")
@@ -132,7 +140,12 @@ class PredNet(Predictor):
                 f"frames are {clip.height}x{clip.width}; {len(hidden)} levels above them need "
                 f"sizes divisible by {factor}"
             )
+        if feedback not in get_args(Feedback):
+            raise ValueError(
+                f"feedback is {feedback!r}; expected one of {', '.join(get_args(Feedback))}"
+            )
         super().__init__(clip)
+        self.feedback = feedback
         self.stack = Stack((clip.channels, *hidden), kernel, clip.data_range)
 
     def forward(self, past: Tensor, horizon: int) -> Tensor:
@@ -149,12 +162,16 @@ class PredNet(Predictor):
     def unroll(self, frames: Tensor, steps: int) -> Tensor:
         """Predictions [B, steps, C, H, W] of frame 0 and on, each before its frame is shown."""
         state = self.stack.start(frames[:, 0])
-        predictions = []
+        predictions: list[Tensor] = []
         for t in range(steps):
-            frame = frames[:, t].contiguous() if t < frames.shape[1] else None
+            frame: Tensor | None = None
+            if t < frames.shape[1]:
+                frame = frames[:, t].contiguous()
+            elif self.feedback == "previous":
+                frame = predictions[-1]
             prediction, state = self.stack(frame, state)
-            predictions.append(prediction)
-        return torch.stack(predictions, dim=1).to(frames.dtype)
+            predictions.append(prediction.to(frames.dtype))  # autocast lowers it
+        return torch.stack(predictions, dim=1)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile one step in place, with the arguments of torch.compile; the loop stays Python."""

@@ -24,8 +24,8 @@ class PredRNNv2(PredRNN):
     `eta_past`, which ends at 1, and the future with `eta`, which ends at 0: both are 0.5 for the
     first half of `sampling_stop` training losses. 50,000 is the published setting; the released
     KTH script of the authors rises earlier, from 5,000. How fast `eta_past` rises (r_exp_alpha) is
-    OpenSTL's 5,000 steps, with which the numbers compared here were published; the authors'
-    Moving MNIST script has 2,500.
+    OpenSTL's 5,000 steps (v0.3.0), with which the numbers compared here were published; the
+    authors' Moving MNIST script has 2,500.
 
     Decoupling serves training alone: a forecast neither computes nor pays for it, and in eval mode
     `loss` is the squared error. So a forecast costs PredRNN's 115.95 G multiply-adds at the

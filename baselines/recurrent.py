@@ -24,7 +24,8 @@ class Recurrent(Predictor):
 
     In training, the frames fed after the past are true with probability eta, which falls linearly
     from 1 to 0 over the first `sampling_stop` training losses (scheduled sampling: Bengio et al.,
-    NeurIPS 2015; 50,000 is the published setting). `step` counts them and is in the state dict.
+    NeurIPS 2015; 50,000 is the published setting, of which OpenSTL is one loss, or 2e-5, ahead).
+    `step` counts them and is in the state dict.
 
     hidden: width of each layer. kernel: its convolutions' odd size. Raises ValueError for options
     that do not fit each other or the clip.

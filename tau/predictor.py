@@ -78,6 +78,15 @@ def check_horizon(horizon: int) -> None:
         raise ValueError(f"horizon is {horizon!r}; expected a positive integer")
 
 
+def check_unit_range(clip: Clip) -> None:
+    """Raise ValueError unless frames fit in [0, 1], where the predictions of some models end."""
+    if clip.data_range > 1:
+        raise ValueError(
+            f"data_range is {clip.data_range}; this model's predictions stay in [0, 1], so scale "
+            "frames to that range"
+        )
+
+
 def rollout(block: Callable[[Tensor], Tensor], past: Tensor, horizon: int) -> Tensor:
     """Make a fixed-block predictor answer any horizon: [B, T, C, H, W] -> [B, horizon, C, H, W].
 

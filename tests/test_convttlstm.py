@@ -231,6 +231,24 @@ def test_bad_options(options: dict[str, object], message: str) -> None:
         tiny(**options)
 
 
+def test_predictions_are_unbounded_unless_a_sigmoid_is_asked_for() -> None:
+    """As in the authors' trainer, which has it off by default and for Moving MNIST."""
+    past, _ = clips()
+    model, ended = tiny().eval(), tiny(sigmoid=True).eval()
+    nn.init.constant_(model.output.bias, 3)
+    nn.init.constant_(ended.output.bias, 3)
+    with torch.no_grad():
+        assert model(past, 2).max() > 1
+        torch.testing.assert_close(ended(past, 1), model(past, 1).sigmoid())
+
+
+def test_frames_beyond_the_sigmoid_are_refused() -> None:
+    wide = Clip(past=3, future=4, channels=2, height=6, width=8, data_range=255.0)
+    ConvTTLSTM(wide, hidden=(3,), layers=1)
+    with pytest.raises(ValueError, match=r"data_range is 255.0"):
+        ConvTTLSTM(wide, hidden=(3,), layers=1, sigmoid=True)
+
+
 def test_compiled_steps_serve_all_batch_sizes() -> None:
     torch.compiler.reset()
     model = tiny(hidden=(4,)).eval()

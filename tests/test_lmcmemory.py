@@ -172,13 +172,40 @@ def test_bounded_ends_with_a_sigmoid() -> None:
 @pytest.mark.parametrize(
     ("past", "future", "length"), [(4, 4, 8), (4, 12, 12), (4, 16, 16), (4, 8, 8), (4, 1, 5)]
 )
-def test_the_long_clip(past: int, future: int, length: int) -> None:
-    frames = torch.arange(past + future).expand(500, -1)[..., None, None, None]
+def test_the_long_clip_starts_anywhere_but_alike_in_a_batch(
+    past: int, future: int, length: int
+) -> None:
+    frames = torch.arange(past + future).expand(3, -1)[..., None, None, None]
+    model = tiny()
+    starts = set()
+    for _ in range(200):
+        found = model.long_clip(frames[:, :past], frames[:, past:])[..., 0, 0, 0]
+        start = int(found[0, 0])
+        assert torch.equal(found, (start + torch.arange(length)).expand(3, -1))
+        starts.add(start)
+    assert starts == set(range(past + future - length + 1))
+
+
+def test_the_long_clip_is_drawn_from_torchs_generator() -> None:
+    """So that a resumed run, which restores it, goes on as it would have."""
+    model = tiny(short_stop=0)
+    past, future = clips(2, 7)
     torch.manual_seed(0)
-    found = tiny().long_clip(frames[:, :past], frames[:, past:])[..., 0, 0, 0]
-    starts = found[:, 0]
-    assert torch.equal(found, starts[:, None] + torch.arange(length))
-    assert starts.unique().tolist() == list(range(past + future - length + 1))
+    first = [model.loss(past, future).item() for _ in range(4)]
+    torch.manual_seed(0)
+    assert [model.loss(past, future).item() for _ in range(4)] == first
+    assert len(set(first)) > 1
+
+
+def test_the_two_motion_encoders_start_equal_and_apart() -> None:
+    model = tiny()
+    pairs = zip(
+        model.matching_encoder.parameters(), model.storing_encoder.parameters(), strict=True
+    )
+    for matching, storing in pairs:
+        assert torch.equal(matching, storing)
+        assert matching is not storing
+        assert matching.data_ptr() != storing.data_ptr()
 
 
 def phases(model: LMCMemory, past: Tensor, future: Tensor, long: Tensor) -> tuple[Tensor, Tensor]:
@@ -308,9 +335,17 @@ def test_bad_options(options: dict[str, object], message: str) -> None:
 def test_one_frame_shows_no_motion() -> None:
     model = tiny()
     past, future = clips(1)
-    for call in (lambda: model(past, 2), lambda: model.loss(past, future)):
-        with pytest.raises(ValueError, match="past has 1 frame"):
+    one = Clip(past=1, future=3, channels=2, height=16, width=8)
+    for call in (lambda: tiny(one), lambda: model(past, 2), lambda: model.loss(past, future)):
+        with pytest.raises(ValueError, match=r"past is 1 frame; .* needs two or more"):
             call()
+
+
+def test_frames_beyond_the_sigmoid_are_refused() -> None:
+    wide = Clip(past=3, future=3, channels=2, height=16, width=8, data_range=255.0)
+    tiny(wide)
+    with pytest.raises(ValueError, match=r"data_range is 255.0"):
+        tiny(wide, bounded=True)
 
 
 @pytest.mark.parametrize("horizon", [0, -1, 2.0])

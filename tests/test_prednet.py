@@ -1,4 +1,4 @@
-"""PredNet: sizes, the paper's equations, extrapolation, loss, a live start, compilation."""
+"""PredNet: sizes, the paper's equations, feedback, loss, a live start, compilation."""
 
 from __future__ import annotations
 
@@ -15,9 +15,12 @@ from tau import Clip
 TINY = Clip(past=3, future=4, channels=2, height=8, width=12)
 
 
-def tiny(clip: Clip = TINY) -> PredNet:
+both_rules = pytest.mark.parametrize("feedback", ["current", "previous"])
+
+
+def tiny(clip: Clip = TINY, **options: object) -> PredNet:
     torch.manual_seed(0)
-    return PredNet(clip, hidden=(3, 5)).eval()
+    return PredNet(clip, hidden=(3, 5), **options).eval()
 
 
 def clips(batch: int = 2, clip: Clip = TINY) -> tuple[Tensor, Tensor]:
@@ -58,16 +61,19 @@ def test_published_size(clip: Clip, size: int, per_frame: float, total: float) -
     assert round(counted / 1e9, 3) == total
 
 
-def test_fvcore_leaves_out_the_last_way_up_only() -> None:
+@both_rules
+def test_fvcore_leaves_out_the_last_way_up_only(feedback: str) -> None:
     """Nothing reads what the last step makes of its own prediction, and a trace shows that."""
     unread = 96 * 9 * 2 * 2 * 3 + 24 * 9 * (3 * 3 + 2 * 3 * 5) + 6 * 9 * 5 * 5
-    assert cost.fvcore_macs(tiny(), TINY) == macs(TINY, (2, 3, 5)) - unread
+    assert cost.fvcore_macs(tiny(feedback=feedback), TINY) == macs(TINY, (2, 3, 5)) - unread
 
 
 # The paper's equations
 
 
-def by_the_equations(model: PredNet, frames: Tensor, horizon: int) -> tuple[Tensor, Tensor]:
+def by_the_equations(
+    model: PredNet, frames: Tensor, horizon: int, feedback: str = "current"
+) -> tuple[Tensor, Tensor]:
     """Predictions and E_0 of all steps; each gate, level and unit by itself."""
     stack = model.stack
     top = len(stack.cells) - 1
@@ -90,13 +96,17 @@ def by_the_equations(model: PredNet, frames: Tensor, horizon: int) -> tuple[Tens
             write, forget, show = (torch.clip(0.2 * gate + 0.5, 0, 1) for gate in gates[:3])
             c[i] = forget * c[i] + write * gates[3].tanh()
             r[i] = show * c[i].tanh()
-        actual = frames[:, t] if t < frames.shape[1] else None
         for i in range(top + 1):
             predicted = stack.predict[i](r[i]).relu()
             if i == 0:
                 predicted = predicted.minimum(torch.tensor(stack.limit))
-                actual = predicted if actual is None else actual
                 predictions.append(predicted)
+                if t < frames.shape[1]:
+                    actual = frames[:, t]
+                elif feedback == "current":
+                    actual = predictions[t]
+                else:
+                    actual = predictions[t - 1]
             e[i] = torch.cat([(predicted - actual).relu(), (actual - predicted).relu()], dim=1)
             if i < top:
                 climbed = stack.climb[i](e[i]).relu()
@@ -106,27 +116,54 @@ def by_the_equations(model: PredNet, frames: Tensor, horizon: int) -> tuple[Tens
     return torch.stack(predictions, dim=1), torch.stack(errors, dim=1)
 
 
+def with_biases(model: PredNet, scale: float = 1.0) -> PredNet:
+    """`model` with random biases, which start at zero; all parameters are then times `scale`."""
+    for parameter in model.parameters():
+        if parameter.dim() == 1:
+            nn.init.uniform_(parameter, -0.2, 0.2)
+        parameter.data *= scale
+    return model
+
+
+@both_rules
 @pytest.mark.parametrize("scale", [1, 20])  # the larger weights saturate gates and predictions
 @torch.no_grad()
-def test_forecast_follows_the_equations(scale: float) -> None:
-    model = tiny()
-    for parameter in model.parameters():
-        parameter.mul_(scale)
+def test_forecast_follows_the_equations(feedback: str, scale: float) -> None:
+    model = with_biases(tiny(feedback=feedback), scale)
     past, _ = clips()
-    expected, _ = by_the_equations(model, past, 5)
-    torch.testing.assert_close(model(past, 5), expected[:, 3:])
-    torch.testing.assert_close(
-        model(past[:, :1], 1), by_the_equations(model, past[:, :1], 1)[0][:, 1:]
-    )
+    for frames in (past, past[:, :1]):
+        expected, errors = by_the_equations(model, frames, 5, feedback)
+        time = frames.shape[1]
+        torch.testing.assert_close(model(frames, 5), expected[:, time:])
+        assert errors[:, time:].any() == (feedback == "previous")
     assert (expected == 1).any() == (scale == 20)
 
 
 @torch.no_grad()
-def test_a_prediction_is_fed_back_as_the_frame() -> None:
-    model = tiny()
+def test_the_two_rules_part_at_the_second_predicted_frame() -> None:
+    past, _ = clips()
+    models = (with_biases(tiny(feedback=each)) for each in ("current", "previous"))
+    current, previous = (model(past, 3) for model in models)
+    assert torch.equal(current[:, 0], previous[:, 0])
+    assert (current - previous).abs().amax((0, 2, 3, 4))[1:].min() > 1e-4
+
+
+@torch.no_grad()
+def test_current_feedback_takes_a_prediction_for_its_frame() -> None:
+    model = with_biases(tiny())
     past, _ = clips()
     forecast = model(past, 4)
     assert torch.equal(model(torch.cat([past, forecast[:, :2]], dim=1), 2), forecast[:, 2:])
+
+
+@torch.no_grad()
+def test_previous_feedback_takes_it_for_the_next_frame() -> None:
+    model = with_biases(tiny(feedback="previous"))
+    past, _ = clips()
+    last = model.unroll(past, 3)[:, -1:]  # of the last frame of the past
+    forecast = model(past, 4)
+    fed = torch.cat([past, last, forecast[:, :1]], dim=1)
+    assert torch.equal(model(fed, 2), forecast[:, 2:])
 
 
 @torch.no_grad()
@@ -139,7 +176,7 @@ def test_loss_is_the_lowest_error_after_the_first_frame() -> None:
 
 
 def test_a_prediction_depends_on_earlier_frames_only() -> None:
-    model = tiny()
+    model = with_biases(tiny())
     frames = torch.cat(clips(), dim=1).requires_grad_()
     predictions = model.unroll(frames, 7)
     for t in range(1, 7):
@@ -149,10 +186,16 @@ def test_a_prediction_depends_on_earlier_frames_only() -> None:
     assert torch.equal(predictions[0, 0], predictions[1, 0])  # of the first frame: from nothing
 
 
+def test_biases_start_at_zero() -> None:
+    biases = [p for name, p in tiny().named_parameters() if name.endswith("bias")]
+    assert len(biases) == 3 + 3 + 2
+    assert not any(bias.any() for bias in biases)
+
+
 def test_predictions_reach_the_largest_pixel_value_and_no_further() -> None:
     model = tiny(Clip(past=3, future=4, channels=2, height=8, width=12, data_range=40.0))
     past, _ = clips(clip=model.clip)
-    assert model(past, 4).min() > 0  # biases start in proportion
+    assert model(past, 4).max() < 40
     nn.init.constant_(model.stack.predict[0].bias, 100)
     assert (model(past, 4) == 40).all()
 
@@ -189,8 +232,9 @@ def test_autocast_and_float64() -> None:
     torch.testing.assert_close(double, exact.double(), atol=1e-5, rtol=0)
 
 
-def test_compile_compiles_the_step() -> None:
-    model = tiny()
+@both_rules
+def test_compile_compiles_the_step(feedback: str) -> None:
+    model = tiny(feedback=feedback)
     past, _ = clips()
     keys = list(model.state_dict())
     expected = model(past, 4)
@@ -199,8 +243,8 @@ def test_compile_compiles_the_step() -> None:
     with torch.no_grad():
         torch.testing.assert_close(model(past, 4), expected)
     assert len(backend.runs) == 7
-    # one graph with a frame, one without
-    assert backend.count(torch.conv2d) == [3 + 3 + 2] * 2
+    # one graph with a frame and, where a prediction is its own frame, one without
+    assert backend.count(torch.conv2d) == [3 + 3 + 2] * (2 if feedback == "current" else 1)
     assert list(model.state_dict()) == keys
 
 
@@ -214,6 +258,7 @@ def test_compile_compiles_the_step() -> None:
         ({"hidden": (4, 0)}, r"hidden is \(4, 0\)"),
         ({"hidden": (4, 4, 4)}, "frames are 12x16; 3 levels .* divisible by 8"),
         ({"hidden": (4,), "kernel": 2}, "kernel is 2"),
+        ({"hidden": (4,), "feedback": "last"}, "feedback is 'last'; expected .*current, previous"),
     ],
 )
 def test_bad_options(options: dict[str, object], message: str) -> None:

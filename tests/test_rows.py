@@ -6,6 +6,10 @@ Nothing here names a row: a new one in a suite is tested by being there.
 from __future__ import annotations
 
 import copy
+import re
+from dataclasses import replace
+from itertools import product
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +18,7 @@ from compiled import Backend
 from benchmarks.cost import macs, parameters
 from benchmarks.jobs import find_suite, suite_names
 from benchmarks.suite import Row, Suite
-from tau import Clip, Predictor
+from tau import TAU, Clip, Predictor
 
 FOUND = [suite for name in suite_names() if isinstance(suite := find_suite(name), Suite)]
 SUITES = FOUND + [suite.beside for suite in FOUND if suite.beside is not None]
@@ -31,6 +35,9 @@ ROWS = {
     for row in suite.rows
 }
 rows = pytest.mark.parametrize("row", ROWS.values(), ids=_id)
+models = pytest.mark.parametrize(
+    "row", {row.model: row for row in ROWS.values()}.values(), ids=lambda row: row.model.__name__
+)
 
 
 def _clips(clip: Clip = SMALL, batch: int = 2, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
@@ -121,6 +128,41 @@ def test_colour_and_oblong_frames(row):
         assert model.loss(past, future).shape == ()
 
 
+@models
+def test_an_odd_clip_is_refused_by_the_constructor_or_works(row):
+    lengths, channels = ((1, 1), (1, 3), (2, 1), (3, 5)), (1, 2, 3, 5)
+    sizes = ((4, 4), (8, 8), (16, 16), (24, 40), (59, 59))
+    for (past, future), colours, (height, width) in product(lengths, channels, sizes):
+        clip = Clip(past, future, colours, height, width)
+        try:
+            model = row.build(clip, "smoke")
+        except ValueError as error:
+            named = re.search(r"past is \d|\d+x\d+", str(error))
+            assert named, f"{clip}: {error} does not name what does not fit"
+            continue
+        seen, wanted = _clips(clip)
+        with torch.no_grad():
+            assert model.eval()(seen, future).shape == wanted.shape, clip
+            loss = model.train().loss(seen, wanted)
+        assert loss.shape == (), clip
+        assert loss.isfinite(), clip
+
+
+@models
+def test_predictions_can_cover_the_range_of_the_data_or_it_is_refused(row):
+    clip = replace(SMALL, data_range=255.0)
+    torch.manual_seed(0)
+    try:
+        model = row.build(clip, "smoke").double().eval()
+    except ValueError as error:
+        assert "data_range is 255.0" in str(error)
+        return
+    for parameter in model.parameters():
+        parameter.data *= 10
+    with torch.no_grad():
+        assert model(255 * _clips(clip)[0].double(), 4).abs().max() > 1
+
+
 @rows
 def test_in_place_compilation_changes_nothing(row, model):
     """What the trainer does on a GPU, here with a backend that only counts its graphs' runs."""
@@ -148,6 +190,20 @@ def test_rows_that_depart_from_published_code_say_how():
     notes = {(suite.name, row.label): row.note for suite in SUITES for row in suite.rows}
     assert departing <= {label for _, label in notes}
     assert [place for place, note in notes.items() if place[1] in departing and not note] == []
+
+
+def test_the_page_of_deviations_has_every_model():
+    page = Path(__file__).parent.parent / "docs" / "deviations.md"
+    headings = re.findall(r"^## (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    named = {name.removeprefix("the ") for each in headings for name in re.split(", | and ", each)}
+    labels = {row.label for suite in SUITES for row in suite.rows if row.model is not TAU}
+    assert labels - {"Last frame"} | {"TAU"} <= named
+
+
+def test_notes_on_openstl_name_its_versions():
+    notes = [row.note for suite in SUITES for row in suite.rows if "OpenSTL" in row.note]
+    assert notes
+    assert [note for note in notes if not re.search(r"\bv\d+\.\d+\.\d+", note)] == []
 
 
 @rows

@@ -46,6 +46,7 @@ SUITE = Suite(
         Row(
             "PredNet",
             PredNet,
+            feedback="previous",
             sizes={"smoke": {"hidden": (8, 16)}, "quick": {"hidden": (16, 32)}},
             training=at_scales(SMALL_RATE, rate=1e-3),
             published="PredNet",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from baselines import E3DLSTM, ConvLSTM, PredRNN, PredRNNpp, SimVP
 from benchmarks.suite import Row, Suite, Training
-from benchmarks.suites import LAST_FRAME, NOTES, SMALL_RATE, ablation, at_scales, caltech
+from benchmarks.suites import LAST_FRAME, NOTES, PORT, SMALL_RATE, ablation, at_scales, caltech
 from tau import TAU, Clip
 
 VOLUMETRIC = {
@@ -55,9 +55,9 @@ ROWS = (
         sizes=at_scales(VOLUMETRIC, patch=8),
         training=at_scales(SMALL_RATE, rate=5e-4),
         published="E3d-LSTM",
-        note="m lives, depth is padded and attention is per pixel, as in the paper; OpenSTL's port "
-        "has none of these, and its convolutions stride by 2 in depth and space, which counts "
-        "216.95 G for 10 to 20 frames",
+        note=f"m lives, depth is padded and attention is per pixel, as in the paper; {PORT} has "
+        "none of these, and its convolutions stride by 2 in depth and space, which counts 216.95 G "
+        "for 10 to 20 frames",
     ),
     Row(
         "SimVP",

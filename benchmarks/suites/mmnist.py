@@ -22,7 +22,7 @@ from baselines import (
     SimVPv2,
 )
 from benchmarks.suite import Row, Suite
-from benchmarks.suites import NOTES, ablation, at_scales
+from benchmarks.suites import NOTES, PORT, ablation, at_scales
 from benchmarks.suites.ablation import ATTENTION, BRIEF, HALF, RECURRENT
 
 _TABLE_6 = {row.label: row for row in ablation.ROWS}
@@ -94,8 +94,8 @@ ROWS = (
         },
         training=at_scales(BRIEF, rate=1e-3),
         published="DDPAE",
-        note="posteriors are in units of their priors, in the authors' code absolute, and what the "
-        "paper leaves open of the pose network is ours; same parameters",
+        note="posteriors are in units of their priors, in the authors' code absolute; same "
+        "parameters",
     ),
     PHYDNET,
     _TABLE_6["SimVP"],
@@ -115,12 +115,13 @@ ROWS = (
             "quick": {"hidden": (16, 16), "kernel": 3, "sampling_stop": 225},
         },
         training=at_scales(BRIEF, rate=1e-3),
-        note="OpenSTL's port has 8,259 parameters more, unused; same multiply-adds",
+        note=f"{PORT} has 8,259 parameters more, unused; same multiply-adds",
     ),
     Row("SimVP-v2", SimVPv2, sizes=ATTENTION, training=at_scales(BRIEF, rate=1e-3)),
     Row(
         "PredNet",
         PredNet,
+        feedback="previous",
         sizes={"smoke": {"hidden": (16, 32)}, "quick": {"hidden": (8, 16, 32)}},
         training=at_scales(BRIEF, rate=1e-4),
         note=f"{NOTES['PredNet']} (the published 8.6 G count ten frames of three channels)",
