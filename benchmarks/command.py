@@ -38,7 +38,7 @@ def run_command(run: Callable[[], int], *, stopped: str, unexpected: str) -> int
     except OSError as error:  # of standard output
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is unwritten
         if isinstance(error, BrokenPipeError):  # its reader has seen enough
-            return 128 + signal.SIGPIPE
+            return 128 + getattr(signal, "SIGPIPE", 13)
         return print_error(f"standard output cannot be written: {error.strerror}")
 
 

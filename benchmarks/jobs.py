@@ -135,7 +135,7 @@ def open_survey(survey: Survey, args: argparse.Namespace) -> dict[str, Dataset |
             opened[row.label] = open_dataset(
                 row.data, _root(args), synthetic=args.data == SYNTHETIC_DATA, **row.options
             )
-        except (FileNotFoundError, ModuleNotFoundError) as error:
+        except (ValueError, OSError, ModuleNotFoundError) as error:
             opened[row.label] = error
     return opened
 

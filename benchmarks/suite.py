@@ -437,7 +437,7 @@ def resolve_precision(precision: str, device: str) -> str:
         device == "cuda" and torch.cuda.get_device_capability() >= (8, 0)
     ):
         raise ValueError("precision 'tf32' needs an NVIDIA GPU of compute capability 8 or more")
-    if precision == "bf16" and device == "cuda" and not has_native_bf16(device):
+    if precision == "bf16" and device != "cpu" and not has_native_bf16(device):
         raise ValueError("precision 'bf16' is not native on this GPU; use fp32")
     return precision
 
