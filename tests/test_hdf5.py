@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 import pytest
 
-from benchmarks.data.hdf5 import check_dataset, find_object, open_hdf5, reading_hdf5
+from benchmarks.data.hdf5 import check_dataset, each, find_object, open_hdf5, reading_hdf5
 
 
 def values():
@@ -92,7 +92,7 @@ def test_links_into_other_files_are_refused(path, tmp_path, secret):
         file["soft"] = h5py.SoftLink("/group/x")
     with open_hdf5(path) as file:
         for name in ("x", "group", "group/x", "soft"):
-            with pytest.raises(ValueError, match=r"a\.h5 has a link into another file in the pl"):
+            with pytest.raises(ValueError, match=r"a\.h5 has a link into another file at "):
                 find_object(file, name)
 
 
@@ -200,3 +200,24 @@ def test_what_is_not_a_regular_file_is_refused_at_once(tmp_path):
         os.mkfifo(tmp_path / "pipe")
         with pytest.raises(ValueError, match="is a named pipe"):
             open_hdf5(tmp_path / "pipe")
+
+
+def test_a_list_is_read_in_order_and_only_as_far_as_it_is_asked_for(path):
+    with h5py.File(path, "w") as file:
+        file["x"] = [f"{number}" for number in range(1234)]
+        file["none"] = np.zeros(0)
+    with open_hdf5(path) as file:
+        assert [int(text) for text in each(file["x"])] == list(range(1234))
+        assert list(each(file["none"])) == []
+
+        class Counted:
+            read = 0
+
+            def __len__(self):
+                return 10**15
+
+            def __getitem__(self, place):
+                Counted.read += place.stop - place.start
+                return file["x"][place]
+
+        assert next(each(Counted())) == b"0" and 0 < Counted.read < 1234

@@ -8,45 +8,29 @@ machine as frames, wait for ever on a named pipe, or fill the memory.
 from __future__ import annotations
 
 import math
-import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import h5py
 
+from benchmarks.data.originals import reading
 from benchmarks.files import check_regular
 
 MOST_PACKED = 2_000  # bytes that one stored byte may stand for; deflate packs 1,032 at most
 MOST_CHUNK = 1 << 30  # bytes of a chunk, which HDF5 unpacks as a whole
+AT_A_TIME = 500  # values of a list
 MOST_LINKS = 16  # soft links that may follow each other, as in HDF5 itself
 
-# What h5py raises at a damaged file, depending on the place of the damage.
-FAULTS = (
-    *(OSError, RuntimeError, LookupError, TypeError, ValueError),
-    *(AttributeError, MemoryError, OverflowError),
-)
 
+def reading_hdf5(path: Path, remedy: str = "write it again") -> AbstractContextManager[None]:
+    """Turn whatever h5py raises in the block into one line (see `reading`).
 
-@contextmanager
-def reading_hdf5(path: Path, remedy: str = "write it again") -> Iterator[None]:
-    """Turn whatever h5py raises in the block into one line that names `path` and the `remedy`.
-
-    It becomes a ValueError, or stays an OSError if the operating system refused to read the file.
-    An error whose message begins with the path is left as it is. Nothing is raised where the file
-    became shorter since it was opened: HDF5 gives zeros beyond its end, so compare its `Stamp`.
+    Nothing is raised where the file became shorter since it was opened: HDF5 gives zeros beyond its
+    end, so compare its `Stamp` afterwards.
     """
-    try:
-        yield
-    except FAULTS as error:
-        if str(error).startswith(str(path)):
-            raise
-        code = getattr(error, "errno", None)
-        if code is not None:
-            raise OSError(code, f"{path} cannot be read ({os.strerror(code)})") from error
-        what = " ".join(str(error).split()) or type(error).__name__
-        raise ValueError(f"{path} cannot be read as HDF5 ({what}); {remedy}") from error
+    return reading(path, "HDF5", remedy)
 
 
 def open_hdf5(path: Path, remedy: str = "write it again") -> h5py.File:
@@ -86,10 +70,16 @@ def _follow(node: Any, name: str, links: int) -> Any:
         else:
             what = "links that lead in a circle" if links == 0 else "a link into another file"
             raise ValueError(
-                f"{node.file.filename} has {what} in the place of {part!r}; expected all data in "
-                "the file itself: copy them into it with h5repack or h5py"
+                f"{node.file.filename} has {what} at {part!r}; expected all data in the file "
+                "itself: copy them into it with h5repack or h5py"
             )
     return node
+
+
+def each(dataset: h5py.Dataset) -> Iterator[Any]:
+    """The values of a list, read a few at a time: what is too long is met before all are read."""
+    for first in range(0, len(dataset), AT_A_TIME):
+        yield from dataset[first : first + AT_A_TIME]
 
 
 def check_dataset(path: Path, dataset: h5py.Dataset, remedy: str = "write it again") -> None:
