@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import io
+import os
+import socket
 import struct
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -245,3 +248,33 @@ def write_images(folder: Path, pictures: Mapping[int, Image.Image], name: str) -
         else:
             picture.save(path, compress_level=1)  # of a PNG: fast
             written[id(picture)] = path
+
+
+# Stand-ins for a file
+
+STAND_INS = ("pipe", "socket", "folder", "link to nothing", "unreadable")
+
+
+@contextlib.contextmanager
+def stand_in(path: Path, what: str) -> Iterator[str]:
+    """Replace the file `path` by a stand-in; gives what an error says of it."""
+    path.unlink()
+    if what == "pipe" and hasattr(os, "mkfifo"):
+        os.mkfifo(path)
+        yield "is a named pipe; expected a regular file"
+    elif what == "socket" and hasattr(socket, "AF_UNIX"):
+        with socket.socket(socket.AF_UNIX) as server:
+            with contextlib.chdir(path.parent):
+                server.bind(path.name)  # by its name: the path of a socket has 107 bytes at most
+            yield "is a socket; expected a regular file"
+    elif what == "folder":
+        path.mkdir()
+        yield "is a folder; expected a regular file"
+    elif what == "link to nothing":
+        path.symlink_to(path.parent / "nothing")
+        yield "is a link to nothing; expected a file"
+    elif what == "unreadable" and hasattr(os, "geteuid") and os.geteuid() > 0:
+        path.touch(mode=0)
+        yield "may not be read; change its permissions"
+    else:
+        pytest.skip(f"this system or user cannot make one: {what}")

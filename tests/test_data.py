@@ -3,14 +3,18 @@
 import gzip
 import hashlib
 import json
+import pickle
+import shutil
 import struct
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from official_files import STAND_INS, stand_in
 
 from benchmarks.data import DATA_VARIABLE, MovingMNIST, mnist, moving_mnist, open_dataset
+from benchmarks.data.array_file import ChangedError
 from benchmarks.data.dataset import divide_by_255, random_words, spans, unit_interval
 from tau.predictor import Clip
 
@@ -410,11 +414,11 @@ FAULTS = {
     "sides": (lambda data: idx_bytes(TINY[:, :27]), "7x27x28 pixels; expected 7x28x28"),
     "header": (lambda data: data[:9], "9 bytes; expected a header of 16"),
     "short": (lambda data: data[:-1], "5503 bytes unpacked; expected 5504"),
-    "long": (lambda data: data + b"\0", "5505 bytes unpacked; expected 5504"),
+    "long": (lambda data: data + b"\0", "more bytes unpacked; expected 5504"),
     "value": (lambda data: data[:-1] + b"\1", "the digits are not MNIST's"),
-    "truncated.gz": (lambda data: gzip.compress(data)[:-9], "cannot be unpacked"),
-    "garbled.gz": (lambda data: gzip.compress(data)[:12] + b"\xff" * 20, "cannot be unpacked"),
-    "unpacked.gz": (lambda data: data, "cannot be unpacked"),
+    "truncated.gz": (lambda data: gzip.compress(data)[:-9], "cannot be read as gzip"),
+    "garbled.gz": (lambda data: gzip.compress(data)[:12] + b"\xff" * 20, "cannot be read as gzip"),
+    "unpacked.gz": (lambda data: data, "cannot be read as gzip"),
 }
 
 
@@ -442,6 +446,38 @@ def test_half_of_the_official_files_is_an_error(tiny_mnist, tmp_path, part, miss
     write_idx(tiny_mnist, tmp_path, parts=[part])
     with pytest.raises(FileNotFoundError, match=f"lacks {getattr(mnist, missing).name}"):
         MovingMNIST(tmp_path)
+
+
+@pytest.mark.parametrize("what", STAND_INS)
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("part", ["TRAIN", "TEST"])
+def test_what_is_no_file_of_digits_is_refused_and_not_passed_over(
+    tiny_mnist, tmp_path, part, packed, what
+):
+    write_idx(tiny_mnist, tmp_path, packed=packed)
+    path = tmp_path / (getattr(mnist, part).name + (".gz" if packed else ""))
+    with stand_in(path, what) as message, pytest.raises((ValueError, OSError)) as error:
+        MovingMNIST(tmp_path)
+    assert f"{path} {message}" in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_file_of_digits_that_unpacks_to_many_times_its_size_is_refused(
+    tiny_mnist, tmp_path, monkeypatch
+):
+    write_idx(tiny_mnist, tmp_path)
+    path = tmp_path / f"{mnist.TRAIN.name}.gz"
+    path.write_bytes(gzip.compress(tiny_mnist["TRAIN"] + bytes(1 << 24)))
+    read, sizes = gzip.GzipFile.read, []
+
+    def counted(self, size=-1):
+        data = read(self, size)
+        sizes.append(len(data))
+        return data
+
+    monkeypatch.setattr(gzip.GzipFile, "read", counted)
+    with pytest.raises(ValueError, match="has more bytes unpacked; expected 5504"):
+        MovingMNIST(tmp_path)
+    assert sizes == [5505]
 
 
 # The published test file
@@ -512,6 +548,68 @@ def test_another_test_file_is_refused(stored):
     path.write_bytes(b"")
     with pytest.raises(ValueError, match="cannot be read"):
         MovingMNIST(folder)
+
+
+@pytest.mark.parametrize("what", STAND_INS)
+def test_what_is_no_file_of_test_sequences_is_refused_and_not_passed_over(stored, tiny_mnist, what):
+    folder, _ = stored
+    write_idx(tiny_mnist, folder)  # without which the error would be another one
+    path = folder / "mnist_test_seq.npy"
+    with stand_in(path, what) as message, pytest.raises((ValueError, OSError)) as error:
+        MovingMNIST(folder)
+    assert f"{path} {message}" in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("shape", ["(1000000000000, 20, 64, 64)", "-" * 9000 + "1", "{[]: 1}"])
+def test_a_test_file_with_an_absurd_header_is_refused(stored, shape):
+    folder, _ = stored
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    header = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
+    (folder / "mnist_test_seq.npy").write_bytes(header + bytes(99))
+    with pytest.raises(ValueError, match=r"mnist_test_seq\.npy cannot be read as .*download"):
+        MovingMNIST(folder)
+
+
+def test_a_test_file_that_is_replaced_while_it_is_verified_is_named(stored, monkeypatch):
+    folder, _ = stored
+    path = folder / "mnist_test_seq.npy"
+    digest = hashlib.file_digest
+
+    def replaced(file, algorithm):
+        found = digest(file, algorithm)
+        shutil.copy(path, folder / "new")
+        (folder / "new").replace(path)
+        return found
+
+    monkeypatch.setattr(hashlib, "file_digest", replaced)
+    with pytest.raises(ChangedError, match=r"mnist_test_seq\.npy was changed, replaced or removed"):
+        MovingMNIST(folder)
+
+
+@pytest.mark.parametrize("files", ["bundled", "official", "published"])
+def test_moving_mnist_is_handed_to_another_process(
+    tiny_mnist, stored, monkeypatch, tmp_path, files
+):
+    """Digits go along, 4,000 of them to train and 1,000 to test at most; sequences do not."""
+    folder, _ = stored
+    write_idx(tiny_mnist, folder)
+    publish(monkeypatch, tmp_path, torch.full((5, 28, 28), 200, dtype=torch.uint8))
+    if files == "bundled":
+        monkeypatch.undo()
+    data = {
+        "bundled": MovingMNIST,
+        "official": lambda: MovingMNIST(folder, generated_test=True),
+        "published": lambda: MovingMNIST(folder),
+    }[files]()
+    list(data.test(2, 2, "cpu"))
+    pickled = pickle.dumps(data)
+    assert len(pickled) < 20_000 + (5_000 * 28 * 28 if files == "bundled" else 0)
+    again = pickle.loads(pickled)
+    assert again.provenance == data.provenance and again.caption == data.caption
+    assert torch.equal(again.batch(3, 4, 5, "cpu"), data.batch(3, 4, 5, "cpu"))
+    for one, other in ((again.validation, data.validation), (again.test, data.test)):
+        pairs = list(zip(one(12, 5, "cpu"), other(12, 5, "cpu"), strict=True))
+        assert all(torch.equal(*pair) for pair in pairs) and len(pairs) == 3
 
 
 # Opening by name

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import struct
 import sys
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import torch
 from official_files import KTH_HEADER, kth_list, write_kth_images, write_video
 from PIL import Image
 
-from benchmarks.data.cache import CACHE_VARIABLE
+from benchmarks.data import kth as kth_module
+from benchmarks.data.array_file import NumpyFile
+from benchmarks.data.cache import CACHE_VARIABLE, cache_folder
 from benchmarks.data.kth import (
     ACTIONS,
     KTH,
@@ -56,9 +59,15 @@ LISTED = sum(len(r) for ranges in RANGES.values() for r in ranges)
 OPTIONS = {"past": 2, "future": 2}
 
 
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory):
+    return str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture(autouse=True)
-def no_cache_folder(monkeypatch):
-    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
+def one_cache(cache, monkeypatch):
+    """What a fixture of the module has prepared stays prepared for all tests."""
+    monkeypatch.setenv(CACHE_VARIABLE, cache)
 
 
 # What the files hold
@@ -96,9 +105,9 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def kth(root):
+def kth(root, cache):
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv(CACHE_VARIABLE, raising=False)
+        patch.setenv(CACHE_VARIABLE, cache)
         return KTH(root, **OPTIONS)
 
 
@@ -160,6 +169,7 @@ def test_the_list_with_all_its_oddities():
         ("person01_boxing_d2 frames 1-9,", "has the range ''"),
         ("person01_boxing_d2 frames 1-9 12-14", "has the range '1-9 12-14'"),
         ("person01_boxing_d2 frames 1-99999999", "has the range '1-99999999'"),
+        ("person01_boxing_d2 frames 1-999999", "1 <= FIRST <= LAST <= 9999"),
         ("person01_boxing_d2 frames", "'frames 1-95, 96-185' or '*missing*'"),
         ("person01_boxing_d2", "expected a name from person01_boxing_d1"),
         ("person01_boxing_d5 frames 1-9", "'person01_boxing_d5 frames 1-9'; expected a name"),
@@ -188,8 +198,10 @@ def test_a_bad_first_line_and_a_page_in_place_of_the_list_are_refused():
 
 
 def test_numbers_merge_to_ranges_without_a_gap():
-    assert gap_free([7, 3, 4, 4, 5, 9, 8]) == (range(3, 6), range(7, 10))
-    assert gap_free([2]) == (range(2, 3),)
+    ranges = [range(7, 8), range(3, 6), range(4, 5), range(5, 6), range(9, 10), range(8, 9)]
+    assert gap_free(ranges) == (range(3, 6), range(7, 10))
+    assert gap_free([range(2, 3)]) == (range(2, 3),) and gap_free([]) == ()
+    assert gap_free([range(1, 10**15), range(5, 10**16)]) == (range(1, 10**16),)
 
 
 # Windows
@@ -221,7 +233,7 @@ def test_windows_equal_the_published_scan_on_random_frame_sets(window):
             action = str(rng.choice(ACTIONS))
             listed = np.flatnonzero(rng.random(rng.integers(1, 120)) < rng.choice([0.7, 0.95])) + 1
             videos.append((action, listed.tolist()))
-            for run in gap_free(listed) if len(listed) else ():
+            for run in gap_free(range(n, n + 1) for n in listed.tolist()):
                 name = f"person{number + 1:02}_{action}_d1"
                 recordings.append(Recording(name, run.start, place, len(run)))
                 place += len(run)
@@ -266,9 +278,9 @@ def test_every_window_is_the_published_one_and_of_its_side(kth, known):
     assert [len(clips) for clips in sides.values()] == [17, 4, 7]
 
 
-def test_frames_are_mapped_not_loaded(kth):
+def test_frames_stay_in_the_file(kth):
     for clips in (kth._train, kth._validation, kth._test):
-        assert isinstance(clips.frames, np.memmap)
+        assert isinstance(clips.array, NumpyFile)
 
 
 def test_caption_and_provenance_say_what_is_held_out(kth, root):
@@ -331,7 +343,7 @@ def walking(folder):
     """What is prepared of person 16's walking: the numbers of its frames, and the frames."""
     dataset = KTH(folder, **OPTIONS)
     (recording,) = (r for r in dataset._sides.validation if "walking" in r.name)
-    frames = dataset._validation.frames[recording.start :][: recording.length, 0]
+    frames = dataset._validation.array[recording.start :][: recording.length, 0]
     return dataset, range(recording.first, recording.first + recording.length), frames
 
 
@@ -410,7 +422,7 @@ def test_a_file_that_is_no_video_is_refused(copy, content):
     video.write_bytes(content)
     with pytest.raises(ValueError, match=r"person16_walking_d3_uncomp\.avi has no frame that can"):
         KTH(folder)
-    assert not (folder / "prepared" / "kth").exists()
+    assert not cache_folder("kth", folder).exists()
 
 
 def test_a_video_of_another_size_or_colour_is_refused(copy):
@@ -420,6 +432,46 @@ def test_a_video_of_another_size_or_colour_is_refused(copy):
         KTH(folder)
     write_video(video, noise(12, "colour"), pixels="bgra")
     with pytest.raises(ValueError, match=r"walking_d3_uncomp\.avi stores pixels as bgra; expected"):
+        KTH(folder)
+
+
+def test_a_video_of_absurd_size_is_refused_without_decoding_it(copy):
+    folder, video = copy
+    data = video.read_bytes()
+    size, larger = struct.pack("<II", 160, 120), struct.pack("<II", 12_000, 12_000)
+    assert size in data  # in its header; the decoder takes it from there
+    video.write_bytes(data.replace(size, larger))
+    with pytest.raises(
+        ValueError, match=r"walking_d3_uncomp\.avi has no frame that can be decoded"
+    ):
+        KTH(folder)
+
+
+def test_a_script_that_names_another_video_is_refused(copy):
+    """FFmpeg would follow it to any file, or into the network."""
+    folder, video = copy
+    other = video.with_name("secret.avi")
+    video.rename(other)
+    for script in (f"ffconcat version 1.0\nfile {other.name}\n", f"#EXTM3U\n#EXTINF:1,\n{other}\n"):
+        video.write_text(script)
+        with pytest.raises(ValueError, match=r"walking_d3_uncomp\.avi has no frame that can be"):
+            KTH(folder)
+
+
+def test_a_video_with_a_title_in_another_encoding_is_read(copy, kth):
+    folder, video = copy
+    data = video.read_bytes()
+    title = b"INFOINAM\x06\0\0\0B\xf6zse\0"
+    place = data.index(b"movi") - 8  # before the frames
+    assert data[place:].startswith(b"LIST")
+    video.write_bytes(data[:place] + b"LIST" + struct.pack("<I", len(title)) + title + data[place:])
+    assert KTH(folder, **OPTIONS).digest == kth.digest
+
+
+def test_a_list_that_is_far_too_long_is_refused(copy):
+    folder, _ = copy
+    (folder / "kth" / LIST).write_bytes(b"person01_boxing_d1 frames 1-9\n" * 40_000)
+    with pytest.raises(ValueError, match=rf"{LIST} has over 1,048,576 bytes; expected 38,081"):
         KTH(folder)
 
 
@@ -543,9 +595,9 @@ def images(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def curated(images):
+def curated(images, cache):
     with pytest.MonkeyPatch.context() as patch:
-        patch.delenv(CACHE_VARIABLE, raising=False)
+        patch.setenv(CACHE_VARIABLE, cache)
         return Action(images, **OPTIONS)
 
 
@@ -580,7 +632,7 @@ def test_curated_windows_are_the_published_ones_and_of_their_side(curated):
         assert sorted(origins(clips, known)) == sorted(expected)
     assert "the images kth_action" in curated.caption
     assert "trained on 24 of the 36 training sequences, person 16's 12 for" in curated.caption
-    assert isinstance(curated._test.frames, np.memmap)
+    assert isinstance(curated._test.array, NumpyFile)
 
 
 def test_curated_checks_have_the_published_counts(curated):
@@ -597,13 +649,16 @@ def test_the_image_folder_may_lie_where_others_put_it(tree, tmp_path, curated, p
     assert Action(tmp_path / "moved", **OPTIONS).digest == curated.digest
 
 
-def test_images_are_read_once_and_again_when_one_is_added(tree, curated):
+def test_an_image_that_is_rewritten_in_place_is_read_again(tree, curated, monkeypatch):
     first = Action(tree.parent, **OPTIONS)
-    folder = tree / "boxing" / "person03_boxing_d1_uncomp"
-    (folder / "image_0003.png").write_bytes(b"no image")  # found only if images are read again
+    monkeypatch.setattr(kth_module, "_channel_0", None)
     assert Action(tree.parent, **OPTIONS).digest == first.digest == curated.digest
-    Image.fromarray(image("new", 4)).save(folder / "image_0050.png")
-    with pytest.raises(ValueError, match=r"image_0003\.png cannot be read .*unpack"):
+    monkeypatch.undo()
+    path = tree / "boxing" / "person03_boxing_d1_uncomp" / "image_0003.png"
+    Image.fromarray(image("new", 4)).save(path)
+    assert Action(tree.parent, **OPTIONS).digest != first.digest
+    path.write_bytes(b"no image")
+    with pytest.raises(ValueError, match=r"image_0003\.png is no JPEG or PNG, or .*unpack"):
         Action(tree.parent, **OPTIONS)
 
 
@@ -620,8 +675,26 @@ def test_gray_and_jpeg_images_are_read_like_png(tree, curated):
         path.unlink()
     dataset = Action(tree.parent, **OPTIONS)
     recording = next(r for r in dataset._sides.test if r.name == "person25_running_d1")
-    frame = dataset._test.frames[recording.start, 0]
+    frame = dataset._test.array[recording.start][0]
     assert np.abs(frame - bilinear(smooth).astype(float)).max() < 6
+
+
+@pytest.mark.parametrize("kind", ["BMP", "EPS", "GIF"])
+def test_an_image_of_another_format_is_refused(tree, kind):
+    """PIL would read a hundred formats, one of them by starting another program."""
+    path = tree / "boxing" / "person03_boxing_d1_uncomp" / "image_0003.png"
+    Image.new("L", (9, 9)).save(path, kind)
+    with pytest.raises(ValueError, match=r"image_0003\.png is no JPEG or PNG, or damaged; unpack"):
+        Action(tree.parent)
+
+
+def test_a_frame_number_of_any_length_is_one(tree, curated):
+    folder = tree / "boxing" / "person03_boxing_d1_uncomp"
+    for path in folder.glob("image_*.png"):
+        path.rename(folder / f"image_{10**30 + int(path.stem[6:])}.png")
+    dataset = Action(tree.parent, **OPTIONS)
+    assert dataset.train_sequences == curated.train_sequences
+    assert dataset.digest != curated.digest  # recordings have the numbers of their frames
 
 
 def test_an_incomplete_or_odd_image_folder_is_refused(tree):
@@ -640,4 +713,4 @@ def test_an_incomplete_or_odd_image_folder_is_refused(tree):
     shutil.rmtree(tree / "jogging")
     with pytest.raises(FileNotFoundError, match=r"jogging has no folder such as person01_jogging_"):
         Action(tree.parent)
-    assert not (tree.parent / "prepared" / "kth-action").exists()
+    assert not cache_folder("kth-action", tree.parent).exists()

@@ -1,6 +1,9 @@
 """TrafficBJ from files in the official formats: days, gaps, windows, splits, scale, bad input."""
 
 import json
+import re
+import struct
+import zipfile
 
 import h5py
 import numpy as np
@@ -9,6 +12,7 @@ import torch
 from official_files import dates, released, write_npz, write_year
 
 from benchmarks.data import open_dataset, trafficbj
+from benchmarks.data.cache import cache_folder
 from benchmarks.data.recordings import Recording
 from benchmarks.data.trafficbj import TrafficBJ, TrafficBJReleased, h5_name, split_windows
 
@@ -130,7 +134,7 @@ def test_missing_files_are_named_with_the_command_that_gets_them(root, tmp_path)
         message = str(error.value)
         assert h5_name(15) in message and "--data synthetic" in message
         assert "python -m benchmarks.data download trafficbj" in message
-    assert not (root / "prepared").exists()
+    assert not cache_folder("trafficbj", root).exists()
 
 
 def test_the_error_lists_only_what_is_missing(root):
@@ -157,11 +161,15 @@ def swapped(stamps):
         (lambda f, d: {"stamps": [b"2015123049", *d[1:]]}, r"2015123049.*no such slot"),
         (lambda f, d: {"stamps": [b"20151330", *d[1:]]}, r"20151330.*not ten digits"),
         (lambda f, d: {"stamps": d[:-1]}, r"192 frames and dates of the shape \(191,\)"),
-        (lambda f, d: {"flow": np.where(f == f[7, 1, 2, 3], -1, f)}, "-1.0; expected finite"),
-        (lambda f, d: {"flow": np.where(f == f[7, 1, 2, 3], np.nan, f)}, "expected finite counts"),
+        (
+            lambda f, d: {"flow": np.where(f == f[7, 1, 2, 3], -1, f)},
+            r"from -1\.0 to .*; expected",
+        ),
+        (lambda f, d: {"flow": np.where(f == f[7, 1, 2, 3], np.nan, f)}, "from nan to nan; exp"),
+        (lambda f, d: {"flow": np.where(f == f[7, 1, 2, 3], 1e300, f)}, r"to 1e\+300; expected"),
         (lambda f, d: {"flow": f[:, :1]}, r"float64 \(192, 1, 32, 32\); expected numbers"),
         (lambda f, d: {"flow": f.astype("S4")}, r"data is \|S4"),
-        (lambda f, d: {"flow": f[:0], "stamps": d[:0]}, "has no frame"),
+        (lambda f, d: {"flow": f[:0], "stamps": d[:0]}, "has 0 frames; expected thousands"),
         (lambda f, d: {"data": "flow"}, r"\['date', 'flow'\]; expected the datasets"),
     ],
 )
@@ -173,7 +181,7 @@ def test_bad_files_are_refused(root, change, message):
     with pytest.raises(ValueError, match=message) as error:
         TrafficBJ(root, **SMALL)
     assert h5_name(16) in str(error.value)
-    assert not list((root / "prepared").glob("trafficbj/*")), "nothing half-prepared is kept"
+    assert not cache_folder("trafficbj", root).exists(), "nothing half-prepared is kept"
 
 
 @pytest.mark.parametrize("content", [b"", b"not HDF5", "half"])
@@ -182,6 +190,47 @@ def test_a_corrupt_file_is_refused(root, content):
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
     with pytest.raises(ValueError, match=r"BJ13.*cannot be read as HDF5.*download"):
+        TrafficBJ(root, **SMALL)
+
+
+@pytest.mark.parametrize("chunks", [None, (1, 2, 32, 32)])
+def test_more_frames_than_the_file_can_hold_are_refused(root, chunks):
+    with h5py.File(root / "taxibj" / h5_name(13), "w") as file:
+        file.create_dataset("data", (10**11, 2, 32, 32), "f8", chunks=chunks)
+        file.create_dataset("date", (10**11,), "S10", chunks=chunks and (1,))
+    with pytest.raises(ValueError, match=r"BJ13.*: /data declares .* bytes of values.*download"):
+        TrafficBJ(root, **SMALL)
+
+
+def test_more_frames_than_a_year_has_are_refused(root):
+    with h5py.File(root / "taxibj" / h5_name(13), "w") as file:
+        zeros, packed = np.zeros((17_569, 2, 32, 32), np.uint8), {"chunks": True, "compression": 1}
+        file.create_dataset("data", data=zeros, **packed)
+        file.create_dataset("date", data=np.zeros(17_569, "S10"), **packed)
+    with pytest.raises(ValueError, match=r"BJ13.* has 17,569 frames; expected thousands, and at m"):
+        TrafficBJ(root, **SMALL)
+
+
+@pytest.mark.parametrize("name", ["data", "date"])
+@pytest.mark.parametrize("where", ["external storage", "virtual dataset", "external link"])
+def test_values_from_other_files_are_refused(root, name, where):
+    """They would show any file of this machine as flow."""
+    path, other = root / "taxibj" / h5_name(13), root / "other.h5"
+    path.rename(other)
+    with h5py.File(other) as whole, h5py.File(path, "w") as file:
+        whole.copy({"data": "date", "date": "data"}[name], file)
+        shape, dtype = whole[name].shape, whole[name].dtype
+        if where == "external storage":
+            file.create_dataset(name, shape, dtype, external=[(other, 0, h5py.h5f.UNLIMITED)])
+        elif where == "virtual dataset":
+            layout = h5py.VirtualLayout(shape, dtype)
+            layout[:] = h5py.VirtualSource(whole[name])
+            file.create_virtual_dataset(name, layout)
+        else:
+            file[name] = h5py.ExternalLink(other, name)
+    with pytest.raises(
+        ValueError, match=r"BJ13.*(from other files|into another file).*expected all data in"
+    ):
         TrafficBJ(root, **SMALL)
 
 
@@ -248,6 +297,62 @@ def test_a_cut_archive_is_refused(tmp_path):
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(ValueError, match=r"cannot be read as \.npz.*download"):
         TrafficBJReleased(tmp_path)
+
+
+def npy_header(shape, version=b"\x01\x00"):
+    text = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode()
+    return b"\x93NUMPY" + version + struct.pack("<H", len(text)) + text
+
+
+def damaged_headers():
+    yield "shape", npy_header("(1000000000000, 4, 2, 32, 32)"), "says it has 1,000,000,000,000 wind"
+    yield "negative", npy_header("(-1, 4, 2, 32, 32)"), "says it has -1 windows"
+    yield "no frame", npy_header("(3, 4, 2, 32, 32)"), "says it has 3 windows, in 80 bytes"
+    yield (
+        "version",
+        npy_header("(3,)", b"\x02\x00"),
+        r"the \.npy format \(2, 0\); expected \(1, 0\)",
+    )
+    for number, text in enumerate(("-" * 9000 + "1", "{[]: 1}", "[" * 150, "{}", "{1: 2, 'a': 3}")):
+        header = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text.encode()
+        yield f"text {number}", header, r"dataset\.npz cannot be read as \.npz"
+    yield "none", b"", r"dataset\.npz cannot be read as \.npz"
+
+
+@pytest.mark.parametrize("header", [name for name, _, _ in damaged_headers()])
+def test_an_array_with_an_absurd_header_is_refused_at_once(tmp_path, header):
+    content, message = {name: rest for name, *rest in damaged_headers()}[header]
+    path = tmp_path / "dataset.npz"
+    write_npz(path, released(20), released(4), X_train=None)
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("X_train.npy", content)
+    with pytest.raises(ValueError, match=message) as error:
+        TrafficBJReleased(tmp_path)
+    assert "\n" not in str(error.value) and "dataset.npz" in str(error.value)
+
+
+def test_an_archive_that_unpacks_to_many_times_its_size_is_refused(tmp_path, monkeypatch):
+    """More windows than frames in all official files, be they all zeros."""
+    monkeypatch.setattr(trafficbj, "MOST_WINDOWS", 500)
+    bomb = np.zeros((501, 4, 2, 32, 32), np.float32)
+    path = tmp_path / "dataset.npz"
+    write_npz(path, released(20), released(4), np.savez_compressed, X_train=bomb, Y_train=bomb)
+    with pytest.raises(ValueError, match=r"dataset\.npz: X_train says it has 501 windows"):
+        TrafficBJReleased(tmp_path)
+
+
+def test_an_encrypted_or_oddly_packed_archive_is_refused(tmp_path):
+    path = tmp_path / "dataset.npz"
+    write_npz(path, released(20), released(4))
+    whole = path.read_bytes()
+    for local, central, value in ((6, 8, 1), (8, 10, 99)):  # encrypted; packed in a secret way
+        data = bytearray(whole)
+        for mark, place in ((rb"PK\x03\x04", local), (rb"PK\x01\x02", central)):
+            for found in re.finditer(mark, whole):
+                data[found.start() + place] = value
+        path.write_bytes(data)
+        with pytest.raises(ValueError, match=r"dataset\.npz cannot be read as \.npz .*download it"):
+            TrafficBJReleased(tmp_path)
 
 
 def test_a_missing_archive_can_be_downloaded(tmp_path):

@@ -17,10 +17,13 @@ import h5py
 import numpy as np
 
 from benchmarks.data.cache import Block
+from benchmarks.data.hdf5 import check_dataset, each, find_object, open_hdf5, reading_hdf5
 
 NAMES = ("data", "data_0")
 ITEM = re.compile(r"data_?(\d+)")  # of a group: data0, data1, ...; data_0, ... in hickle 2 and 3
 CHUNK_BYTES = 1 << 25
+MOST_TEXT = 255  # bytes of a drive's name
+REMEDY = "download it again"
 
 
 def read_recordings(images: Path, sources: Path, shape: tuple[int, int, int]) -> Iterator[Block]:
@@ -35,6 +38,7 @@ def read_recordings(images: Path, sources: Path, shape: tuple[int, int, int]) ->
     with _opened(images) as array:
         if not isinstance(array, h5py.Dataset) or array.dtype != np.uint8:
             raise ValueError(f"{images} holds {_kind(array)}; expected an array of uint8")
+        check_dataset(images, array, REMEDY)
         if not array.shape or array.shape[1:] != shape:
             raise ValueError(f"{images} has the shape {array.shape}; expected (N, *{shape})")
         if len(array) != len(names):
@@ -55,22 +59,33 @@ def read_texts(path: Path) -> list[str]:
         if isinstance(node, h5py.Group):
             items = {int(match[1]): match[0] for match in map(ITEM.fullmatch, node) if match}
             if sorted(items) == list(range(len(node))):
-                return [_text(path, node[items[place]]) for place in range(len(node))]
+                return [_text(path, find_object(node, items[place])) for place in sorted(items)]
         elif h5py.check_string_dtype(node.dtype) and len(node.shape or ()) == 1:
-            return [bytes(text).decode() for text in node[()]]
+            check_dataset(path, node, REMEDY)
+            return [_decoded(path, text) for text in each(node)]
         raise ValueError(f"{path} holds {_kind(node)}; expected a list of texts")
 
 
-def _text(path: Path, item: h5py.Dataset | h5py.Group) -> str:
+def _text(path: Path, item: h5py.Dataset | h5py.Group | None) -> str:
     """A text as its letters, as one value, or as a reference to one of these."""
     if isinstance(item, h5py.Dataset) and h5py.check_ref_dtype(item.dtype):
+        check_dataset(path, item, REMEDY)
         item = item.file[item[()]]
     if not isinstance(item, h5py.Dataset) or not h5py.check_string_dtype(item.dtype):
-        raise ValueError(f"{path}: {item.name} holds {_kind(item)}; expected a text")
-    return b"".join(np.ravel(item[()]).tolist()).decode()
+        raise ValueError(f"{path} has {_kind(item)} in its list; expected a text")
+    check_dataset(path, item, REMEDY)
+    return _decoded(path, b"".join(np.ravel(item[()]).tolist()))
 
 
-def _kind(node: h5py.Dataset | h5py.Group) -> str:
+def _decoded(path: Path, text: bytes) -> str:
+    if len(text) > MOST_TEXT:
+        raise ValueError(f"{path} has a text of {len(text):,} bytes; expected at most {MOST_TEXT}")
+    return bytes(text).decode()
+
+
+def _kind(node: h5py.Dataset | h5py.Group | None) -> str:
+    if node is None:
+        return "a link to nothing"
     if isinstance(node, h5py.Group):
         return f"the group {node.name} of {len(node)}"
     return f"{node.dtype} of the shape {node.shape}"
@@ -79,18 +94,11 @@ def _kind(node: h5py.Dataset | h5py.Group) -> str:
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.Dataset | h5py.Group]:
     """What was dumped into `path`; what h5py says of a damaged file becomes a ValueError."""
-    try:
-        with h5py.File(path, "r") as file:
-            node = next((file[name] for name in NAMES if name in file), None)
-            if node is None:
-                raise ValueError(
-                    f"{path} holds {sorted(file)}; expected 'data' or 'data_0', as hickle writes"
-                )
-            yield node
-    except (OSError, RuntimeError, KeyError, UnicodeDecodeError) as error:
-        if getattr(error, "errno", None) is not None:
-            raise  # not the file's fault: it may not be read, or the disk fails
-        raise ValueError(
-            f"{path} cannot be read ({error}); expected HDF5 as hickle writes it: the file is "
-            "damaged or cut short, download it again"
-        ) from error
+    with open_hdf5(path, REMEDY) as file, reading_hdf5(path, REMEDY):
+        found = (find_object(file, name, REMEDY) for name in NAMES)
+        node = next((node for node in found if node is not None), None)
+        if node is None:
+            raise ValueError(
+                f"{path} holds {sorted(file)[:9]}; expected 'data' or 'data_0', as hickle writes"
+            )
+        yield node

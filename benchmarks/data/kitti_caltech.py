@@ -7,7 +7,7 @@ data sets that differ in the training side only: `KittiCaltech` reads PredNet's 
 
 from __future__ import annotations
 
-import io
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -20,16 +20,9 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.data import hkl, seq
-from benchmarks.data.cache import (
-    Block,
-    Findings,
-    Prepared,
-    Reader,
-    cache_folder,
-    fingerprint,
-    prepare,
-)
+from benchmarks.data.cache import Block, Findings, Prepared, Reader
 from benchmarks.data.dataset import Check
+from benchmarks.data.originals import check_readable, open_image, prepare_files
 from benchmarks.data.recordings import Windows, cut
 from benchmarks.data.sources import File, Source, missing_files, visible
 from benchmarks.data.stored import StoredDataset, smaller
@@ -76,6 +69,7 @@ SETS = {
 }
 EVERY = 3  # one frame in three is kept: 10 of 30 a second, as in KITTI
 VIDEO_SIZE = (640, 480)
+RESIZED_WIDTHS = range(400, 451)  # of KITTI's images of height 128: those of 1242x375 have 424
 RESIZED_WIDTH, LEFT = 171, 5  # of a Caltech frame of height 128, and where its crop begins
 
 # Below the data folder. They begin with a folder, so that a link to KITTI or Caltech is followed.
@@ -92,6 +86,14 @@ CALTECH_MANUAL = (
     "as deep as the archive has them; unpack any setNN.tar in it. Training sets are not needed."
 )
 LICENCE = "KITTI: CC BY-NC-SA 3.0. Caltech Pedestrian: see data.caltech.edu/records/f6rph-90m20"
+
+
+class Part(NamedTuple):
+    """Frames that are prepared by themselves."""
+
+    name: str  # of their folder in the cache
+    files: list[Path]
+    read: Reader
 
 
 class Sides(NamedTuple):
@@ -172,9 +174,7 @@ class KittiCaltech(StoredDataset):
                 f"past={past} and future={future} do not fit into windows of cut={cut} frames; "
                 f"expected cut to be at least {clip.frames}"
             )
-        videos = _find_videos(root)
-        kitti = self._prepare_kitti(root)
-        sides = Sides(*kitti, _prepare_caltech(root, videos))
+        sides = _prepare(root, *self._kitti_parts(root), _caltech_part(_find_videos(root)))
         train, validation = (_windows(side, cut) for side in sides[:2])
         test = _windows(sides.test, cut, reverse_channels=bgr_test)
         averaged = f", averaged over {downsample}x{downsample} pixels" if downsample > 1 else ""
@@ -207,9 +207,9 @@ class KittiCaltech(StoredDataset):
             ),
         )
 
-    def _prepare_kitti(self, root: Path) -> tuple[Prepared, Prepared]:
+    def _kitti_parts(self, root: Path) -> tuple[Part, Part]:
         """Frames to train and to validate on."""
-        return _prepare_hkl(root, "train"), _prepare_hkl(root, "val")
+        return _hkl_part(root, "train"), _hkl_part(root, "val")
 
     def checks(self) -> list[Check]:
         """Drives, videos, frames and windows: what the real files give with these options."""
@@ -276,9 +276,9 @@ class KittiRawCaltech(KittiCaltech):
     )
     kitti: ClassVar[str] = "KITTI"
 
-    def _prepare_kitti(self, root: Path) -> tuple[Prepared, Prepared]:
+    def _kitti_parts(self, root: Path) -> tuple[Part, Part]:
         drives = _find_drives(root)
-        return _prepare_raw(root, "train", drives), _prepare_raw(root, "val", drives)
+        return _raw_part("train", drives), _raw_part("val", drives)
 
 
 def _images(drives: Iterable[str], cut: int = 1) -> int:
@@ -294,32 +294,40 @@ def _windows(prepared: Prepared, size: int, *, reverse_channels: bool = False) -
     return Windows(prepared.frames, starts, reverse_channels=reverse_channels)
 
 
+def _prepare(root: Path, *parts: Part) -> Sides:
+    for part in parts:  # before minutes go into preparing the first one
+        for file in part.files:
+            check_readable(file)
+    shape = (CHANNELS, HEIGHT, WIDTH)
+    return Sides(
+        *(
+            prepare_files(part.name, root, part.files, part.read, shape, np.uint8, version=VERSION)
+            for part in parts
+        )
+    )
+
+
 # PredNet's files
 
 
-def _prepare_hkl(root: Path, side: str) -> Prepared:
+def _hkl_part(root: Path, side: str) -> Part:
     images, sources = _locate(root, f"X_{side}.hkl"), _locate(root, f"sources_{side}.hkl")
 
     def read(_: Findings) -> Iterator[Block]:
         return hkl.read_recordings(images, sources, (HEIGHT, WIDTH, CHANNELS))
 
-    return _prepare(root, f"kitti-hkl-{side}", (images, sources), read)
+    return Part(f"kitti-hkl-{side}", [images, sources], read)
 
 
 def _locate(root: Path, name: str) -> Path:
-    found = sorted({path for pattern in _patterns(name) for path in visible(root, pattern)})
+    paths = sorted({path for pattern in _patterns(name) for path in visible(root, pattern)})
+    found = list({os.path.realpath(path): path for path in reversed(paths)}.values())
     if len(found) > 1:
         raise ValueError(
             f"{root} has {name} {len(found)} times ({found[0]}, {found[1]}); expected it once: "
             "move the others away"
         )
     return found[0]
-
-
-def _prepare(root: Path, name: str, files: Iterable[Path], read: Reader) -> Prepared:
-    source = fingerprint(root, files, version=VERSION)
-    shape = (CHANNELS, HEIGHT, WIDTH)
-    return prepare(cache_folder(name, root), source, read, shape, np.uint8)
 
 
 def _decode(
@@ -342,11 +350,11 @@ def _find_drives(root: Path) -> dict[str, list[Path]]:
     is there twice, has no image, or one whose name is no number.
     """
     drives: dict[str, list[Path]] = {}
-    for folder in sorted(visible(root, IMAGE_FOLDERS)):
+    for folder in visible(root, IMAGE_FOLDERS):
         drive = folder.parents[1].name.removesuffix("_sync")
         if drive not in TRAINING + VALIDATION:
             continue
-        images = list(folder.glob("*.png"))
+        images = list(visible(folder, "*.png"))
         if drive in drives:
             raise ValueError(
                 f"{drive} is in {drives[drive][0].parent} and in {folder}; expected it once: move "
@@ -371,7 +379,7 @@ def _number(image: Path) -> int:
     return int(image.stem)
 
 
-def _prepare_raw(root: Path, side: str, drives: dict[str, list[Path]]) -> Prepared:
+def _raw_part(side: str, drives: dict[str, list[Path]]) -> Part:
     wanted = VALIDATION if side == "val" else TRAINING
     chosen = {drive: drives[drive] for drive in wanted if drive in drives}
 
@@ -387,20 +395,16 @@ def _prepare_raw(root: Path, side: str, drives: dict[str, list[Path]]) -> Prepar
                 yield from _decode(drive, numbers[start], images[start:stop], _kitti_frame)
 
     files = [image for images in chosen.values() for image in images]
-    return _prepare(root, f"kitti-raw-{side}", files, read)
+    return Part(f"kitti-raw-{side}", files, read)
 
 
 def _kitti_frame(path: Path) -> np.ndarray:
     """An image of KITTI, resized to a height of 128 and cropped in the middle: [3, 128, 160]."""
     remedy = "unpack the drive again, or download it again"
-    data = path.read_bytes()
-    try:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-            frame = image.convert("RGB")
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        raise ValueError(f"{path} is no whole PNG ({error}); {remedy}") from error
+    with path.open("rb") as file:
+        frame = open_image(file, path, ("PNG",), remedy)
     width = round(HEIGHT / frame.height * frame.width)
-    if width < WIDTH:
+    if width not in RESIZED_WIDTHS:
         raise ValueError(
             f"{path} has {frame.width}x{frame.height} pixels; expected KITTI's 1242x375 or nearly "
             f"so; {remedy}"
@@ -424,7 +428,7 @@ def _find_videos(root: Path) -> dict[str, Path]:
     FileNotFoundError if a set has none, and ValueError if a video is there twice.
     """
     videos: dict[str, Path] = {}
-    for path in sorted(visible(root, VIDEOS)):
+    for path in visible(root, VIDEOS):
         folders = (parent.name for parent in path.relative_to(root).parents)
         folder = next((name for name in folders if re.fullmatch(r"set\d\d", name)), "")
         name = f"{folder}/{path.stem}"
@@ -444,7 +448,7 @@ def _find_videos(root: Path) -> dict[str, Path]:
     return dict(sorted(videos.items()))
 
 
-def _prepare_caltech(root: Path, videos: dict[str, Path]) -> Prepared:
+def _caltech_part(videos: dict[str, Path]) -> Part:
     def read(findings: Findings) -> Iterator[Block]:
         for name, path in videos.items():
             video = seq.open_video(path)
@@ -458,7 +462,7 @@ def _prepare_caltech(root: Path, videos: dict[str, Path]) -> Prepared:
             kept = range(EVERY - 1, len(video.places), EVERY)
             yield from _decode(name, 0, kept, partial(_caltech_frame, video))
 
-    return _prepare(root, "caltech-test", videos.values(), read)
+    return Part("caltech-test", list(videos.values()), read)
 
 
 def _caltech_frame(video: seq.Video, number: int) -> np.ndarray:

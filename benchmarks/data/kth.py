@@ -16,11 +16,17 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.nn import functional as F
 
-from benchmarks.data.cache import Block, Findings, Prepared, cache_folder, fingerprint, prepare
+from benchmarks.data.cache import Block, Findings, Prepared
 from benchmarks.data.dataset import Check
+from benchmarks.data.originals import (
+    MOST_PIXELS,
+    check_readable,
+    open_image,
+    prepare_files,
+    reading,
+)
 from benchmarks.data.recordings import Recording, Windows, cut
 from benchmarks.data.sources import File, Source, find, missing_files, visible
 from benchmarks.data.stored import StoredDataset, smaller
@@ -34,6 +40,7 @@ VALIDATION_PERSON = 16  # the last on the training side
 FIRST_TEST_PERSON = 17
 BATCH = 64  # frames resized at a time
 VERSION = 1  # of the readers; raise it when the frames they give change
+REMEDY = "unpack its archive again"
 
 # Pixel formats whose first plane is luma in bytes. Unless they say otherwise, it spans 16 to 235.
 LUMA_FORMATS = ("yuv420p", "yuvj420p", "gray")
@@ -42,6 +49,7 @@ JPEG_RANGE = 2  # FFmpeg's AVCOL_RANGE_JPEG: full
 STRETCHED = np.clip(np.round((np.arange(256) - 16) * 255 / 219), 0, 255).astype(np.uint8)
 
 LIST = "00sequences.txt"
+MOST_LIST = 1 << 20  # bytes
 LIST_FOLDERS = ("kth", "KTH", "")
 IMAGE_FOLDERS = ("kth_action", "kth_action/kth_action", "kth")
 
@@ -63,7 +71,7 @@ LICENCE = "non-commercial use; cite Schüldt, Laptev and Caputo, ICPR 2004"
 
 _NAME = rf"person(?:0[1-9]|1\d|2[0-5])_(?:{'|'.join(ACTIONS)})_d[1-4]"
 _ENTRY = re.compile(rf"({_NAME})\s+(?:frames\s+(.+)|\*missing\*)")
-_RANGE = re.compile(r"(\d{1,6})\s*-\s*(\d{1,6})")
+_RANGE = re.compile(r"(\d{1,4})\s*-\s*(\d{1,4})")
 _FOLDER = re.compile(rf"({_NAME})_uncomp")
 _IMAGE = re.compile(r"image_(\d+)\.(?:jpg|png)")
 
@@ -87,11 +95,15 @@ class Video(NamedTuple):
         return sum(map(len, self.ranges))
 
 
-def gap_free(numbers: Iterable[int]) -> tuple[range, ...]:
-    """The set of `numbers`, at least one, as ranges without a gap, in order."""
-    ordered = np.unique(np.fromiter(numbers, np.int64))
-    parts = np.split(ordered, np.flatnonzero(np.diff(ordered) != 1) + 1)
-    return tuple(range(int(part[0]), int(part[-1]) + 1) for part in parts)
+def gap_free(ranges: Iterable[range]) -> tuple[range, ...]:
+    """All numbers that are in `ranges`, as ranges without a gap between them, in order."""
+    merged: list[range] = []
+    for numbers in sorted(ranges, key=lambda numbers: numbers.start):
+        if merged and numbers.start <= merged[-1].stop:
+            last = merged.pop()
+            numbers = range(last.start, max(last.stop, numbers.stop))
+        merged.append(numbers)
+    return tuple(merged)
 
 
 def parse_sequences(text: str) -> dict[str, Video]:
@@ -116,8 +128,7 @@ def parse_sequences(text: str) -> dict[str, Video]:
         if name in videos:
             raise _bad_line(number, f"{name} a second time; expected each video once")
         ranges = [] if written is None else [_range(number, r) for r in written.split(",")]
-        frames = gap_free(frame for r in ranges for frame in r) if ranges else ()
-        videos[name] = Video(len(ranges), frames)
+        videos[name] = Video(len(ranges), gap_free(ranges))
     if not videos:
         raise ValueError(
             f"{LIST} names no video; expected lines such as 'person01_boxing_d1 frames 1-95': "
@@ -131,7 +142,8 @@ def _range(number: int, written: str) -> range:
     first, last = map(int, match.groups()) if match else (0, 0)
     if not 1 <= first <= last:
         raise _bad_line(
-            number, f"the range {written.strip()!r}; expected FIRST-LAST with 1 <= FIRST <= LAST"
+            number,
+            f"the range {written.strip()!r}; expected FIRST-LAST with 1 <= FIRST <= LAST <= 9999",
         )
     return range(first, last + 1)
 
@@ -301,7 +313,7 @@ class KTH(_Persons):
             raise missing_files(self.source, root)
         clip = Clip(past, future, 1, SIDE, SIDE)
         smaller(clip, downsample)  # an error now, not after minutes of decoding
-        videos = parse_sequences(listing.read_text(encoding="latin-1"))
+        videos = parse_sequences(_read_list(listing))
         self._videos = {name: video for name, video in videos.items() if video.ranges}
         paths = _find_videos(listing.parent, videos)
 
@@ -310,13 +322,9 @@ class KTH(_Persons):
                 yield from _read_video(paths[name], name, video, findings)
 
         listed = sum(video.frames for video in self._videos.values())
-        prepared = prepare(
-            cache_folder("kth", root),
-            fingerprint(root, [listing, *(paths[name] for name in self._videos)], version=VERSION),
-            read,
-            (1, SIDE, SIDE),
-            np.uint8,
-            listed,
+        files = [listing, *(paths[name] for name in self._videos)]
+        prepared = prepare_files(
+            "kth", root, files, read, (1, SIDE, SIDE), np.uint8, listed, version=VERSION
         )
         lost = listed - len(prepared.frames)
         super().__init__("kth", "KTH from the official videos", clip, prepared, downsample, lost)
@@ -333,10 +341,18 @@ class KTH(_Persons):
         ]
 
 
+def _read_list(path: Path) -> str:
+    with check_readable(path).open("rb") as file:
+        content = file.read(MOST_LIST + 1)
+    if len(content) > MOST_LIST:
+        raise ValueError(f"{path} has over {MOST_LIST:,} bytes; expected 38,081: download it again")
+    return content.decode("latin-1")
+
+
 def _find_videos(folder: Path, videos: Mapping[str, Video]) -> dict[str, Path]:
     """Paths of the videos below `folder` by name: all that have ranges, and none unknown."""
     paths: dict[str, Path] = {}
-    for path in sorted(visible(folder, "**/person*_uncomp.avi")):
+    for path in visible(folder, "**/person*_uncomp.avi"):
         name = path.name.removesuffix("_uncomp.avi")
         if name in paths:
             raise ValueError(f"{path} and {paths[name]} have one name; remove one of them")
@@ -371,7 +387,7 @@ def _read_video(path: Path, name: str, video: Video, findings: Findings) -> Iter
                 decoded += len(batch)
                 found += len(batch)
     if not decoded:
-        raise ValueError(f"{path} has no frame that can be decoded; unpack its archive again")
+        raise ValueError(f"{path} has no frame that can be decoded; {REMEDY}")
     if found < video.frames:
         findings.notes.append(
             f"{name}: {video.frames - found} of {video.frames} listed frames are lost: the video "
@@ -388,17 +404,23 @@ def _decode(path: Path) -> Generator[np.ndarray, None, None]:
         import av
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("decoding videos needs PyAV: pip install av") from error
-    try:
-        with av.open(str(path)) as container:
-            if not container.streams.video:
-                return
-            for frame in container.decode(video=0):
-                if frame.is_corrupt:
-                    return  # and so may be those that are predicted from it
-                yield _luma(path, frame)
-    except av.FFmpegError as error:
-        if isinstance(error, (OSError, MemoryError)):
-            raise  # not the video's fault
+    options = {"max_pixels": str(MOST_PIXELS)}
+    with reading(path, "an AVI video", REMEDY):
+        try:
+            # Of no other format, as one could name other files; absolute, as it is a URL otherwise.
+            with av.open(
+                str(path.absolute()), format="avi", options=options, metadata_errors="ignore"
+            ) as container:
+                if not container.streams.video:
+                    return
+                container.streams.video[0].codec_context.options = options
+                for frame in container.decode(video=0):
+                    if frame.is_corrupt:
+                        return  # and so may be those that are predicted from it
+                    yield _luma(path, frame)
+        except av.FFmpegError as error:
+            if isinstance(error, (OSError, MemoryError)):
+                raise  # not the video's fault
 
 
 def _luma(path: Path, frame: Any) -> np.ndarray:
@@ -474,19 +496,15 @@ class KTHAction(_Persons):
             raise missing_files(self.source, root)
         clip = Clip(past, future, 1, SIDE, SIDE)
         smaller(clip, downsample)  # an error now, not after minutes of decoding
-        folders = _find_image_folders(root)
+        videos = {name: _find_images(f) for name, f in _find_image_folders(root).items()}
 
-        def read(findings: Findings) -> Iterator[Block]:
-            for name, folder in folders.items():
-                yield from _read_folder(folder, name)
+        def read(_: Findings) -> Iterator[Block]:
+            for name, images in videos.items():
+                yield from _read_images(name, images)
 
-        prepared = prepare(
-            cache_folder("kth-action", root),
-            # of 600 folders, not of hundreds of thousands of files: a new file changes its folder
-            fingerprint(root, folders.values(), version=VERSION),
-            read,
-            (1, SIDE, SIDE),
-            np.uint8,
+        files = [image for images in videos.values() for image in images.values()]
+        prepared = prepare_files(
+            "kth-action", root, files, read, (1, SIDE, SIDE), np.uint8, len(files), version=VERSION
         )
         super().__init__("kth-action", "KTH from the images kth_action", clip, prepared, downsample)
 
@@ -500,11 +518,11 @@ def _find_image_folders(root: Path) -> dict[str, Path]:
     tree = next(
         root / folder
         for folder in IMAGE_FOLDERS
-        if any((root / folder).glob("*/person*_uncomp/image_*"))
+        if any(visible(root / folder, "*/person*_uncomp/image_*"))
     )
     folders: dict[str, Path] = {}
     for name in ACTIONS:
-        found = sorted(path for path in tree.glob(f"{name}/person*_uncomp") if path.is_dir())
+        found = list(visible(tree, f"{name}/person*_uncomp"))
         if not found:
             raise FileNotFoundError(
                 f"{tree / name} has no folder such as person01_{name}_d1_uncomp; expected images "
@@ -521,9 +539,10 @@ def _find_image_folders(root: Path) -> dict[str, Path]:
     return folders
 
 
-def _read_folder(folder: Path, name: str) -> Iterator[Block]:
+def _find_images(folder: Path) -> dict[int, Path]:
+    """Images of a video by their numbers."""
     images: dict[int, Path] = {}
-    for path in sorted(folder.iterdir()):
+    for path in visible(folder, "image_*"):
         if match := _IMAGE.fullmatch(path.name):
             number = int(match[1])
             if number in images:
@@ -532,10 +551,12 @@ def _read_folder(folder: Path, name: str) -> Iterator[Block]:
                 )
             images[number] = path
     if not images:
-        raise ValueError(
-            f"{folder} has no image_0001.jpg, .png or the like; unpack the archive again"
-        )
-    for run in gap_free(images):
+        raise ValueError(f"{folder} has no image_0001.jpg, .png or the like; {REMEDY}")
+    return images
+
+
+def _read_images(name: str, images: Mapping[int, Path]) -> Iterator[Block]:
+    for run in gap_free(range(number, number + 1) for number in images):
         for first in range(run.start, run.stop, BATCH):
             numbers = range(first, min(first + BATCH, run.stop))
             frames = [resize(_channel_0(images[number])[np.newaxis]) for number in numbers]
@@ -544,8 +565,5 @@ def _read_folder(folder: Path, name: str) -> Iterator[Block]:
 
 def _channel_0(path: Path) -> np.ndarray:
     """The first channel of an image, [H, W] uint8; all three are equal in a gray image."""
-    try:
-        with Image.open(path) as image:
-            return np.array(image.convert("RGB").getchannel(0))
-    except (OSError, SyntaxError) as error:
-        raise ValueError(f"{path} cannot be read ({error}); unpack the archive again") from error
+    with path.open("rb") as file:
+        return np.array(open_image(file, path, ("JPEG", "PNG"), REMEDY).getchannel(0))

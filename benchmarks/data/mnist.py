@@ -6,13 +6,15 @@ import gzip
 import hashlib
 import importlib.util
 import struct
-import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from benchmarks.data import sources
+from benchmarks.data.originals import check_readable, reading
 
 FOLDERS = ("", "mnist", "MNIST/raw")
 MAGIC = 2051  # idx: unsigned bytes in three dimensions
@@ -59,8 +61,7 @@ def find(root: Path | None, name: str) -> Path | None:
     """The idx file `name`, unpacked or .gz, in `root` or one of its usual sub-folders."""
     if root is None:
         return None
-    paths = (root / folder / (name + end) for folder in FOLDERS for end in ("", ".gz"))
-    return next((path for path in paths if path.is_file()), None)
+    return sources.find(root, FOLDERS, name) or sources.find(root, FOLDERS, f"{name}.gz")
 
 
 def read_idx(path: Path, expected: IdxFile) -> Digits:
@@ -70,12 +71,13 @@ def read_idx(path: Path, expected: IdxFile) -> Digits:
     differ from `expected`.
     """
     remedy = f"download {expected.name}.gz again from a mirror of MNIST"
-    data = path.read_bytes()
-    if path.suffix == ".gz":
-        try:
-            data = gzip.decompress(data)
-        except (OSError, EOFError, zlib.error) as error:
-            raise ValueError(f"{path} cannot be unpacked ({error}); {remedy}") from error
+    length = 16 + expected.count * SIDE * SIDE
+    packed = path.suffix == ".gz"
+    with (
+        reading(path, "gzip" if packed else "idx", remedy),
+        (gzip.open if packed else open)(check_readable(path), "rb") as file,
+    ):
+        data = file.read(length + 1)  # whatever a file unpacks to
     if len(data) < 16:
         raise ValueError(f"{path} has {len(data)} bytes; expected a header of 16; {remedy}")
     magic, *shape = struct.unpack(">4I", data[:16])
@@ -89,9 +91,9 @@ def read_idx(path: Path, expected: IdxFile) -> Digits:
             f"{path} says it holds {'x'.join(map(str, shape))} pixels; expected "
             f"{expected.count}x{SIDE}x{SIDE}; {remedy}"
         )
-    length = 16 + expected.count * SIDE * SIDE
     if len(data) != length:
-        raise ValueError(f"{path} has {len(data)} bytes unpacked; expected {length}; {remedy}")
+        found = "more" if len(data) > length else len(data)
+        raise ValueError(f"{path} has {found} bytes unpacked; expected {length}; {remedy}")
     sha256 = hashlib.sha256(data).hexdigest()
     if sha256 != expected.sha256:
         raise ValueError(

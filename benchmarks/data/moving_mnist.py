@@ -34,7 +34,8 @@ from benchmarks.data.dataset import (
     spans,
     unit_interval,
 )
-from benchmarks.data.sources import File, Source
+from benchmarks.data.originals import check_readable, reading
+from benchmarks.data.sources import File, Source, find
 from tau.predictor import Clip
 
 CANVAS = 64
@@ -187,7 +188,8 @@ class StoredClips:
     def __init__(self, path: Path, frames: int) -> None:
         remedy = f"download {TEST_FILE} again"
         try:
-            self.array = NumpyFile(path)
+            with reading(path, ".npy", "it is damaged"):
+                self.array = NumpyFile(check_readable(path))
         except ValueError as error:
             raise ValueError(f"{error}; {remedy}") from error
         shape, dtype = self.array.shape, self.array.dtype
@@ -205,6 +207,7 @@ class StoredClips:
                 f"{path} has the MD5 {md5}; expected {TEST_MD5}: scores on it would not compare "
                 f"with published ones; {remedy}"
             )
+        self.array.check_unchanged()  # what was opened is what has this MD5
         self.frames = frames
 
     def __call__(self, start: int, stop: int) -> Tensor:
@@ -451,7 +454,4 @@ def _open_sources(
 
 
 def _find_stored_test(root: Path | None) -> Path | None:
-    if root is None:
-        return None
-    paths = (root / folder / TEST_FILE for folder in TEST_FOLDERS)
-    return next((path for path in paths if path.is_file()), None)
+    return None if root is None else find(root, TEST_FOLDERS, TEST_FILE)

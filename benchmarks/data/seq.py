@@ -15,6 +15,9 @@ from typing import BinaryIO, NamedTuple
 
 from PIL import Image
 
+from benchmarks.data.originals import open_image, reading
+from benchmarks.files import check_regular
+
 MAGIC, TITLE = 0xFEED, "Norpix seq".encode("utf-16-le")
 HEADER = struct.Struct("<I24siI512s9Id")
 HEADER_SIZE = 1024
@@ -30,6 +33,7 @@ FORMATS = {
 }
 READABLE = (102, 201)
 START, END = b"\xff\xd8", b"\xff\xd9"  # of a JPEG
+MOST_JPEG = 1 << 24  # bytes
 REMEDY = "unpack it from its archive again, or download it again"
 
 
@@ -59,15 +63,10 @@ class Video:
         what = f"{self.path}: frame {number + 1} of {len(self.places)}"
         place = self.places[number]
         with self.path.open("rb") as file:
-            file.seek(place.offset)
-            jpeg = file.read(place.size)
+            jpeg = _read(file, place.offset, place.size)
         if not jpeg.endswith(END):
             raise ValueError(f"{what} is cut short: its JPEG has no end; {REMEDY}")
-        try:
-            with Image.open(io.BytesIO(jpeg), formats=["JPEG"]) as image:
-                frame = image.convert("RGB")
-        except (OSError, Image.DecompressionBombError) as error:
-            raise ValueError(f"{what} is no whole JPEG ({error}); {REMEDY}") from error
+        frame = open_image(io.BytesIO(jpeg), what, ("JPEG",), REMEDY)
         if frame.size != (self.width, self.height):
             raise ValueError(
                 f"{what} has {frame.width}x{frame.height} pixels; expected {self.width}x"
@@ -83,14 +82,14 @@ def open_video(path: Path) -> Video:
     end of the file cuts off is left out. Raises ValueError if `path` is not a .seq file, its
     frames are not JPEGs, it holds none, or it is damaged between two frames.
     """
-    length = path.stat().st_size
+    length = check_regular(path).stat().st_size
     if length < HEADER_SIZE:
         raise ValueError(
             f"{path} has {length} bytes; expected a .seq header of {HEADER_SIZE}; {REMEDY}"
         )
-    with path.open("rb") as file:
+    with reading(path, "a .seq video", REMEDY), path.open("rb") as file:
         magic, title, _, header_size, _, width, height, *numbers, _ = HEADER.unpack(
-            file.read(HEADER.size)
+            _read(file, 0, HEADER.size)
         )
         image_format, declared = numbers[3:5]
         if magic != MAGIC or not title.startswith(TITLE):
@@ -123,13 +122,13 @@ def _places(path: Path, file: BinaryIO, length: int, declared: int) -> tuple[lis
     position = HEADER_SIZE
     while position + 6 <= length:
         size, start = struct.unpack("<I2s", _read(file, position, 6))
-        if start != START or size < 8:
+        if start != START or not 8 <= size <= MOST_JPEG:
             if 0 < declared <= len(places):
                 break  # what follows the last frame is no frame
             raise ValueError(
                 f"{path}: frame {len(places) + 1} at byte {position} starts with "
-                f"{start.hex()}; expected a JPEG ({START.hex()}): the frame before it is cut "
-                f"short, or the file is damaged; {REMEDY}"
+                f"{start.hex()} and has {size:,} bytes; expected a JPEG ({START.hex()}) of at most "
+                f"{MOST_JPEG:,}: the frame before it is cut short, or the file is damaged; {REMEDY}"
             )
         end = position + size
         if end > length:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path, PurePosixPath
 
 from benchmarks.files import is_file, kind
@@ -95,16 +97,54 @@ def _instead(patterns: Iterable[str], root: Path | None) -> str:
 
 
 def visible(root: Path, pattern: str) -> Iterator[Path]:
-    """What matches below `root` but is not hidden: archives are unpacked in hidden folders."""
-    for path in root.glob(pattern):
-        if not any(part.startswith(".") for part in path.relative_to(root).parts):
-            yield path
+    """What matches `pattern` below `root`, in order, but is not hidden, as unfinished archives are.
+
+    `**` stands for any number of folders. Unlike Path.glob, and in every version of Python, this
+    follows links to folders, each folder once, so that loops end, and finds links to nothing.
+    """
+    return _matching(root, PurePosixPath(pattern).parts, set())
+
+
+def _matching(folder: Path, parts: tuple[str, ...], seen: set[object]) -> Iterator[Path]:
+    part, rest = parts[0], parts[1:]
+    if part == "**":
+        if (state := (os.path.realpath(folder), rest)) in seen:
+            return
+        seen.add(state)
+        yield from _matching(folder, rest, seen)
+    for entry in _entries(folder):
+        if part == "**":
+            if _is_folder(entry):
+                yield from _matching(folder / entry.name, parts, seen)
+        elif not fnmatch(entry.name, part):
+            continue
+        elif not rest:
+            yield folder / entry.name
+        elif _is_folder(entry):
+            yield from _matching(folder / entry.name, rest, seen)
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What is in a folder and not hidden, in order; nothing if it is none or may not be read."""
+    try:
+        with os.scandir(folder) as entries:
+            found = [entry for entry in entries if not entry.name.startswith(".")]
+    except OSError:
+        return []
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
 
 
 def find(root: Path, folders: Iterable[str], name: str) -> Path | None:
-    """The file or folder `name` in the first of `folders` below `root` that has it."""
+    """Whatever is called `name`, be it a link to nothing, in the first of `folders` that has it."""
     paths = (root / folder / name for folder in folders)
-    return next((path for path in paths if path.exists()), None)
+    return next((path for path in paths if path.exists() or path.is_symlink()), None)
 
 
 def missing_files(source: Source, root: Path | None) -> FileNotFoundError:

@@ -8,6 +8,7 @@ the other: `TrafficBJ` from the four official HDF5 files, split as in the TAU pa
 from __future__ import annotations
 
 import datetime
+import math
 import zipfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,8 +17,10 @@ from typing import IO, Any, ClassVar, NamedTuple
 import h5py
 import numpy as np
 
-from benchmarks.data.cache import Block, Findings, Prepared, cache_folder, fingerprint, prepare
+from benchmarks.data.cache import Block, Findings, Prepared
 from benchmarks.data.dataset import Check
+from benchmarks.data.hdf5 import check_dataset, each, find_object, open_hdf5, reading_hdf5
+from benchmarks.data.originals import prepare_files, reading
 from benchmarks.data.recordings import Recording, Windows, cut
 from benchmarks.data.sources import File, Source, find, missing_files, visible
 from benchmarks.data.stored import StoredDataset, smaller
@@ -27,6 +30,8 @@ FOLDERS = ("", "trafficbj", "taxibj", "TaxiBJ", "TaxiBJ/data", "taxibj/data")
 YEARS = (13, 14, 15, 16)
 FRAME = (2, 32, 32)  # inflow, outflow
 SLOTS = 48  # half hours of a day
+MOST_FRAMES = 366 * SLOTS  # of a file
+MOST_FLOW = 1_000_000  # in half an hour and a region: the real files have up to LARGEST
 TEST_DAYS = 28
 VALIDATION_DAYS = 7
 VERSION = 1  # of the reader; raise it when the frames it gives change
@@ -36,6 +41,8 @@ STORED = {13: 4888, 14: 4780, 15: 5596, 16: 7220}
 COMPLETE, RUNS, LARGEST = 21_360, 57, 1292
 TRAIN_WINDOWS, TEST_WINDOWS = 19_627, 1_334
 RELEASED = {"train": 20_461, "test": 500}
+MOST_WINDOWS = sum(STORED.values())  # of a side of the released file
+REMEDY = "download it again"
 
 MD5 = {
     13: "24cec8a5310d4982ffcee43c7aa3ad70",
@@ -68,58 +75,73 @@ def read_year(path: Path) -> Year:
     """Read and check BJxx_M32x32_T30_InOut.h5: `data` and `date` (yyyymmdd and slot 01 to 48).
 
     Raises ValueError, naming file and place, if it is not HDF5, lacks a dataset, has another shape
-    or type, times that are not in order, or flow that is negative or not finite.
+    or type, times that are not in order, or flow that is negative, not finite or far too large.
     """
     remedy = f"download {path.name} again"
-    try:
-        with h5py.File(path, "r") as file:
-            for name in ("data", "date"):
-                if not isinstance(file.get(name), h5py.Dataset):
-                    raise ValueError(
-                        f"{path} has {sorted(file)}; expected the datasets 'data' and 'date'; "
-                        f"{remedy}"
-                    )
-            flow, dates = file["data"][()], file["date"][()]
-    except OSError as error:
-        raise ValueError(f"{path} cannot be read as HDF5 ({error}); {remedy}") from error
-    if flow.shape[1:] != FRAME or flow.dtype.kind not in "fiu":
+    with open_hdf5(path, remedy) as file, reading_hdf5(path, remedy):
+        flow, dates = (_dataset(path, file, name, remedy) for name in ("data", "date"))
+        if (flow.shape or ())[1:] != FRAME or flow.dtype.kind not in "fiu":
+            raise ValueError(
+                f"{path}: data is {flow.dtype} {flow.shape}; expected numbers of the shape (N, 2, "
+                f"32, 32); {remedy}"
+            )
+        if dates.shape != flow.shape[:1]:
+            raise ValueError(
+                f"{path} has {len(flow)} frames and dates of the shape {dates.shape}; expected one "
+                f"date a frame; {remedy}"
+            )
+        if not 0 < len(flow) <= MOST_FRAMES:
+            raise ValueError(
+                f"{path} has {len(flow):,} frames; expected thousands, and at most a year's "
+                f"{MOST_FRAMES:,}; {remedy}"
+            )
+        texts: list[str] = []
+        slots: list[int] = []
+        for date in each(dates):
+            texts.append(_text(date))
+            slots.append(_slot(path, texts[-1]))
+        year = Year(flow[()], np.array(slots, np.int64))
+    _check_order(path, year.slots, texts, remedy)
+    _check_flow(path, year.flow, texts, remedy)
+    return year
+
+
+def _dataset(path: Path, file: h5py.File, name: str, remedy: str) -> h5py.Dataset:
+    dataset = find_object(file, name, remedy)
+    if not isinstance(dataset, h5py.Dataset):
         raise ValueError(
-            f"{path}: data is {flow.dtype} {flow.shape}; expected numbers of the shape (N, 2, 32, "
-            f"32); {remedy}"
+            f"{path} has {sorted(file)[:9]}; expected the datasets 'data' and 'date'; {remedy}"
         )
-    if dates.shape != flow.shape[:1]:
-        raise ValueError(
-            f"{path} has {len(flow)} frames and dates of the shape {dates.shape}; expected one "
-            f"date a frame; {remedy}"
-        )
-    if not len(flow):
-        raise ValueError(f"{path} has no frame; expected thousands; {remedy}")
-    slots = np.array([_slot(path, date) for date in dates], np.int64)
+    check_dataset(path, dataset, remedy)
+    return dataset
+
+
+def _check_order(path: Path, slots: np.ndarray, dates: Sequence[str], remedy: str) -> None:
     wrong = np.flatnonzero(np.diff(slots) <= 0)
     if len(wrong):
-        first, then = (_text(dates[i]) for i in (wrong[0], wrong[0] + 1))
+        first, then = (dates[i] for i in (wrong[0], wrong[0] + 1))
         problem = "repeats" if first == then else "is not later"
         raise ValueError(
             f"{path}: frame {wrong[0] + 1} has the date {then} after {first}, which {problem}; "
             f"expected dates in order, each once; {remedy}"
         )
-    low = flow.min()  # NaN if there is one
-    if not (np.isfinite(low) and np.isfinite(flow.max()) and low >= 0):
-        bad = np.flatnonzero(~(np.isfinite(flow) & (flow >= 0)).all(axis=(1, 2, 3)))[0]
+
+
+def _check_flow(path: Path, flow: np.ndarray, dates: Sequence[str], remedy: str) -> None:
+    if not (flow.min() >= 0 and flow.max() <= MOST_FLOW):  # not so for NaN
+        bad = np.flatnonzero(~((flow >= 0) & (flow <= MOST_FLOW)).all(axis=(1, 2, 3)))[0]
         raise ValueError(
-            f"{path}: the flow of {_text(dates[bad])} (frame {bad}) holds "
-            f"{flow[bad].min()}; expected finite counts of 0 or more; {remedy}"
+            f"{path}: the flow of {dates[bad]} (frame {bad}) holds values from {flow[bad].min()} "
+            f"to {flow[bad].max()}; expected counts from 0 to about {LARGEST:,}; {remedy}"
         )
-    return Year(flow, slots)
 
 
 def _text(date: Any) -> str:
     return date.decode("ascii", "replace") if isinstance(date, bytes) else str(date)
 
 
-def _slot(path: Path, date: Any) -> int:
+def _slot(path: Path, text: str) -> int:
     """Half hours from 1970 to a date yyyymmddSS, where SS is 01 for 00:00 to 00:30."""
-    text = _text(date)
     try:
         if len(text) != 10:
             raise ValueError("not ten digits")
@@ -129,7 +151,8 @@ def _slot(path: Path, date: Any) -> int:
             raise ValueError("no such slot")
     except ValueError as error:
         raise ValueError(
-            f"{path} has the date {text!r} ({error}); expected yyyymmddSS with SS from 01 to 48"
+            f"{path} has the date {text[:20]!r} ({error}); expected yyyymmddSS with SS from 01 to "
+            f"{SLOTS}"
         ) from error
     return (day.toordinal() - datetime.date(1970, 1, 1).toordinal()) * SLOTS + slot - 1
 
@@ -266,8 +289,6 @@ class TrafficBJ(StoredDataset):
 
 
 def _prepare_years(root: Path, paths: dict[int, Path], test_days: int) -> Prepared:
-    source = fingerprint(root, paths.values(), version=VERSION, test_days=test_days)
-
     def read(findings: Findings) -> Iterator[Block]:
         years = {year: read_year(path) for year, path in paths.items()}
         kept = {}
@@ -299,7 +320,16 @@ def _prepare_years(root: Path, paths: dict[int, Path], test_days: int) -> Prepar
                 frames = (flow[part] / largest).astype(np.float32)
                 yield Block(f"BJ{year}", int(slots[part[0]]), frames)
 
-    return prepare(cache_folder("trafficbj", root), source, read, FRAME, np.float32)
+    return prepare_files(
+        "trafficbj",
+        root,
+        paths.values(),
+        read,
+        FRAME,
+        np.float32,
+        version=VERSION,
+        test_days=test_days,
+    )
 
 
 class TrafficBJReleased(StoredDataset):
@@ -341,13 +371,13 @@ class TrafficBJReleased(StoredDataset):
         path = next(path for pattern in RELEASED_PATTERNS for path in visible(root, pattern))
         clip = Clip(4, 4, *FRAME)
         smaller(clip, downsample)  # an error now, not after reading the file
-        source = fingerprint(root, [path], version=VERSION)
-        place = cache_folder("trafficbj-npz", root)
 
         def read(findings: Findings) -> Iterator[Block]:
             return _read_released(path, findings)
 
-        self._prepared = prepare(place, source, read, FRAME, np.float32)
+        self._prepared = prepare_files(
+            "trafficbj-npz", root, [path], read, FRAME, np.float32, version=VERSION
+        )
         starts = {
             side: cut(
                 [r for r in self._prepared.recordings if r.name == side], clip.frames, clip.frames
@@ -390,12 +420,9 @@ class TrafficBJReleased(StoredDataset):
 
 def _read_released(path: Path, findings: Findings) -> Iterator[Block]:
     """Windows of an .npz, a few hundred at a time: the arrays are larger than they need be."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for side in ("train", "test"):
-                yield from _read_side(path, archive, side, findings)
-    except (zipfile.BadZipFile, EOFError) as error:
-        raise ValueError(f"{path} cannot be read as .npz ({error}); download it again") from error
+    with reading(path, ".npz", REMEDY), zipfile.ZipFile(path) as archive:
+        for side in ("train", "test"):
+            yield from _read_side(path, archive, side, findings)
 
 
 def _read_side(
@@ -404,12 +431,15 @@ def _read_side(
     names = [f"X_{side}", f"Y_{side}"]
     for name in names:
         if f"{name}.npy" not in archive.namelist():
+            found = sorted(n.removesuffix(".npy") for n in archive.namelist())
             raise ValueError(
-                f"{path} holds {sorted(n.removesuffix('.npy') for n in archive.namelist())}; "
-                "expected X_train, Y_train, X_test and Y_test; download it again"
+                f"{path} holds {found[:9]}; expected X_train, Y_train, X_test and Y_test; {REMEDY}"
             )
     with archive.open(f"{names[0]}.npy") as x, archive.open(f"{names[1]}.npy") as y:
-        past, future = _Array(path, names[0], x), _Array(path, names[1], y)
+        past, future = (
+            _Array(path, name, file, archive.getinfo(f"{name}.npy").file_size)
+            for name, file in zip(names, (x, y), strict=True)
+        )
         if past.count != future.count:
             raise ValueError(
                 f"{path}: {names[0]} has {past.count} windows and {names[1]} {future.count}; "
@@ -442,16 +472,17 @@ def _overlaps(one: np.ndarray, other: np.ndarray) -> int:
 
 
 class _Array:
-    """An array [N, 4, 2, 32, 32] in [-1, 1] inside an archive, read from its start."""
+    """An array [N, 4, 2, 32, 32] in [-1, 1] inside an archive, read from its start.
 
-    def __init__(self, path: Path, name: str, file: IO[bytes]) -> None:
+    Raises ValueError for another array, one that is not as long as it says, or other values.
+    """
+
+    def __init__(self, path: Path, name: str, file: IO[bytes], size: int) -> None:
         self._file, self._what = file, f"{path}: {name}"
         version = np.lib.format.read_magic(file)
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }
-        shape, fortran, self._dtype = read[version](file)
+        if version != (1, 0):
+            raise ValueError(f"{self._what} has the .npy format {version}; expected (1, 0)")
+        shape, fortran, self._dtype = np.lib.format.read_array_header_1_0(file)
         wanted = (4, *FRAME)
         if shape[1:] != wanted or fortran or self._dtype.kind != "f":
             raise ValueError(
@@ -459,21 +490,19 @@ class _Array:
                 "(N, 4, 2, 32, 32)"
             )
         self.count = self._left = int(shape[0])
+        self._window = math.prod(wanted) * self._dtype.itemsize  # in bytes
+        if self.count > MOST_WINDOWS or self.count * self._window != size - file.tell():
+            raise ValueError(
+                f"{self._what} says it has {self.count:,} windows, in {size:,} bytes; expected "
+                f"thousands, and {self._window:,} bytes for each; {REMEDY}"
+            )
 
     def read(self, windows: int) -> np.ndarray:
         """The next windows, float32 in [0, 1]."""
-        size = int(np.prod((4, *FRAME))) * self._dtype.itemsize
-        data = self._file.read(min(windows, self._left) * size)
-        raw = np.frombuffer(data[: len(data) // size * size], self._dtype)
-        values = ((raw.astype(np.float32) + 1) / 2).reshape(-1, 4, *FRAME)
-        if (
-            len(data) % size
-            or not np.isfinite(values).all()
-            or values.min() < 0
-            or values.max() > 1
-        ):
-            raise ValueError(
-                f"{self._what} ends early, or holds values outside -1 to 1; download it again"
-            )
+        data = self._file.read(min(windows, self._left) * self._window)
+        raw = np.frombuffer(data, self._dtype).astype(np.float32)
+        values = ((raw + 1) / 2).reshape(-1, 4, *FRAME)
+        if not (values.min() >= 0 and values.max() <= 1):  # not so for NaN
+            raise ValueError(f"{self._what} holds values outside -1 to 1; {REMEDY}")
         self._left -= windows
         return values

@@ -1,6 +1,6 @@
 """Does loading starve training? `python -m pytest -s benchmarks/speed/bench_loading.py`.
 
-A batch read from memory-mapped frames of each data set's shape, beside the training step of TAU at
+A batch read from a file of frames of each data set's shape, beside the training step of TAU at
 the paper's size on it, on the CPU, in one run. Frames are random: only their number counts.
 """
 
@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from benchmarks import heap
+from benchmarks.data.array_file import NumpyFile
 from benchmarks.data.recordings import Recording, Windows, cut
 from benchmarks.data.stored import StoredDataset
 from benchmarks.suites import caltech, kth20, taxibj
@@ -28,14 +29,8 @@ def stored(suite, dtype, path):
     """A data set of random frames in a file, as prepared ones lie there."""
     clip = suite.clip
     shape = (FRAMES, clip.channels, clip.height, clip.width)
-    frames = np.lib.format.open_memmap(path, "w+", dtype, shape)
-    rng = np.random.default_rng(0)
-    for frame in frames:
-        frame[...] = rng.integers(0, 2, shape[1:], dtype=np.uint8)
-    frames.flush()
-    windows = Windows(
-        np.load(path, mmap_mode="r"), cut([Recording("a", 0, 0, FRAMES)], clip.frames, 1)
-    )
+    np.save(path, np.random.default_rng(0).integers(0, 2, shape, np.uint8).astype(dtype))
+    windows = Windows(NumpyFile(path), cut([Recording("a", 0, 0, FRAMES)], clip.frames, 1))
     sides = {"train": windows, "validation": windows, "test": windows}
     return StoredDataset("random", clip, **sides, provenance={}, caption="")
 

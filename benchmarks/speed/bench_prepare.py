@@ -201,14 +201,14 @@ def opening(reader, path) -> Opening:
     seconds = time.perf_counter() - start
     after = memory()
     sides = (data._train, data._validation, data._test)
-    frames = sum({id(side.frames): len(side.frames) for side in sides}.values())
+    frames = sum({id(side.array): len(side.array) for side in sides}.values())
     return Opening(frames, seconds, before, after)
 
 
 @pytest.fixture
 def root(tmp_path, monkeypatch):
-    """A folder for files and prepared frames, which is not kept."""
-    monkeypatch.delenv(CACHE_VARIABLE, raising=False)
+    """A folder for files, and one for prepared frames; neither is kept."""
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
     yield tmp_path
     shutil.rmtree(tmp_path)
 
