@@ -88,7 +88,7 @@ def check_regular(path: Path) -> Path:
     if what in ("missing", "a link to nothing"):
         raise FileNotFoundError(f"{path} is {what}; expected a file")
     if what != "a file":
-        raise ValueError(f"{path} is {what}; expected a regular file: replace it or move it away")
+        raise ValueError(f"{path} is {what}; expected a file: replace it or move it away")
     return path
 
 

@@ -261,15 +261,15 @@ def stand_in(path: Path, what: str) -> Iterator[str]:
     path.unlink()
     if what == "pipe" and hasattr(os, "mkfifo"):
         os.mkfifo(path)
-        yield "is a named pipe; expected a regular file"
+        yield "is a named pipe; expected a file"
     elif what == "socket" and hasattr(socket, "AF_UNIX"):
         with socket.socket(socket.AF_UNIX) as server:
             with contextlib.chdir(path.parent):
                 server.bind(path.name)  # by its name: the path of a socket has 107 bytes at most
-            yield "is a socket; expected a regular file"
+            yield "is a socket; expected a file"
     elif what == "folder":
         path.mkdir()
-        yield "is a folder; expected a regular file"
+        yield "is a folder; expected a file"
     elif what == "link to nothing":
         path.symlink_to(path.parent / "nothing")
         yield "is a link to nothing; expected a file"

@@ -74,7 +74,7 @@ def special_files(folder):
 def test_what_is_not_a_regular_file_is_refused_at_once(tmp_path):
     for name, message in special_files(tmp_path):
         for read in (files.check_regular, lambda path: files.read_json(path, "")):
-            with pytest.raises(ValueError, match=f"{name} {message}; expected a regular file"):
+            with pytest.raises(ValueError, match=f"{name} {message}; expected a file"):
                 read(tmp_path / name)
     (tmp_path / "link").symlink_to(tmp_path / "nothing")
     with pytest.raises(FileNotFoundError, match="is a link to nothing"):

@@ -191,7 +191,7 @@ def test_an_error_of_the_system_stays_one_and_names_the_file(path):
 
 
 def test_what_is_not_a_regular_file_is_refused_at_once(tmp_path):
-    with pytest.raises(ValueError, match="is a folder; expected a regular file"):
+    with pytest.raises(ValueError, match="is a folder; expected a file"):
         open_hdf5(tmp_path)
     (tmp_path / "link").symlink_to(tmp_path / "nothing")
     with pytest.raises(FileNotFoundError, match="is a link to nothing"):
