@@ -269,7 +269,7 @@ def write(path, **arrays):
     if path.suffix == ".zarr":
         group = zarr.open_group(str(path), mode="w")
         for name, array in arrays.items():
-            group.create_array(name, data=array)
+            group.create_array(name, shape=array.shape, dtype=array.dtype)[:] = array
     else:
         write_hdf5(path, **arrays)
     return path

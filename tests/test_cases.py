@@ -25,7 +25,7 @@ import torch
 import zarr
 from PIL import Image
 
-from benchmarks.data import Arrays
+from benchmarks.data import Arrays, open_dataset
 from benchmarks.data.array_file import ChangedError
 from benchmarks.data.cache import CACHE_VARIABLE
 from benchmarks.data.images import in_order
@@ -57,7 +57,10 @@ def write(path, array, name="x", **attributes):
         np.savez_compressed(path, **{name: array})
     elif path.suffix == ".zarr":
         group = zarr.open_group(str(path), mode="a")
-        group.create_array(name, data=array, chunks=(4, *array.shape[1:])).attrs.update(attributes)
+        chunks = (4, *array.shape[1:])
+        stored = group.create_array(name, shape=array.shape, dtype=array.dtype, chunks=chunks)
+        stored[:] = array
+        stored.attrs.update(attributes)
     else:
         with h5py.File(path, "a") as file:
             file.create_dataset(name, data=array, chunks=True).attrs.update(attributes)
@@ -618,8 +621,7 @@ def test_frames_of_two_sizes_are_refused_with_both_names(tmp_path):
 )
 def test_numbers_in_names_are_read_as_one_growing_number(names):
     stems = names.split()
-    shuffled = sorted(stems, key=lambda stem: hash(stem[::-1]))
-    found = in_order("r0", [Path(f"{stem}.png") for stem in shuffled])
+    found = in_order("r0", [Path(f"{stem}.png") for stem in reversed(stems)])
     assert [file.stem for file in found.files] == stems and not found.remark
 
 
@@ -986,6 +988,13 @@ def test_what_cannot_be_read_is_one_line(tmp_path, capsys, data, message):
     status, out, (error,) = plan(capsys, tmp_path / data if data else "")
     assert (status, out) == (2, "")
     assert re.match(f"error: .*{message}", error)
+
+
+def test_an_empty_name_is_not_the_current_folder(tmp_path, monkeypatch):
+    recordings(tmp_path, 3)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="data set '' does not exist"):
+        open_dataset("", **WINDOWS)
 
 
 def test_the_options_for_own_data_reach_it(tmp_path, capsys):

@@ -60,7 +60,7 @@ def open_dataset(
         )
     if name not in DATASETS:
         paths = [Path(name)] if root is None else [Path(name), root / name]
-        if found := next((path for path in paths if path.exists()), None):
+        if name and (found := next((path for path in paths if path.exists()), None)):
             return open_own(found, **options)
         if Path(name).suffix.lower() in FILES:
             raise FileNotFoundError(f"no such file: {' or '.join(map(str, paths))}")

@@ -297,13 +297,7 @@ def _range(
             f"{name} holds {dtype.name} from {least:.9g} to {most:.9g}{dark}; give the range that "
             "its values can have: --data-range HIGH (from 0), or --data-range LOW HIGH"
         )
-    given = [float(value) for value in np.ravel(data_range)]
-    low, high = given if len(given) == 2 else (0.0, given[0] if len(given) == 1 else 0.0)
-    if not (low < high and math.isfinite(high - low)):
-        raise ValueError(
-            f"data_range is {data_range}; expected the largest value, above 0, or the smallest and "
-            "the largest"
-        )
+    low, high = _parse_range(data_range)
     with np.errstate(over="ignore"):  # 0.1 may be stored as 0.100000001
         stored = kept.type if kept.kind == "f" else float
         fits = least >= float(stored(low)) and most <= float(stored(high))
@@ -311,6 +305,17 @@ def _range(
         raise ValueError(
             f"{name} holds values from {least:.9g} to {most:.9g}; expected {low:.9g} to "
             f"{high:.9g}: scale them, or give a data_range that holds them"
+        )
+    return low, high
+
+
+def _parse_range(data_range: float | Sequence[float]) -> tuple[float, float]:
+    given = [float(value) for value in np.ravel(data_range)]
+    low, high = given if len(given) == 2 else (0.0, given[0] if len(given) == 1 else 0.0)
+    if not (low < high and math.isfinite(high - low)):
+        raise ValueError(
+            f"data_range is {data_range}; expected the largest value, above 0, or the smallest and "
+            "the largest"
         )
     return low, high
 

@@ -49,15 +49,7 @@ def open_folder(path: Path, name: str, layout: str | None, variable: str | None)
             f"{path} holds no recording; expected array files of [T, C, H, W] "
             f"({', '.join(FILES)}), or folders of images ({', '.join(IMAGES)}){found}"
         )
-    kinds = {array.suffix.lower() for array in arrays.values()}
-    for option, value, among in (
-        ("layout", layout, kinds),
-        ("variable", variable, kinds - {".npy"}),
-    ):
-        if value is not None and not among:
-            raise ValueError(
-                f"{path} holds no file on which {option}={value!r} has an effect; leave it out"
-            )
+    _check_effect(path, arrays, layout, variable)
     sources: dict[str, Path | Frames] = {**arrays}
     sources |= {name: in_order(name, files) for name, files in images.items()}
     sources = {name: sources[name] for name in sorted(sources, key=natural)}
@@ -80,6 +72,21 @@ def open_folder(path: Path, name: str, layout: str | None, variable: str | None)
     )
     frames = [found for found in sources.values() if isinstance(found, Frames)]
     return Folder(prepared, splits, reader.dtype, _notes(unread, frames))
+
+
+def _check_effect(
+    path: Path, arrays: dict[str, Path], layout: str | None, variable: str | None
+) -> None:
+    """Raise ValueError for an option that no file in the folder `path` needs."""
+    kinds = {array.suffix.lower() for array in arrays.values()}
+    for option, value, among in (
+        ("layout", layout, kinds),
+        ("variable", variable, kinds - {".npy"}),
+    ):
+        if value is not None and not among:
+            raise ValueError(
+                f"{path} holds no file on which {option}={value!r} has an effect; leave it out"
+            )
 
 
 class _Reader:

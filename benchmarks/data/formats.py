@@ -217,7 +217,6 @@ def _hdf5_shapes(path: Path) -> dict[str, tuple[int, ...]]:
                 f"{path} is NetCDF of version 3; expected version 4: nccopy -k nc4 OLD NEW"
             )
     shapes: dict[str, tuple[int, ...]] = {}
-    links: list[str] = []
 
     def visit(name: str, node: Any) -> None:
         if isinstance(node, h5py.Dataset) and node.shape is not None:
@@ -225,10 +224,9 @@ def _hdf5_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
     with open_hdf5(path) as file, reading_hdf5(path):
         file.visititems(visit)  # follows no link out of the file
-        file.visit_links(links.append)
         if not shapes:
-            for name in links:
-                find_object(file, name)  # says so if it leads out
+            for name in file:
+                find_object(file, name)  # says so if it is a link that leads out
     return shapes
 
 

@@ -70,8 +70,8 @@ def _follow(node: Any, name: str, links: int) -> Any:
         else:
             what = "links that lead in a circle" if links == 0 else "a link into another file"
             raise ValueError(
-                f"{node.file.filename} has {what} in the place of {part!r}; expected all data in "
-                "the file itself: copy them into it with h5repack or h5py"
+                f"{node.file.filename} has {what} at {part!r}; expected all data in the file "
+                "itself: copy them into it with h5repack or h5py"
             )
     return node
 
