@@ -167,23 +167,31 @@ def _default_scale(suite: Suite, device: str) -> str:
 
 def _root(args: argparse.Namespace) -> Path | None:
     """The folder with the official files, if --data names one."""
+    if args.data is not None and not args.data.strip():
+        raise ValueError("--data is empty; expected a folder, a file or 'synthetic'")
     return None if args.data in (None, SYNTHETIC_DATA) else Path(args.data)
 
 
 def _is_own(suite: Suite, args: argparse.Namespace) -> bool:
     """Whether --data names the user's own data."""
     root = _root(args)
-    return root is not None and (suite.data is None or root.suffix in FILES)
+    return root is not None and (
+        suite.data is None or root.suffix.lower() in FILES or root.is_file()
+    )
 
 
 def _open(suite: Suite, scale: str, args: argparse.Namespace, other: str | None = None) -> Dataset:
     """The suite's data set, or the `other` of that name, or the user's own."""
-    options = ("past", "future", "stride", "data_range")
+    options = ("past", "future", "stride", "data_range", "layout", "variable", "crop", "pad")
     own = {name: value for name in options if (value := getattr(args, name)) is not None}
     if _is_own(suite, args):
         if other is not None:
             raise ValueError(f"--dataset {other} has no effect on your own data; leave it out")
-        return open_own(Path(args.data), **own)
+        dataset = open_own(Path(args.data), **own)
+        if parent_process() is None:  # workers would say it again
+            for line in (() if args.dry_run else (dataset.caption,)) + dataset.notes:
+                print(line, file=sys.stderr)
+        return dataset
     if own:
         raise ValueError(
             f"--{next(iter(own)).replace('_', '-')} is for your own data: --data FILE that ends in "

@@ -62,8 +62,12 @@ def arguments() -> argparse.ArgumentParser:
         metavar="R",
         type=float,
         nargs="+",
-        help="your own floats: the largest value they may have, or the smallest and the largest",
+        help="your own data: the largest value they may have, or the smallest and the largest",
     )
+    add("--layout", metavar="AXES", help="your own arrays: order of the axes, such as NTHWC")
+    add("--variable", metavar="NAME", help="your own file of several arrays: the one to read")
+    add("--crop", metavar="HxW", help="your own frames: keep the middle of each")
+    add("--pad", metavar="HxW", help="your own frames: widen with copies of the outermost pixels")
     add("--out", metavar="DIR", type=Path, default=Path("results"), help="default: results")
     add("--report", action="store_true", help="rebuild table and figures from stored runs")
     add("--dry-run", action="store_true", help="print the plan: runs, keys, sizes, cost")

@@ -631,7 +631,7 @@ def test_unknown_names_and_options_name_the_nearest(tmp_path):
 
 
 def test_own_arrays_are_found_beside_the_caller_or_in_the_data_folder(tmp_path, monkeypatch):
-    np.save(tmp_path / "mine.npy", np.zeros((5, 4, 1, 2, 2), np.uint8))
+    np.save(tmp_path / "mine.npy", np.zeros((5, 4, 1, 2, 2), bool))
     assert open_dataset("mine.npy", tmp_path, past=1).clip.past == 1
     monkeypatch.chdir(tmp_path)
     assert open_dataset("mine.npy").test_sequences == 1
@@ -646,5 +646,5 @@ def test_the_data_folder_comes_from_the_environment_unless_given(tmp_path, monke
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match=mnist.TRAIN.name):
         open_dataset("moving-mnist")
-    np.save(tmp_path / "mine.npy", np.zeros((5, 4, 1, 2, 2), np.uint8))
+    np.save(tmp_path / "mine.npy", np.zeros((5, 4, 1, 2, 2), bool))
     assert open_dataset("mine.npy", Path(tmp_path)).test_sequences == 1

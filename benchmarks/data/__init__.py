@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.data.arrays import FILES, Arrays
+from benchmarks.data.arrays import Arrays
 from benchmarks.data.dataset import Dataset
+from benchmarks.data.formats import FILES
 from benchmarks.data.kitti_caltech import KittiCaltech, KittiRawCaltech
 from benchmarks.data.kth import KTH, KTHAction
 from benchmarks.data.moving_mnist import MovingMNIST
@@ -59,9 +60,9 @@ def open_dataset(
         )
     if name not in DATASETS:
         paths = [Path(name)] if root is None else [Path(name), root / name]
-        if found := next((path for path in paths if path.exists()), None):
+        if name and (found := next((path for path in paths if path.exists()), None)):
             return open_own(found, **options)
-        if Path(name).suffix in FILES:
+        if Path(name).suffix.lower() in FILES:
             raise FileNotFoundError(f"no such file: {' or '.join(map(str, paths))}")
         raise ValueError(
             f"data set {name!r} does not exist; {nearest(name, DATASETS)}valid: "

@@ -10,13 +10,23 @@ from __future__ import annotations
 import math
 import os
 import threading
+import tokenize
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import IO, Any, NoReturn
 
 import numpy as np
 
 from benchmarks.files import Stamp, check_regular
+
+HEADER_READERS = {
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+HEADER_FAULTS = (  # what NumPy raises besides ValueError, depending on the place of the damage
+    *(EOFError, TypeError, OverflowError, MemoryError, RecursionError),
+    *(SyntaxError, tokenize.TokenError, AttributeError, LookupError),
+)
 
 Place = int | slice | tuple[int, slice]
 
@@ -31,6 +41,8 @@ class ArrayFile(ABC):
     `array[i]`, `array[a:b]` and `array[i, a:b]` read and return a new array. Raises ChangedError
     where the file has become too short for it, or, when it is unpickled, has changed at all.
     """
+
+    whole = False  # whether any reading reads all of it, so that it is better held in memory
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype, stamp: Stamp) -> None:
         self.path, self.shape, self.dtype, self.stamp = path.absolute(), shape, dtype, stamp
@@ -79,15 +91,12 @@ class NumpyFile(ArrayFile):
         stamp = self._own_stamp()
         try:
             with os.fdopen(os.dup(self._handle), "rb") as file:
-                shape, dtype = _read_header(file)
+                shape, fortran, dtype = read_header(file)
                 self.offset = file.tell()
-            size = self.offset + math.prod(shape) * dtype.itemsize
-            if stamp.size != size:
-                raise ValueError(
-                    f"it has {stamp.size:,} bytes; expected {size:,} by its header, {dtype} "
-                    f"{shape}: it is damaged or cut short"
-                )
-        except (ValueError, EOFError) as error:
+            if fortran and len(shape) > 1:
+                raise ValueError("it is in Fortran order; expected C order")
+            check_header(shape, dtype, stamp.size - self.offset)
+        except ValueError as error:
             raise ValueError(f"{path} cannot be read as .npy ({error}); write it again") from error
         super().__init__(path, shape, dtype, stamp)
 
@@ -148,17 +157,30 @@ def _open(path: Path) -> int:
     return os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
 
 
-def _read_header(file: BinaryIO) -> tuple[tuple[int, ...], np.dtype]:
-    version = np.lib.format.read_magic(file)
-    readers = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    if version not in readers:
-        raise ValueError(f"its format is {version}; expected numbers, in version 1.0 or 2.0")
-    shape, fortran, dtype = readers[version](file)
+def read_header(file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:
+    """Shape, whether its order is Fortran's, and type of an array that numpy.save wrote.
+
+    Raises ValueError for anything else.
+    """
+    try:
+        version = np.lib.format.read_magic(file)
+        if version not in HEADER_READERS:
+            raise ValueError(f"its format is {version}; expected numbers, in version 1.0 or 2.0")
+        shape, fortran, dtype = HEADER_READERS[version](file)
+    except HEADER_FAULTS as error:
+        raise ValueError(f"its header is damaged: {error}") from error
+    return tuple(map(int, shape)), fortran, dtype
+
+
+def check_header(shape: tuple[int, ...], dtype: np.dtype, size: int) -> None:
+    """Raise ValueError unless the `size` bytes after the header are the numbers it declares."""
     if dtype.hasobject:
         raise ValueError("it holds pickled objects; expected numbers")
-    if fortran and len(shape) > 1:
-        raise ValueError("it is in Fortran order; expected C order: numpy.ascontiguousarray")
-    return tuple(map(int, shape)), dtype
+    if min(shape, default=0) < 0:
+        raise ValueError(f"its header is damaged: the shape is {shape}")
+    declared = math.prod(shape) * dtype.itemsize
+    if declared != size:
+        raise ValueError(
+            f"it has {size:,} bytes; expected {declared:,} by its header, {dtype} {shape}: it is "
+            "damaged or cut short"
+        )

@@ -49,6 +49,7 @@ class Dataset(ABC):
     test_sequences: int  # what `test` can give
     provenance: dict[str, str | int]
     caption: str
+    notes: tuple[str, ...] = ()  # what is odd or missing, to be read before a run
     value_range: tuple[float, float] = (0.0, 1.0)
     synthetic: bool = False  # generated in the place of a real set; `provenance` says so too
 

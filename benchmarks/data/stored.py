@@ -19,10 +19,11 @@ from tau.predictor import Clip
 class StoredDataset(Dataset):
     """A fixed set of sequences on each side, read and converted a batch at a time.
 
-    `clip` is the task at the stored frame size. uint8 frames are divided by 255; floats x become
-    (x - low) / (high - low) for the `value_range` (low, high). `downsample` average-pools the
-    converted frames. Training sees each sequence once per epoch, in an order drawn from
-    (seed, epoch). `train` and `test` may come from different domains.
+    `clip` is the task at the stored frame size. Values x become (x - low) / (high - low) for the
+    `value_range` (low, high); without one, uint8 frames are divided by 255, and floats are in
+    [0, 1] as they are. `downsample` average-pools the converted frames. Training sees each sequence
+    once per epoch, in an order drawn from (seed, epoch). `train` and `test` may come from
+    different domains.
 
     Raises ValueError for an option that does not fit, or a side without a sequence.
     """
@@ -37,7 +38,7 @@ class StoredDataset(Dataset):
         test: Clips,
         provenance: Mapping[str, str | int],
         caption: str,
-        value_range: tuple[float, float] = (0.0, 1.0),
+        value_range: tuple[float, float] | None = None,
         downsample: int = 1,
     ) -> None:
         for side, clips in (("train", train), ("validation", validation), ("test", test)):
@@ -49,7 +50,8 @@ class StoredDataset(Dataset):
         self.name = name
         self.clip = smaller(clip, downsample)
         self._train, self._validation, self._test = train, validation, test
-        self.value_range, self._downsample = value_range, downsample
+        self.value_range, self._downsample = value_range or (0.0, 1.0), downsample
+        self._is_scaled = value_range is not None
         self.train_sequences = len(train)
         self.test_sequences = len(test)
         self.provenance = {
@@ -100,7 +102,7 @@ class StoredDataset(Dataset):
         )
 
     def _convert(self, clips: np.ndarray, device: torch.device | str) -> Tensor:
-        if clips.dtype == np.uint8:
+        if clips.dtype == np.uint8 and not self._is_scaled:
             frames = divide_by_255(torch.from_numpy(np.ascontiguousarray(clips)).to(device))
         else:
             low, high = self.value_range
