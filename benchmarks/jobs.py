@@ -188,9 +188,8 @@ def _open(suite: Suite, scale: str, args: argparse.Namespace, other: str | None 
         if other is not None:
             raise ValueError(f"--dataset {other} has no effect on your own data; leave it out")
         dataset = open_own(Path(args.data), **own)
-        if parent_process() is None:  # workers would say it again
-            for line in (() if args.dry_run else (dataset.caption,)) + dataset.notes:
-                print(line, file=sys.stderr)
+        for line in (() if args.dry_run else (dataset.caption,)) + dataset.notes:
+            print(line, file=sys.stderr)
         return dataset
     if own:
         raise ValueError(
