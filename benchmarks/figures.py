@@ -23,7 +23,8 @@ from matplotlib.transforms import Bbox, ScaledTranslation
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from benchmarks import stats
+from benchmarks import files, stats
+from benchmarks.names import printable
 
 if TYPE_CHECKING:
     from benchmarks.store import StoredRun
@@ -52,10 +53,12 @@ STYLE: dict[Any, Any] = {
     "lines.markersize": 2.2,
     "axes.xmargin": 0.02,
     "pdf.fonttype": 42,  # text stays text
+    "text.parse_math": False,  # also where it has dollar signs
     "savefig.dpi": 200,
 }
 
 SYNTHETIC = "synthetic data"  # marks figures of runs on generated stand-ins
+LABEL_LENGTH = 32  # characters of a row's label that are shown
 FRAME_INCHES = 0.5  # strip: width of a frame
 TRUTH, HEAT = "truth", "inferno"  # a tile's name; colours of differences
 FRAME_MS = 200  # GIF; sizes are in pixels
@@ -71,18 +74,17 @@ def draw(
     name: str,
     *,
     target: tuple[float, str] | None = None,
-    clip: int = 0,
+    sequence: int = 0,
 ) -> list[Path]:
     """Write every figure of finished runs into `folder` and return the paths.
 
     `labels` are all rows of the suite, in order. `target` is a value and a label for the learning
-    curves. `clip` chooses the stored test clip that strip and GIF show, with each row's first seed.
+    curves. `sequence` chooses the stored one that strip and GIF show, with each row's first seed.
     Without a finished run nothing is drawn, without a trained one no learning curves.
     """
     done = [run for run in runs if run.done]
     if not done:
         return []
-    folder.mkdir(parents=True, exist_ok=True)
     paths = []
     if any(run.trained for run in done):
         curves = _marked(learning_curves(done, labels, target=target), done)
@@ -91,9 +93,11 @@ def draw(
         paths += [save(costs, folder / f"{name}-trade-off{kind}") for kind in (".png", ".pdf")]
     per_frame = _marked(error_per_frame(done, labels), done)
     paths.append(save(per_frame, folder / f"{name}-error-per-frame.png"))
-    predictions = _marked(strip(done, labels, clip=clip), done, below=22)  # and below its scale
+    predictions = _marked(
+        strip(done, labels, sequence=sequence), done, below=22
+    )  # and below its scale
     paths.append(save(predictions, folder / f"{name}-strip.png"))
-    paths.append(animate(done, labels, folder / f"{name}.gif", clip=clip))
+    paths.append(animate(done, labels, folder / f"{name}.gif", sequence=sequence))
     return paths
 
 
@@ -111,13 +115,23 @@ def _marked(figure: Figure, runs: Sequence[StoredRun], below: float = 2) -> Figu
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write a figure as PNG (200 dpi) or PDF, by the path's suffix, without a date."""
+    """Write a figure atomically as PNG (200 dpi) or PDF, by the path's suffix, without a date."""
     dates = {".png": {"Software": None}, ".pdf": {"CreationDate": None}}
     if path.suffix not in dates:
         raise ValueError(f"{path} has suffix {path.suffix!r}; expected .png or .pdf")
+    options: dict[str, Any] = {
+        **{"format": path.suffix[1:], "metadata": dates[path.suffix]},
+        **{"bbox_inches": "tight", "pad_inches": 0.03},
+    }
     with matplotlib.rc_context(STYLE):
-        figure.savefig(path, metadata=dates[path.suffix], bbox_inches="tight", pad_inches=0.03)
+        files.write(path, lambda file: figure.savefig(file, **options))
     return path
+
+
+def shown(label: str) -> str:
+    """A row's label as figures show it: in one line, cut where it is long."""
+    text = printable(label)
+    return text if len(text) <= LABEL_LENGTH else text[: LABEL_LENGTH - 1] + "…"
 
 
 # --- curves --------------------------------------------------------------------------------------
@@ -129,24 +143,24 @@ def learning_curves(
 ) -> Figure:
     """Validation MSE over epochs and over minutes of training: mean and range over seeds.
 
-    Rows without parameters have no curve. An epoch that is not finite for all seeds is left out.
+    Rows that trained nothing have no curve. An epoch that is not finite for all seeds is left out.
     """
     figure = Figure(figsize=(6.9, 2.6))
     by_epoch, by_time = figure.subplots(1, 2, sharey=True)
     ends: dict[str, float] = {}
+    lowest: list[float] = []
     for label, of in _by_label(runs, labels).items():
         if not all(run.trained for run in of):
             continue
-        curve = _mean_curve([run.curve() for run in of])
+        curve = _mean_curve([curve_of(run) for run in of])
         style = _line_style(label, labels) | {"marker": "o" if len(curve) <= 20 else ""}
         for axes, x in ((by_epoch, curve.index), (by_time, curve["seconds"] / 60)):
             axes.fill_between(x, curve["min"], curve["max"], alpha=0.2, lw=0, color=style["color"])
             axes.plot(x, curve["mean"], **style)
         if not curve.empty:
             ends[label] = float(curve["mean"].iloc[-1])
-    if ends:
-        by_epoch.set_yscale("log")
-        _plain_log_ticks(by_epoch.yaxis)
+            lowest.append(float(curve["min"].min()))
+    _logarithmic(by_epoch, "y", lowest)
     if target is not None:
         for axes in (by_epoch, by_time):
             axes.axhline(target[0], color="0.25", lw=0.8, ls=(0, (1, 2)), zorder=1)
@@ -163,7 +177,8 @@ def learning_curves(
     by_time.set(xlabel="training time (min)", xlim=(0, None))
     by_time.tick_params(labelleft=False)
     by_epoch.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    names = 0.3 + 0.065 * max(map(len, ends), default=0)  # inches between the panels
+    longest = max((len(shown(label)) for label in ends), default=0)
+    names = 0.3 + 0.065 * longest  # inches between the panels
     figure.subplots_adjust(0.08, 0.16, 0.99, 0.98, wspace=2 * names / (0.91 * 6.9 - names))
     _label_ends(by_epoch, ends, labels)
     return figure
@@ -196,12 +211,18 @@ def error_per_frame(runs: Sequence[StoredRun], labels: Sequence[str]) -> Figure:
     return figure
 
 
+def curve_of(run: StoredRun) -> pd.DataFrame:
+    """`epoch`, `seconds` and `val_mse` of a run's learning curve, as numbers."""
+    return run.curve()[["epoch", "seconds", "val_mse"]].astype(float)
+
+
 def _mean_curve(curves: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Mean, min and max of `val_mse` and mean `seconds`, by epoch, where all seeds have both."""
-    known = pd.concat(curves).astype({"val_mse": float}).dropna(subset=["val_mse"])
-    points = known.groupby("epoch")
-    summary = points["val_mse"].agg(["mean", "min", "max", "count"])
-    summary["seconds"] = points["seconds"].mean()
+    """Mean, min and max of `val_mse` and mean `seconds`, by epoch, where all seeds' are finite."""
+    points = pd.concat(curves)
+    known = points[np.isfinite(points["val_mse"])]
+    by_epoch = known.groupby("epoch")
+    summary = by_epoch["val_mse"].agg(["mean", "min", "max", "count"])
+    summary["seconds"] = by_epoch["seconds"].mean()
     return summary[summary["count"] == len(curves)]
 
 
@@ -220,8 +241,15 @@ def _line_style(label: str, labels: Sequence[str]) -> dict[str, Any]:
     return {"color": COLOURS[colour], "linestyle": LINES[dashes % len(LINES)]}
 
 
-def _plain_log_ticks(axis: Axis) -> None:
-    """Write 20, 50, 100 rather than powers of ten: errors span one decade or two."""
+def _logarithmic(axes: Axes, which: str, values: Sequence[float]) -> None:
+    """Give axis "x" or "y" a logarithmic scale, if it has values and all are above 0.
+
+    Ticks are 20, 50, 100 rather than powers of ten: errors span one decade or two.
+    """
+    if not values or min(values) <= 0:
+        return
+    axes.set(**{f"{which}scale": "log"})
+    axis: Axis = getattr(axes, f"{which}axis")
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
@@ -239,7 +267,7 @@ def _label_ends(axes: Axes, ends: Mapping[str, float], labels: Sequence[str]) ->
     for label, height in zip(order, placed, strict=True):
         colour = _line_style(label, labels)["color"]
         axes.annotate(
-            label,
+            shown(label),
             xy=(1.0, ends[label]),
             xytext=(9, (height - at[label]) * 72 / axes.figure.dpi),
             xycoords=("axes fraction", "data"),
@@ -278,32 +306,38 @@ def _spread(heights: Sequence[float], apart: float) -> list[float]:
 # --- predictions ---------------------------------------------------------------------------------
 
 
-def _clips(
-    runs: Sequence[StoredRun], labels: Sequence[str], clip: int
-) -> tuple[Frames, Frames, dict[str, Frames], float]:
-    """Past and future of a test clip [T, C, H, W], its prediction by label, and the data range."""
-    samples = {label: of[0].samples() for label, of in _by_label(runs, labels).items()}
+def samples_of(run: StoredRun) -> dict[str, Frames]:
+    """A run's `past`, `future` and `prediction`, each [N, T, C, H, W]; ValueError for others."""
+    stored = run.samples()
+    arrays = {name: stored[name].astype(float) for name in ("past", "future", "prediction")}
+    past, future, prediction = arrays.values()
+    like_past = past.ndim == 5 and past[:, :1].shape == future[:, :1].shape
+    if not like_past or prediction.shape != future.shape:
+        shapes = {name: array.shape for name, array in arrays.items()}
+        raise ValueError(f"its samples have shapes {shapes}; expected [N, T, C, H, W] each")
+    return arrays
+
+
+def _sequence(
+    runs: Sequence[StoredRun], labels: Sequence[str], number: int
+) -> tuple[Frames, Frames, dict[str, Frames]]:
+    """Past, future and prediction by label, [T, C, H, W] in [0, 1], of a stored test sequence."""
+    samples = {label: samples_of(of[0]) for label, of in _by_label(runs, labels).items()}
     if not samples:
         raise ValueError("no finished run to take predictions from")
     first = next(iter(samples.values()))
     for label, arrays in samples.items():
         if not np.array_equal(arrays["future"], first["future"]):
-            raise ValueError(f"row {label!r} was tested on other clips than the first row")
-    if not 0 <= clip < len(first["past"]):
-        raise ValueError(f"clip is {clip}; expected 0 to {len(first['past']) - 1}")
-    data_range = next(run for run in runs if run.done).record["clip"]["data_range"]
-    predictions = {x: arrays["prediction"][clip].astype(float) for x, arrays in samples.items()}
-    return (
-        first["past"][clip].astype(float),
-        first["future"][clip].astype(float),
-        predictions,
-        float(data_range),
-    )
+            raise ValueError(f"row {label!r} was tested on other sequences than the first")
+    if not 0 <= number < len(first["past"]):
+        raise ValueError(f"sequence is {number}; expected 0 to {len(first['past']) - 1}")
+    predictions = {label: arrays["prediction"][number] for label, arrays in samples.items()}
+    return first["past"][number], first["future"][number], predictions
 
 
-def _rgb(frames: Frames, data_range: float) -> NDArray[np.uint8]:
-    """Frames [T, C, H, W] as RGB [T, H, W, 3]: grey, RGB, or the first channel in colours."""
-    scaled = np.clip(np.nan_to_num(frames / data_range), 0, 1)
+def _rgb(frames: Frames) -> NDArray[np.uint8]:
+    """Frames [T, C, H, W] in [0, 1] as RGB [T, H, W, 3]: grey, RGB, or the first channel."""
+    scaled = np.clip(np.nan_to_num(frames), 0, 1)
     if frames.shape[1] == 3:
         return _bytes(np.moveaxis(scaled, 1, -1))
     return _bytes(colormaps["gray" if frames.shape[1] == 1 else "viridis"](scaled[:, 0])[..., :3])
@@ -322,30 +356,30 @@ def _fit(label: str, font: ImageFont.FreeTypeFont, width: float) -> str:
 
 
 @matplotlib.rc_context(STYLE)
-def strip(runs: Sequence[StoredRun], labels: Sequence[str], *, clip: int = 0) -> Figure:
-    """One test clip as in the paper's Figs. 5 to 7: input, truth, then each row's prediction.
+def strip(runs: Sequence[StoredRun], labels: Sequence[str], *, sequence: int = 0) -> Figure:
+    """A test sequence as in the paper's Figs. 5 to 7: input, truth, then each row's prediction.
 
     Below each prediction stands its absolute difference from the truth, averaged over channels, on
-    one scale for all rows that ends at their largest or at the data range. Of more than ten frames
-    every second (third, ...) is shown.
+    one scale for all rows that ends at their largest or at 1, the whole range of values. Of more
+    than ten frames every second (third, ...) is shown.
     """
-    past, future, predictions, data_range = _clips(runs, labels, clip)
+    past, future, predictions = _sequence(runs, labels, sequence)
     errors = {label: np.abs(p - future).mean(1) for label, p in predictions.items()}
     finite = [error[np.isfinite(error)] for error in errors.values()]
-    largest = min(float(np.concatenate(finite).max(initial=0.0)), data_range) or data_range
+    largest = min(float(np.concatenate(finite).max(initial=0.0)), 1.0) or 1.0
     height, width = past.shape[-2:]
     inch = width / FRAME_INCHES  # in pixels of a frame
     times = range(1, len(past) + len(future) + 1)
-    # images, frame numbers to print above, label, its colour, space above in inches
-    lines: list[tuple[NDArray[np.uint8], Sequence[int], str, str, float]] = [
-        (_rgb(past, data_range), times[: len(past)], "input", "black", 0.0),
-        (_rgb(future, data_range), times[len(past) :], TRUTH, "black", 0.22),
+    # images, frame numbers to print above, label, its size and colour, space above in inches
+    lines: list[tuple[NDArray[np.uint8], Sequence[int], str, float, str, float]] = [
+        (_rgb(past), times[: len(past)], "input", 8, "black", 0.0),
+        (_rgb(future), times[len(past) :], TRUTH, 8, "black", 0.22),
     ]
     for label, prediction in predictions.items():
         colour = _line_style(label, labels)["color"]
         heat = colormaps[HEAT](np.nan_to_num(errors[label] / largest, nan=1.0, posinf=1.0))[..., :3]
-        lines.append((_rgb(prediction, data_range), (), label, colour, 0.09))
-        lines.append((_bytes(heat), (), "difference", "0.5", 0.03))
+        lines.append((_rgb(prediction), (), shown(label), 8, colour, 0.09))
+        lines.append((_bytes(heat), (), "difference", 7, "0.5", 0.03))
 
     every = max(1, -(-max(len(past), len(future)) // 10))
     columns = -(-max(len(past), len(future)) // every)
@@ -353,7 +387,7 @@ def strip(runs: Sequence[StoredRun], labels: Sequence[str], *, clip: int = 0) ->
     figure = Figure()
     axes = figure.add_axes((0, 0, 1, 1))
     top = 0.0
-    for images, numbers, label, colour, space in lines:
+    for images, numbers, label, size, colour, space in lines:
         top += space * inch
         for column, i in enumerate(range(0, len(images), every)):
             left = column * step
@@ -365,14 +399,13 @@ def strip(runs: Sequence[StoredRun], labels: Sequence[str], *, clip: int = 0) ->
             if numbers:
                 x, y = left + width / 2, top - 0.03 * inch
                 axes.text(x, y, str(numbers[i]), ha="center", va="bottom", fontsize=7, color="0.4")
-        small = label == "difference"
         axes.text(
             -0.08 * inch,
             top + height / 2,
             label,
             ha="right",
             va="center",
-            fontsize=7 if small else 8,
+            fontsize=size,
             color=colour,
         )
         top += height
@@ -402,16 +435,20 @@ def _scale_bar(figure: Figure, largest: float, width: float, height: float) -> N
         )
 
 
-def animate(runs: Sequence[StoredRun], labels: Sequence[str], path: Path, *, clip: int = 0) -> Path:
+def animate(
+    runs: Sequence[StoredRun], labels: Sequence[str], path: Path, *, sequence: int = 0
+) -> Path:
     """Write a GIF of truth and all rows side by side: the input frames, then the predicted ones.
 
     A grey border means input, a border in the row's colour prediction. The last frame rests.
     """
-    past, future, predictions, data_range = _clips(runs, labels, clip)
+    past, future, predictions = _sequence(runs, labels, sequence)
+    tiles = [(TRUTH, "black", future)]
+    for label, frames in predictions.items():
+        tiles.append((shown(label), _line_style(label, labels)["color"], frames))
     height, width = past.shape[-2:]
     zoom = 3 if width <= 64 else 2
     tile_width, tile_height = zoom * width + 2 * BORDER, zoom * height + 2 * BORDER
-    tiles = {TRUTH: future, **predictions}
     columns = min(len(tiles), max(1, GIF_WIDTH // (tile_width + MARGIN)))
     rows = -(-len(tiles) // columns)
     columns = -(-len(tiles) // rows)  # as even as possible
@@ -430,27 +467,38 @@ def animate(runs: Sequence[StoredRun], labels: Sequence[str], path: Path, *, cli
             now = f"prediction {step + 1}/{len(future)}"
         now += f"   {SYNTHETIC}" * is_synthetic(runs)
         pen.text((MARGIN, MARGIN / 2), now, "#808080" if is_input else "black", font)
-        for i, (label, frames) in enumerate(tiles.items()):
+        for i, (name, colour, frames) in enumerate(tiles):
             x = MARGIN + i % columns * (tile_width + MARGIN)
             y = TEXT + MARGIN + i // columns * (tile_height + TEXT + MARGIN)
-            colour = "black" if label == TRUTH else _line_style(label, labels)["color"]
-            name = _fit(label, font, tile_width)
+            name = _fit(name, font, tile_width)
             pen.text((x + tile_width / 2, y), name, colour, font, anchor="ma")
             y += TEXT
             box = (x, y, x + tile_width - 1, y + tile_height - 1)
             pen.rectangle(box, fill="#D0D0D0" if is_input else colour)
             frame = past[time] if is_input else frames[step]
-            picture = Image.fromarray(_rgb(frame[None], data_range)[0])
+            picture = Image.fromarray(_rgb(frame[None])[0])
             picture = picture.resize((zoom * width, zoom * height), Image.Resampling.NEAREST)
             image.paste(picture, (x + BORDER, y + BORDER))
         images.append(image)
-    seen = Image.new("RGB", (size[0], 2 * size[1]))
-    seen.paste(images[len(past) - 1])
-    seen.paste(images[-1], (0, size[1]))
-    palette = seen.quantize(GIF_COLOURS)  # one palette for all: smaller, and no flicker
+    return _write_gif(images, len(past), path)
+
+
+def _write_gif(images: Sequence[Image.Image], past: int, path: Path) -> Path:
+    """Write images atomically in one palette, that of the last of the `past` and the last of all.
+
+    One palette for all is smaller, and nothing flickers.
+    """
+    width, height = images[0].size
+    seen = Image.new("RGB", (width, 2 * height))
+    seen.paste(images[past - 1])
+    seen.paste(images[-1], (0, height))
+    palette = seen.quantize(GIF_COLOURS)
     first, *rest = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images)
-    durations = [FRAME_MS] * len(rest) + [5 * FRAME_MS]
-    first.save(path, save_all=True, append_images=rest, duration=durations, loop=0, optimize=True)
+    options: dict[str, Any] = {
+        **{"format": "GIF", "save_all": True, "append_images": rest, "loop": 0, "optimize": True},
+        "duration": [FRAME_MS] * len(rest) + [5 * FRAME_MS],
+    }
+    files.write(path, lambda file: first.save(file, **options))
     return path
 
 
@@ -459,14 +507,15 @@ def animate(runs: Sequence[StoredRun], labels: Sequence[str], path: Path, *, cli
 
 @matplotlib.rc_context(STYLE)
 def trade_off(runs: Sequence[StoredRun], labels: Sequence[str]) -> Figure:
-    """Test MSE against multiply-adds of a forecast and against minutes of training, a point a row.
+    """Test MSE against FLOPs of inference and against minutes of training, one point per row.
 
     Means over seeds, with their range where there are several. The line is the Pareto front: what
-    no other row beats in both. Rows without parameters are left out, as are diverged ones.
+    no other row beats in both. Rows that trained nothing are left out, as are diverged ones.
     """
     figure = Figure(figsize=(6.9, 2.8))
     panels = figure.subplots(1, 2, sharey=True)
     points: dict[str, tuple[float, float, float]] = {}  # GMACs, minutes, MSE
+    lowest: list[float] = []
     for label, of in _by_label(runs, labels).items():
         errors = [run.means["mse"] for run in of]
         if not all(run.trained for run in of) or not np.isfinite(errors).all():
@@ -475,21 +524,20 @@ def trade_off(runs: Sequence[StoredRun], labels: Sequence[str]) -> Figure:
         macs = of[0].record["cost"]["macs"] / 1e9
         minutes = [run.record["seconds"]["train"] / 60 for run in of]
         points[label] = (macs, float(np.mean(minutes)), float(np.mean(errors)))
+        lowest.append(min(errors))
         for axes, x in zip(panels, points[label], strict=False):
             axes.plot([x, x], [min(errors), max(errors)], color=style["color"], lw=0.8)
             axes.plot(x, points[label][2], "o", ms=4.5, color=style["color"])
     for i, (axes, xlabel) in enumerate(
-        zip(panels, ("multiply-adds of a forecast (G)", "training time (min)"), strict=True)
+        zip(panels, ("FLOPs of inference (G)", "training time (min)"), strict=True)
     ):
-        axes.set_xscale("log")
         axes.set(xlabel=xlabel)
         front = pareto([(point[i], point[2]) for point in points.values()])
         axes.plot(*zip(*front, strict=True), color="0.7", lw=0.8, zorder=0, ls="-")
         axes.margins(0.12, 0.1)
-        _plain_log_ticks(axes.xaxis)
+        _logarithmic(axes, "x", [point[i] for point in points.values()])
     panels[0].set(ylabel="test MSE per frame")
-    panels[0].set_yscale("log")
-    _plain_log_ticks(panels[0].yaxis)
+    _logarithmic(panels[0], "y", lowest)
     figure.subplots_adjust(0.08, 0.17, 0.99, 0.97, wspace=0.06)
     for i, axes in enumerate(panels):
         _label_points(figure, axes, {label: (p[i], p[2]) for label, p in points.items()}, labels)
@@ -516,6 +564,8 @@ def _label_points(
     labels: Sequence[str],
 ) -> None:
     """Name the points, each where no other name or point stands, if there is such a place."""
+    if not points:
+        return
     renderer = FigureCanvasAgg(figure).get_renderer()
     taken = [
         Bbox.from_bounds(x - 3, y - 3, 6, 6)
@@ -523,7 +573,7 @@ def _label_points(
     ]
     for label, point in sorted(points.items(), key=lambda item: item[1][1]):
         text = axes.annotate(
-            label,
+            shown(label),
             point,
             PLACES[0],
             textcoords="offset points",

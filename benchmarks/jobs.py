@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import hashlib
 import importlib
 import pkgutil
 import sys
+from dataclasses import replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -16,10 +18,21 @@ from benchmarks.check import precision_of
 from benchmarks.code import import_file
 from benchmarks.data import DATASETS, FILES, Dataset, open_dataset, open_own
 from benchmarks.fabric import group_size
+from benchmarks.files import to_json
 from benchmarks.names import choose
-from benchmarks.suite import Run, Suite, Survey, plan
+from benchmarks.suite import Run, Suite, Survey, plan, slug
+from benchmarks.suites import datasets
+from benchmarks.tables import METRICS
 
 SYNTHETIC_DATA = "synthetic"
+# Options that change what a table holds, in the order in which a table's name has them.
+IN_NAME = (
+    *("rows", "seeds", "epochs", "dataset", "data", "past", "future", "stride", "data_range"),
+    *("layout", "variable", "crop", "pad", "precision", "device"),
+)
+# Bytes of a table's name: with the longest name of a second suite, and with what tells its files
+# apart, less than 200.
+NAME_BYTES, PART_BYTES = 110, 30
 
 
 class Job(NamedTuple):
@@ -97,8 +110,37 @@ def prepare(suite: Suite | Survey, args: argparse.Namespace) -> list[Job]:
             precision=precision,
             processes=group_size(),
         )
+        if of is suite:
+            of = _as_asked(suite, args)
         jobs.append(Job(of, scale, dataset, runs))
     return jobs
+
+
+def _as_asked(suite: Suite, args: argparse.Namespace) -> Suite:
+    """The suite without what holds for its own data set only, if it runs on another one.
+
+    That is its title, its published numbers, target and notes, and those of its rows. A set that
+    the paper counts as the same, such as KTH's videos beside its images, keeps all but the title.
+    """
+    own = suite.data is not None and _is_own(suite, args)
+    if not own and args.dataset in (None, suite.data):
+        return suite
+    versions = {row.data: row.published for row in datasets.SUITE.rows}
+    if args.dataset in versions and versions[args.dataset] == versions.get(str(suite.data)):
+        return replace(suite, title=f"{suite.title}, on {args.dataset}")
+    what = f"Own data: {Path(args.data).name}" if own else f"Data set {args.dataset}"
+    return replace(
+        suite,
+        title=f"{what}, rows of {suite.name}",
+        rows=tuple(row.but(note="") for row in suite.rows),
+        columns=tuple(name for name in suite.columns if not METRICS[name].to_target),
+        published=None,
+        published_columns=(),
+        also_published=(),
+        target=None,
+        notes=(),
+        beside=None if own else suite.beside,
+    )
 
 
 def choose_device(asked: str) -> str:
@@ -140,24 +182,45 @@ def open_survey(survey: Survey, args: argparse.Namespace) -> dict[str, Dataset |
     return opened
 
 
-def report_name(suite: Suite, scale: str, args: argparse.Namespace) -> str:
-    """Name of the table: the suite and scale, and what was asked for that is not the default."""
-    parts = [suite.name, scale]
-    if args.rows:
-        parts.append("-".join("".join(c for c in row if c.isalnum()) for row in args.rows).lower())
-    if args.seeds:
-        parts.append(f"{args.seeds}-seeds")
-    if args.epochs:
-        parts.append(f"{args.epochs}-epochs")
-    if args.dataset:
-        parts.append(args.dataset)
-    if args.data is not None:
-        parts.append(Path(args.data).stem)
-    if args.precision != "auto":
-        parts.append(args.precision)
-    if args.device != "auto":
-        parts.append(args.device)
-    return "-".join(parts)
+def report_name(job: Job | Survey, args: argparse.Namespace) -> str:
+    """Name of the table, its record and figures: suite and scale, and what else was asked for.
+
+    Labels of rows, places of files and their content do not fit into a name; a hash of the request
+    then tells names apart. A name has letters, digits and "_.-", at most NAME_BYTES of them.
+    """
+    suite = job.suite if isinstance(job, Job) else job
+    asked: dict[str, Any] = {name: getattr(args, name, None) for name in IN_NAME}
+    if isinstance(job, Job) and args.rows:
+        asked["rows"] = list(dict.fromkeys(run.row.label for run in job.runs))
+    if isinstance(job, Job) and args.check is not None:  # which gives the precision
+        asked |= {"precision": job.runs[0].training.precision, "check": "check"}
+    if (processes := group_size()) > 1:
+        asked["processes"] = processes
+    asked = {name: value for name, value in asked.items() if value not in (None, "auto")}
+    parts = [suite.name, *([job.scale] if isinstance(job, Job) else [])]
+    name = "-".join([*parts, *(_part(option, value) for option, value in asked.items())])
+
+    places = {"suite": args.suite} if args.suite.endswith(".py") else {}
+    if (root := _root(args)) is not None:
+        places["data"] = root
+    if not asked.keys() & {"rows"} and not places and len(name) <= NAME_BYTES:
+        return name
+    request = {"name": parts, **asked, **{k: str(Path(v).resolve()) for k, v in places.items()}}
+    if isinstance(job, Job) and _is_own(job.suite, args):
+        request["digest"] = job.dataset.digest
+    text = to_json(request, sort_keys=True).encode(errors="backslashreplace")
+    ending = f"-{hashlib.sha256(text).hexdigest()[:8]}"
+    return name[: NAME_BYTES - len(ending)].rstrip("-") + ending
+
+
+def _part(option: str, value: Any) -> str:
+    """An option as part of a table's name, which can be cut or ambiguous."""
+    if isinstance(value, int):
+        return f"{value}-{option}"
+    texts = [Path(value).resolve().stem] if option == "data" else value
+    texts = [texts] if isinstance(texts, str) else texts
+    shown = (f"{x:g}" if isinstance(x, float) else str(x) for x in texts)
+    return slug("-".join(shown))[:PART_BYTES].rstrip("-")
 
 
 def _default_scale(suite: Suite, device: str) -> str:

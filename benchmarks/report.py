@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from benchmarks import figures, files, tables
@@ -11,17 +11,18 @@ from benchmarks.data import Dataset
 from benchmarks.metrics import METRICS
 from benchmarks.names import choose
 from benchmarks.published import Column, methods, published
-from benchmarks.store import StoredRun
-from benchmarks.suite import Suite, Survey
+from benchmarks.store import DAMAGED, RECORD, RERUN, StoredRun
+from benchmarks.suite import Run, Suite, Survey
 from benchmarks.tables import SurveyLine, Table, TableRow, TableSpec
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was written, and the table as text for the screen."""
+    """What was written, the table as text for the screen, and the runs as they are shown."""
 
     text: str
     paths: tuple[Path, ...]
+    runs: tuple[StoredRun, ...] = ()
 
 
 def report(
@@ -34,24 +35,77 @@ def report(
 ) -> Report:
     """Write tables/`name`.tex and .md, records/`name`.json and the figures under `out`.
 
-    Reads the runs' files only. Runs of seeds or rows that failed are shown as failed. `beside` are
-    the runs of `suite.beside`; their figures stand beside the others under its name. A suite whose
-    columns are all costs has no figures.
+    Reads the runs' files only. Runs that failed, were not run or are damaged are shown as such.
+    `beside` are the runs of `suite.beside`; their figures stand beside the others under its name. A
+    suite whose columns are all costs has no figures.
     """
-    table = tables.build(runs, table_spec(suite, name), beside)
-    records = [run.record for run in (*runs, *beside)]
-    written = _write(table, out, {f"records/{name}.json": files.to_json(records, indent=1) + "\n"})
-    for of, drawn_runs, title in ((suite, runs, name), (suite.beside, beside, None)):
-        if of is not None and drawn_runs and not _is_all_cost(of):
-            drawn = figures.draw(
-                drawn_runs,
+    spec = table_spec(suite, name)
+    runs = [_checked(run, spec) for run in runs]
+    beside = [_checked(run, spec.beside) for run in beside if spec.beside is not None]
+    table = tables.build(runs, spec, beside)
+    shown = (*runs, *beside)
+    records = files.to_json([run.record for run in shown], indent=1) + "\n"
+    written = _write(table, out, {f"records/{name}.json": records})
+    paths = list(written.paths)
+    for of, drawn, title in ((suite, runs, name), (suite.beside, beside, None)):
+        if of is not None and drawn and not _is_all_cost(of):
+            paths += figures.draw(
+                drawn,
                 [row.label for row in of.rows],
                 out / "figures",
-                title or f"{name}-{of.name}",
+                title or f"{name}-and-{of.name}",
                 target=of.target if scale in of.target_scales else None,
             )
-            written = Report(written.text, (*written.paths, *drawn))
-    return written
+    return Report(written.text, tuple(paths), shown)
+
+
+def planned(run: Run, stored: StoredRun | None, folder: Path) -> StoredRun:
+    """What a report shows of a planned run: what is stored of it, or that nothing is."""
+    place = {"row": run.row.label, "seed": run.seed}
+    if stored is None:
+        return StoredRun(folder / run.folder, {**place, "status": tables.NOT_RUN, "reason": ""})
+    if any(stored.record[name] != value for name, value in place.items()):
+        found = f"row {stored.record['row']!r}, seed {stored.record['seed']!r}"
+        reason = f"{stored.folder} holds a run of {found}; {RERUN}"
+        return _unusable(replace(stored, record=stored.record | place), reason)
+    return stored
+
+
+def _checked(run: StoredRun, spec: TableSpec) -> StoredRun:
+    """The run, or the same as unusable if something that a report reads of it is damaged.
+
+    All of it is read here, for this run alone, so that it cannot spoil the report of the others.
+    """
+    if not run.done:
+        return run
+    reads: dict[str, Callable[[], object]] = {
+        "scores.npz": lambda: _check_scores(run),
+        "samples.npz": lambda: figures.samples_of(run),
+        "curve.jsonl": lambda: figures.curve_of(run) if run.trained else None,
+        RECORD: lambda: tables.build([run], spec),  # last, as it needs the others
+    }
+    for name, read in reads.items():
+        path = run.folder / name
+        try:
+            read()
+        except (OSError, AttributeError, OverflowError, *DAMAGED) as error:
+            said = str(error)
+            if str(path) not in said:
+                said = f"{path} cannot be used ({type(error).__name__}: {said}); {RERUN}"
+            return _unusable(run, said)
+    return run
+
+
+def _check_scores(run: StoredRun) -> None:
+    shape = (run.record["test_sequences"], run.record["clip"]["future"])
+    scores = run.scores()
+    shapes = {name: scores[name].shape for name in METRICS}
+    if set(shapes.values()) != {shape}:
+        raise ValueError(f"its scores have shapes {shapes}; expected {shape}")
+
+
+def _unusable(run: StoredRun, reason: str) -> StoredRun:
+    return replace(run, record={**run.record, "status": "unusable", "reason": reason})
 
 
 def _is_all_cost(suite: Suite) -> bool:
@@ -70,6 +124,8 @@ def survey(plan: Survey, opened: Mapping[str, Dataset | Exception], out: Path, n
 
 
 def _write(table: Table, out: Path, more: Mapping[str, str]) -> Report:
+    for folder in ("tables", "records", "figures"):
+        files.remove_partial_files(out / folder)
     markdown = tables.markdown(table)
     texts = {
         f"tables/{table.name}.tex": tables.latex(table),

@@ -16,9 +16,10 @@ from benchmarks.command import run_command
 from benchmarks.fabric import is_first_process, launched_by_torchrun
 from benchmarks.files import write_json
 from benchmarks.jobs import Job, find_suite, open_survey, prepare, report_name, suite_names
-from benchmarks.report import report, survey, table_spec
+from benchmarks.report import planned, report, survey, table_spec
 from benchmarks.store import CHECKPOINT, StoredRun
 from benchmarks.suite import PRECISIONS, SCALES, Survey
+from benchmarks.tables import NOT_RUN
 from benchmarks.trial import count
 from benchmarks.workers import Died, Pool, Task, execute_all, execute_here, look_up, try_all
 
@@ -129,8 +130,8 @@ def _run(args: argparse.Namespace) -> int:
             _print_plan(job, of, folder)
         return 0
     if args.report:
-        stored = [[run for task in of if (run := look_up(task, folder))] for of in tasks]
-        if not stored[0]:
+        stored = [[planned(t.run, look_up(t, folder), folder) for t in of] for of in tasks]
+        if all(run.record["status"] == NOT_RUN for run in stored[0]):
             raise ValueError(
                 f"no stored run of this plan in {folder}; --dry-run shows what is looked for"
             )
@@ -141,12 +142,12 @@ def _run(args: argparse.Namespace) -> int:
         stored = [[executed.pop(0) for _ in of] for of in tasks]
     if not is_first_process():
         return 0
-    name = report_name(suite, scale, args)
+    name = report_name(jobs[0], args)
     written = report(suite, scale, stored[0], args.out, name, *stored[1:])
     print(written.text)
     for path in written.paths:
         print(path)
-    return _verdict([run for of in stored for run in of], args.check)
+    return _verdict([run for run in written.runs if run.record["status"] != NOT_RUN], args.check)
 
 
 def _execute(tasks: Sequence[Task], folder: Path, args: argparse.Namespace) -> list[StoredRun]:
@@ -166,8 +167,7 @@ def _execute(tasks: Sequence[Task], folder: Path, args: argparse.Namespace) -> l
 def _survey(found: Survey, args: argparse.Namespace) -> int:
     """Write the table of data sets; one that is missing is listed as such."""
     opened = open_survey(found, args)
-    name = "-".join([found.name, *([Path(args.data).stem] if args.data else [])])
-    written = survey(found, opened, args.out, name)
+    written = survey(found, opened, args.out, report_name(found, args))
     print(written.text)
     for path in written.paths:
         print(path)

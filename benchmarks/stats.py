@@ -16,7 +16,7 @@ CHUNK = 64  # resamples drawn at a time: bounds the memory, does not change the 
 
 
 class Summary(NamedTuple):
-    """A mean over seeds and its sample standard deviation, None for a single seed."""
+    """A mean over seeds and its sample std: None for one seed, or a number that is not finite."""
 
     mean: float
     std: float | None
@@ -24,14 +24,15 @@ class Summary(NamedTuple):
 
 
 def over_seeds(values: ArrayLike) -> Summary:
-    """Mean and sample standard deviation (divisor n - 1) of one number per seed [S].
+    """Mean and sample std (divisor n - 1) of one number per seed [S].
 
     Raises ValueError if there is no value or more than one dimension.
     """
     numbers = np.asarray(values, dtype=np.float64)
     if numbers.ndim != 1 or numbers.size == 0:
         raise ValueError(f"values have shape {numbers.shape}; expected one number per seed")
-    std = float(numbers.std(ddof=1)) if numbers.size > 1 else None
+    has_std = numbers.size > 1 and np.isfinite(numbers).all()
+    std = float(numbers.std(ddof=1)) if has_std else None
     return Summary(float(numbers.mean()), std, numbers.size)
 
 
@@ -70,13 +71,18 @@ def best_group(scores: Mapping[str, ArrayLike], lower_is_better: bool) -> set[st
     """Label with the best mean and all whose difference from it is not significant at 5 %.
 
     `scores` holds one score per test sequence [N] for each label, in the same order of
-    sequences. A label with a score that is not finite (a diverged run) is never in the group.
+    sequences. Where higher is better, a mean can be infinite, as PSNR is without an error: then the
+    labels with such a mean are the group, and nothing is tested. Any other label with a score that
+    is not finite (a diverged run) is never in the group.
     Raises ValueError if the labels have different numbers of sequences.
     """
     arrays = {label: np.asarray(values, dtype=np.float64) for label, values in scores.items()}
     shapes = {label: values.shape for label, values in arrays.items()}
     if len(set(shapes.values())) > 1:
         raise ValueError(f"scores have shapes {shapes}; expected the same test sequences for all")
+    perfect = {label for label, values in arrays.items() if values.mean() == np.inf}
+    if perfect and not lower_is_better:
+        return perfect
     finite = {label: values for label, values in arrays.items() if np.isfinite(values).all()}
     if not finite:
         return set()

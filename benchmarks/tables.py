@@ -6,15 +6,20 @@ published numbers never share a column.
 
 from __future__ import annotations
 
+import math
+import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 from benchmarks import stats
+from benchmarks.names import printable
 from benchmarks.published import PAPER, SOURCES, Column, Value, conventions, lookup, published
 
 if TYPE_CHECKING:
@@ -76,6 +81,8 @@ SIZES = (("parameters", "Params", "M", 1e-6), ("macs", "FLOPs", "G", 1e-9))
 MEASURED = "measured"
 ABSENT = "–"
 ONLY_PUBLISHED, UNCERTAIN, NOT_FINITE = "†", "‡", "*"  # marks; letters mark the rows' own notes
+FLAWLESS = "§"  # marks a mean that is infinitely good
+NOT_RUN = "not run"  # status of a run that nothing is stored of; the others are a record's
 
 
 class TableRow(NamedTuple):
@@ -93,7 +100,7 @@ class TableSpec:
     `columns` are keys of METRICS. `caption` follows the title; `conventions` says what the metrics
     mean. `target` is the validation MSE of the columns that tell when it is reached. `beside` are
     further columns, of the same rows on another data set, called by its title.
-    Raises ValueError for a name that is unknown or repeats.
+    Raises ValueError for a name that is unknown or repeats, or a column without its target.
     """
 
     name: str
@@ -112,6 +119,9 @@ class TableSpec:
         unknown = [name for name in self.columns if name not in METRICS]
         if unknown:
             raise ValueError(f"columns {unknown} are unknown; expected some of {list(METRICS)}")
+        timed = [name for name in self.columns if METRICS[name].to_target]
+        if timed and self.target is None:
+            raise ValueError(f"columns {timed} need a target; give one, or leave them out")
         for names in ([row.label for row in self.rows], list(self.columns)):
             if len(set(names)) < len(names):
                 raise ValueError(f"names {names} repeat; expected each once")
@@ -146,12 +156,11 @@ class Cell(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One printed row; `marks` refer to notes. A failed row prints "failed" for its measures."""
+    """One printed row; `marks` refer to notes."""
 
     label: str
     marks: tuple[str, ...]
     cells: tuple[Cell, ...]
-    failed: bool = False
 
 
 @dataclass(frozen=True)
@@ -177,6 +186,8 @@ MUST_AGREE: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "clip": lambda record: record["clip"],
     "test_sequences": lambda record: record["test_sequences"],
     "precision": lambda record: record["precision"],
+    "device type": lambda record: record["device"]["type"],
+    "processes": lambda record: record["processes"],
     "epochs": lambda record: record["training"]["epochs"],
 }
 
@@ -189,8 +200,8 @@ MUST_AGREE_IN_TIME: dict[str, Callable[[Mapping[str, Any]], Any]] = {
 def check_comparable(runs: Sequence[StoredRun], *, times: bool = False) -> None:
     """Raise ValueError, naming the runs, if finished runs differ in what must be equal.
 
-    Where `times` are compared, that is the device and the threads too. Runs without parameters,
-    such as the last frame repeated, have no epochs to compare.
+    Where `times` are compared, that is the device's name and the threads too. Runs that trained
+    nothing, such as the persistence baseline, have no epochs to compare.
     """
     for name, value in (MUST_AGREE | MUST_AGREE_IN_TIME if times else MUST_AGREE).items():
         found: dict[str, list[str]] = {}
@@ -208,8 +219,10 @@ def check_comparable(runs: Sequence[StoredRun], *, times: bool = False) -> None:
 def measure(runs: Sequence[StoredRun], spec: TableSpec) -> pd.DataFrame:
     """Numbers of the table, one row per label that has runs, in the spec's order.
 
-    For each column of the spec `<name>`, `<name>_std` and `<name>_best`, in printed units; the
-    sizes `parameters`, `macs`, `paper_parameters`, `paper_macs`; lists `seeds` and `failures`.
+    For each column of the spec `<name>` and `<name>_std`, in printed units, `<name>_best`, and
+    `<name>_infinite`, the share of predicted frames with an infinite score; the sizes `parameters`,
+    `macs`, `paper_parameters`, `paper_macs`; `untrained`, for parameters of which none is
+    trainable; the `seeds`, and the `failures` as (seed, status, reason).
     Raises ValueError if runs are not comparable, repeat a seed or have a label the spec lacks.
     """
     if not runs:
@@ -233,11 +246,15 @@ def measure(runs: Sequence[StoredRun], spec: TableSpec) -> pd.DataFrame:
     for name in spec.columns:
         metric = METRICS[name]
         best: set[str] = set()
-        if len(scores) > 1 and not metric.cost:
-            stored = metric.stored or name
-            means = {x: stats.per_sequence([s[stored] for s in of]) for x, of in scores.items()}
-            best = stats.best_group(means, metric.lower_is_better)
+        infinite: dict[str, float] = {}
+        if not metric.cost:
+            by_seed = {x: [s[metric.stored or name] for s in of] for x, of in scores.items()}
+            infinite = {x: float(np.isinf(np.stack(of)).mean()) for x, of in by_seed.items()}
+            if len(scores) > 1:
+                means = {label: stats.per_sequence(of) for label, of in by_seed.items()}
+                best = stats.best_group(means, metric.lower_is_better)
         frame[f"{name}_best"] = [label in best for label in frame.index]
+        frame[f"{name}_infinite"] = [infinite.get(label, 0.0) for label in frame.index]
     return frame
 
 
@@ -246,13 +263,16 @@ def _measure_row(runs: Sequence[StoredRun], spec: TableSpec) -> dict[str, Any]:
     done = [run.record for run in finished]
     row: dict[str, Any] = {
         "seeds": sorted(record["seed"] for record in done),
-        "failures": [(r.record["seed"], r.record["reason"]) for r in runs if not r.done],
+        "failures": [
+            (r.record["seed"], r.record["status"], _reason(r)) for r in runs if not r.done
+        ],
+        "untrained": any(r.record["cost"]["parameters"] and not r.trained for r in finished),
     }
     for name in spec.columns:
         metric = METRICS[name]
         values = [_value(run, name, spec) for run in finished]
         row[name] = row[f"{name}_std"] = None
-        if values and None not in values:  # JSON has null for not-a-number and infinity
+        if values and None not in values:  # None: was not measured
             summary = stats.over_seeds(
                 [metric.factor * value for value in values if value is not None]
             )
@@ -271,15 +291,21 @@ def _value(run: StoredRun, name: str, spec: TableSpec) -> float | None:
     if not metric.to_target:
         stored: Mapping[str, float | None] = run.record["cost"] if metric.cost else run.means
         return stored[metric.stored or name]
-    if spec.target is None or not run.trained:
+    if not run.trained:
         return None
     curve = run.curve()
-    reached = curve[curve["val_mse"] <= spec.target]
+    reached = curve[curve["val_mse"].astype(float) <= spec.target]
     return None if reached.empty else float(reached[metric.to_target].iloc[0])
 
 
 def _describe(run: StoredRun) -> str:
     return f"{run.record['row']} seed {run.record['seed']} ({run.folder.name})"
+
+
+def _reason(run: StoredRun) -> str:
+    """Why there is no result, in a line of at most 160 characters; files below the runs' folder."""
+    reason = printable(str(run.record["reason"]).replace(f"{run.folder.parent}{os.sep}", ""))
+    return reason if len(reason) <= 160 else reason[:159] + "…"
 
 
 def _known(value: Any) -> float | None:
@@ -289,82 +315,163 @@ def _known(value: Any) -> float | None:
 # --- from numbers to cells -----------------------------------------------------------------------
 
 
+class _Panel(NamedTuple):
+    """Runs on one data set and their numbers; the title is empty for the table's own data set."""
+
+    title: str
+    spec: TableSpec
+    runs: Sequence[StoredRun]
+    frame: pd.DataFrame
+
+    def numbers(self, label: str) -> pd.Series | None:
+        """The numbers of a row, if it has runs."""
+        return self.frame.loc[label] if label in self.frame.index else None
+
+    def suffix(self) -> str:
+        """What tells a heading or a topic from that of the table's own data set."""
+        return f", {self.title}" if self.title else ""
+
+
 def build(runs: Sequence[StoredRun], spec: TableSpec, beside: Sequence[StoredRun] = ()) -> Table:
     """The table of `runs`. Rows with neither a run nor a published method are left out.
 
     `beside` are the runs on the data set of `spec.beside`; without any its columns are left out.
     Raises ValueError as `measure` does.
     """
-    frame = measure(runs, spec)
-    other = spec.beside if beside else None
-    other_frame = measure(beside, other) if other else None
+    panels = [_Panel("", spec, runs, measure(runs, spec))]
+    if beside and (other := spec.beside):
+        panels.append(_Panel(other.title, other, beside, measure(beside, other)))
+    frame = panels[0].frame
     ran_small = any(
         _known(frame.at[label, size]) != _known(frame.at[label, f"paper_{size}"])
         for label in frame.index
         for size, *_ in SIZES
     )
-    lines: list[Line] = []
     notes: dict[str, str] = {}
-    for row in spec.rows:
-        numbers = _numbers(frame, row.label)
-        others = _numbers(other_frame, row.label)
-        if numbers is None and others is None and row.published is None:
-            continue
-        marks = [] if numbers is not None or others is not None else [ONLY_PUBLISHED]
-        texts = [row.note, _failure(numbers)]
-        if other and (failure := _failure(others)):
-            texts.append(f"{other.title}: {failure}")
-        if any(texts):
-            marks.append(chr(ord("a") + len(notes)))
-            notes[marks[-1]] = "; ".join(text for text in texts if text)
-        cells = (
-            *(_measured_cell(numbers, name) for name in spec.columns),
-            *(_measured_cell(others, name) for name in (other.columns if other else ())),
-            *(_size_cell(numbers, f"paper_{size}", by) for size, *_, by in SIZES),
-            *(_size_cell(numbers, size, by) for size, *_, by in SIZES if ran_small),
-            *(_published_cell(value) for value in spec.published_values(row)),
-        )
-        failed = numbers is not None and not numbers["seeds"]
-        lines.append(Line(row.label, tuple(marks), cells, failed))
-    used = {mark for line in lines for mark in (*line.marks, *(c.mark for c in line.cells))}
-    for mark, text in (
-        (ONLY_PUBLISHED, "not measured here: published numbers only"),
-        (UNCERTAIN, "published, but which row it belongs to is inferred"),
-        (NOT_FINITE, "at least one score is not a finite number"),
-    ):
-        if mark in used:
-            notes[mark] = text
-    done = [run for run in runs if run.done]
-    others_done = [run for run in beside if run.done]
-    protocol = [*_setting(done), *_setting(others_done, other), *_protocol(spec, ran_small)]
-    generated = any("synthetic" in run.record["data"] for run in (*runs, *beside))
+    rows = (_line(row, spec, panels, ran_small, notes) for row in spec.rows)
+    lines = [line for line in rows if line is not None]
+    notes |= _legend(lines, panels)
+    protocol = [*(of for panel in panels for of in _setting(panel)), *_protocol(spec, ran_small)]
+    everything = [*runs, *beside]
+    generated = any("synthetic" in run.record.get("data", {}) for run in everything)
     return Table(
         name=spec.name,
         title=spec.title + " on synthetic data" * generated,
-        caption=" ".join(
-            filter(None, (_sentence(text) for text in _caption(frame, spec, other_frame)))
-        ),
-        heads=tuple(_heads(spec, ran_small, other)),
+        caption=" ".join(filter(None, (_sentence(text) for text in _caption(panels)))),
+        heads=tuple(_heads(spec, ran_small, panels)),
         lines=tuple(lines),
         notes=tuple((mark, _sentence(text)) for mark, text in notes.items()),
         protocol=tuple((topic, _sentence(text)) for topic, text in protocol if text),
-        provenance=tuple(_provenance([*done, *others_done])),
+        provenance=tuple(_provenance([run for run in everything if run.done])),
         frame=frame,
     )
 
 
-def _numbers(frame: pd.DataFrame | None, label: str) -> pd.Series | None:
-    return frame.loc[label] if frame is not None and label in frame.index else None
+def _line(
+    row: TableRow,
+    spec: TableSpec,
+    panels: Sequence[_Panel],
+    ran_small: bool,
+    notes: dict[str, str],
+) -> Line | None:
+    """A row as it is printed, or None if it has nothing to show; its note joins `notes`."""
+    found = [panel.numbers(row.label) for panel in panels]
+    is_measured = any(numbers is not None for numbers in found)
+    if not is_measured and row.published is None:
+        return None
+    marks = [] if is_measured else [ONLY_PUBLISHED]
+    texts = [row.note]
+    for panel, numbers in zip(panels, found, strict=True):
+        where = f"on {panel.title} " if panel.title else ""
+        texts += [f"{where}{text}" for text in _remarks(numbers)]
+    if any(texts):
+        marks.append(_letter(len(notes)))
+        notes[marks[-1]] = "; ".join(filter(None, texts))
+    own = found[0]
+    cells = (
+        *(
+            _measured_cell(numbers, name)
+            for panel, numbers in zip(panels, found, strict=True)
+            for name in panel.spec.columns
+        ),
+        *(_size_cell(own, f"paper_{size}", by) for size, *_, by in SIZES),
+        *(_size_cell(own, size, by) for size, *_, by in SIZES if ran_small),
+        *(_published_cell(value) for value in spec.published_values(row)),
+    )
+    return Line(row.label, tuple(marks), cells)
+
+
+def _letter(number: int) -> str:
+    """The mark of note `number`: a to z, aa, ab, and on."""
+    before, last = divmod(number, 26)
+    return (_letter(before - 1) if before else "") + chr(ord("a") + last)
+
+
+def _remarks(row: pd.Series | None) -> Iterator[str]:
+    """What a reader must know of a row's runs: that they trained nothing, or gave no result."""
+    if row is None:
+        return
+    if row["untrained"]:
+        yield "not trained, as none of its parameters is trainable"
+    failures = sorted(row["failures"], key=lambda failure: failure[1])
+    for status, of in groupby(failures, key=lambda failure: failure[1]):
+        seeds, _, reasons = zip(*of, strict=True)
+        reason = f" ({reasons[0]})" if reasons[0] else ""
+        yield f"{status}: seed {', '.join(map(str, seeds))}{reason}"
+    if row["failures"] and row["seeds"]:
+        yield "the mean is over the other seeds"
+
+
+def _legend(lines: Sequence[Line], panels: Sequence[_Panel]) -> dict[str, str]:
+    """What the marks mean that are used."""
+    used = {mark for line in lines for mark in (*line.marks, *(c.mark for c in line.cells))}
+    texts = {
+        ONLY_PUBLISHED: "not measured here: published numbers only",
+        UNCERTAIN: "published, but which row it belongs to is inferred",
+        NOT_FINITE: "at least one score is not a finite number",
+        FLAWLESS: "a frame that is predicted without an error has an infinite score; such frames "
+        f"are, of all predicted ones, {', '.join(_flawless(panels))}",
+    }
+    return {mark: text for mark, text in texts.items() if mark in used}
+
+
+def _flawless(panels: Sequence[_Panel]) -> Iterator[str]:
+    """For each mean that is infinitely good, the share of frames that make it so."""
+    for panel in panels:
+        for name in panel.spec.columns:
+            for label, row in panel.frame.iterrows():
+                if _is_flawless(row, name):
+                    share = row[f"{name}_infinite"]
+                    percent = 100.0 if share == 1 else min(100 * share, 99.9)
+                    heading = " ".join(filter(None, (METRICS[name].heading, METRICS[name].unit)))
+                    yield f"{percent:.3g}% ({label}, {heading}{panel.suffix()})"
+
+
+def _is_flawless(row: pd.Series, name: str) -> bool:
+    metric = METRICS[name]
+    return bool(row[name] == math.inf) and not (metric.cost or metric.lower_is_better)
 
 
 def _measured_cell(row: pd.Series | None, name: str) -> Cell:
-    if row is None or not row["seeds"]:
+    if row is None:
         return Cell(ABSENT)
+    if not row["seeds"]:
+        return Cell(row["failures"][0][1])
     metric, mean, std = METRICS[name], _known(row[name]), _known(row[f"{name}_std"])
     if mean is None:
         return Cell(ABSENT) if metric.cost else Cell("nan", mark=NOT_FINITE)
-    spread = "" if std is None else f"{std:.{metric.digits}f}"
-    return Cell(f"{mean:.{metric.digits}f}", spread, bool(row[f"{name}_best"]))
+    bold = bool(row[f"{name}_best"])
+    if math.isinf(mean):
+        mark = FLAWLESS if _is_flawless(row, name) else NOT_FINITE
+        return Cell("∞" if mean > 0 else "−∞", bold=bold, mark=mark)
+    spread = "" if std is None else _number(std, mean, metric.digits)
+    return Cell(_number(mean, mean, metric.digits), spread, bold)
+
+
+def _number(value: float, mean: float, digits: int) -> str:
+    """A value with `digits` decimals; with three digits where these would not suit its mean."""
+    suits = mean == 0 or 10.0 ** (1 - digits) <= abs(mean) < 1e7
+    return f"{value:.{digits}f}" if suits else f"{value:.3g}"
 
 
 def _size_cell(row: pd.Series | None, name: str, factor: float) -> Cell:
@@ -381,21 +488,12 @@ def _published_cell(value: Value | None) -> Cell:
     return Cell(value.printed, mark=UNCERTAIN if value.uncertain else "")
 
 
-def _failure(row: pd.Series | None) -> str:
-    if row is None or not row["failures"]:
-        return ""
-    seeds = ", ".join(str(seed) for seed, _ in row["failures"])
-    reason = " ".join(str(row["failures"][0][1]).split())
-    shown = reason if len(reason) <= 160 else reason[:159] + "…"
-    return f"seed {seeds} failed ({shown}){', the mean is over the others' * bool(row['seeds'])}"
-
-
-def _heads(spec: TableSpec, ran_small: bool, other: TableSpec | None) -> Iterator[Head]:
-    for of in (spec, other) if other else (spec,):
-        for name in of.columns:
+def _heads(spec: TableSpec, ran_small: bool, panels: Sequence[_Panel]) -> Iterator[Head]:
+    for panel in panels:
+        for name in panel.spec.columns:
             metric = METRICS[name]
             arrow = "↓" if metric.lower_is_better else "↑"
-            group = MEASURED if of is spec else f"{MEASURED}, {of.title}"
+            group = f"{MEASURED}{panel.suffix()}"
             yield Head(group, "", f"{metric.heading} {arrow}", metric.unit, metric.cost)
     for group in ("paper size", "run size") if ran_small else ("paper size",):
         for _, heading, unit, _ in SIZES:
@@ -425,7 +523,8 @@ def _either(values: Iterable[Any]) -> str:
     return " or ".join(dict.fromkeys(NAMES.get(str(value), str(value)) for value in values))
 
 
-def _caption(frame: pd.DataFrame, spec: TableSpec, other: pd.DataFrame | None) -> Iterator[str]:
+def _caption(panels: Sequence[_Panel]) -> Iterator[str]:
+    spec, frame = panels[0].spec, panels[0].frame
     yield spec.caption
     labels: dict[str, list[str]] = {}
     for label, seeds in frame["seeds"].items():
@@ -434,53 +533,55 @@ def _caption(frame: pd.DataFrame, spec: TableSpec, other: pd.DataFrame | None) -
     if not labels:
         yield "No run has finished"
     elif not any("," in seeds for seeds in labels):
-        yield f"One run a row (seed {_either(labels)}), so there is no spread over seeds"
+        yield f"One run per row (seed {_either(labels)}), so there is no std over seeds"
     else:
         listed = "; ".join(f"{seeds} for {', '.join(of)}" for seeds, of in labels.items())
         which = next(iter(labels)) if len(labels) == 1 else listed
-        yield f"Mean ± sample standard deviation over seeds ({which})"
-    tested = [frame[f"{name}_best"] for name in spec.columns]
-    if other is not None and spec.beside is not None:
-        tested += [other[f"{name}_best"] for name in spec.beside.columns]
-    elif spec.beside is not None:
-        yield f"{spec.beside.title} was not measured: its files were not given"
+        yield f"Mean ± sample std over seeds ({which})"
+    if spec.beside is not None and len(panels) == 1:
+        yield f"{spec.beside.title} was not measured"
     within = [n for n in spec.columns if METRICS[n].cost and frame[f"{n}_std"].notna().any()]
     if within and not any("," in seeds for seeds in labels):
-        yield "Of speeds, the median ± half the range between the quartiles, after warming up"
+        yield "Speeds are the median ± half the IQR, after warming up"
     if any(METRICS[name].to_target for name in spec.columns):
         yield f"The target is a validation MSE of {spec.target:g}"
-    if any(column.any() for column in tested):
+    columns = [(panel.frame, name) for panel in panels for name in panel.spec.columns]
+    if any(of[f"{name}_best"].any() for of, name in columns):
+        infinite = any(_is_flawless(row, name) for of, name in columns for _, row in of.iterrows())
         yield (
             "Bold: the best mean, and every mean that does not differ from it significantly "
             f"(paired bootstrap over test sequences, {stats.RESAMPLES:,} resamples, two-sided, "
-            f"{stats.SIGNIFICANCE:.0%}; it does not cover the spread over seeds)"
+            f"{stats.SIGNIFICANCE:.0%}; it does not cover the std over seeds"
+            f"{'; infinite means are equally good and not tested' * infinite})"
         )
 
 
-def _setting(
-    done: Sequence[StoredRun], other: TableSpec | None = None
-) -> Iterator[tuple[str, str]]:
-    """Data and training of the runs on one data set; `other` if it is not the table's own."""
+def _setting(panel: _Panel) -> Iterator[tuple[str, str]]:
+    """Data and training of the runs on one data set."""
+    done = [run for run in panel.runs if run.done]
     if not done:
         return
     records = [run.record for run in done if run.trained] or [done[0].record]
-    clip, training = records[0]["clip"], [record["training"] for record in records]
-    where = f", {other.title}" if other else ""
+    first, training = records[0], [record["training"] for record in records]
+    clip, (low, high) = first["clip"], first["value_range"]
+    own_unit = f"; errors are in the data's own unit, which spans {low:g} to {high:g}"
     yield (
-        f"Data{where}",
-        f"{_sentence(records[0]['data']['caption'])} {records[0]['test_sequences']:,} test "
+        f"Data{panel.suffix()}",
+        f"{_sentence(first['data']['caption'])} {first['test_sequences']:,} test "
         f"sequences; from {clip['past']} frames the next {clip['future']}; frames of "
-        f"{clip['channels']}×{clip['height']}×{clip['width']}",
+        f"{clip['channels']}×{clip['height']}×{clip['width']}"
+        f"{own_unit * ((low, high) != (0, 1))}",
     )
+    shared = f"; {first['processes']} processes share each batch" * (first["processes"] > 1)
     yield (
-        f"Training{where}",
-        f"scale {records[0]['scale']}: {_counted(training[0]['epochs'], 'epoch')} of "
+        f"Training{panel.suffix()}",
+        f"scale {first['scale']}: {_counted(training[0]['epochs'], 'epoch')} of "
         f"{_either(format(t['sequences'], ',') for t in training)} sequences, batch size "
         f"{_either(t['batch_size'] for t in training)}; "
         f"{_either(t['optimiser'] for t in training)}, learning rate "
         f"{_either(t['rate'] for t in training)}, "
-        f"{_either(t['schedule'] for t in training)} schedule; {records[0]['precision']}; "
-        f"{_either(_device(record) for record in records)}",
+        f"{_either(t['schedule'] for t in training)} schedule; {first['precision']}; "
+        f"{_either(_device(record) for record in records)}{shared}",
     )
 
 
@@ -488,12 +589,14 @@ def _protocol(spec: TableSpec, ran_small: bool) -> Iterator[tuple[str, str]]:
     if spec.conventions:
         yield "Metrics", spec.conventions
     where = "the run's own size stands beside it" if ran_small else "which these runs have"
-    held = "; memory is the most that training holds"
+    epoch = "; an epoch's seconds are those of all training sequences of the data set"
+    memory = "; memory is the peak in training"
     yield (
         "Cost",
         "one FLOP is one multiply-add (fvcore), counted over the whole rollout at batch size 1; "
         f"parameters and FLOPs are given at the paper's size, {where}"
-        f"{held if 'peak_memory_bytes' in spec.columns else ''}",
+        f"{epoch * ('seconds_per_epoch' in spec.columns)}"
+        f"{memory * ('peak_memory_bytes' in spec.columns)}",
     )
     if spec.published_table and spec.published_columns:
         metrics = {column.metric for column in spec.published_columns}
@@ -510,7 +613,7 @@ def _device(record: Mapping[str, Any]) -> str:
     device = record["device"]
     if device["type"] != "cpu":
         return str(device["name"])
-    return f"{device['name']}, {_counted(device['threads'], 'thread')} a row"
+    return f"{device['name']}, {_counted(device['threads'], 'thread')} per row"
 
 
 def _provenance(done: Sequence[StoredRun]) -> Iterator[str]:
@@ -545,10 +648,10 @@ def survey(
     out: list[Line] = []
     notes: dict[str, str] = {}
     for line in lines:
-        notes[mark := chr(ord("a") + len(notes))] = (
+        notes[mark := _letter(len(notes))] = (
             line.dataset.caption
             if not isinstance(line.dataset, Exception)
-            else " ".join(f"not there: {line.dataset}".split())
+            else f"{_absence(line.dataset)}: {line.dataset}"
         )
         printed = {
             row["metric"]: row["printed"]
@@ -584,6 +687,10 @@ def survey(
     )
 
 
+def _absence(error: Exception) -> str:
+    return "missing" if isinstance(error, FileNotFoundError) else "cannot be opened"
+
+
 def _shape(dataset: Dataset | Exception) -> list[str]:
     if isinstance(dataset, Exception):
         return [ABSENT] * 5
@@ -602,13 +709,23 @@ def _shape(dataset: Dataset | Exception) -> list[str]:
 SPECIAL = {
     **{character: "\\" + character for character in "&%$#_{}"},
     **{character: f"${character}$" for character in "<>|"},
+    **{character: f"{{{character}}}" for character in "[]*"},  # after \\ these would be arguments
     **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{"–": "--", "—": "---", "…": r"\ldots{}", "†": r"$\dagger$", "‡": r"$\ddagger$"},
+    **{
+        "–": "--",
+        "—": "---",
+        "…": r"\ldots{}",
+        "†": r"$\dagger$",
+        "‡": r"$\ddagger$",
+        "§": r"\S{}",
+    },
     **{"‘": "`", "’": "'", "“": "``", "”": "''", '"': "''"},
     **{"±": r"$\pm$", "×": r"$\times$", "⊗": r"$\otimes$", "·": r"$\cdot$", "−": "$-$"},
-    **{"→": r"$\rightarrow$", "↓": r"$\downarrow$", "↑": r"$\uparrow$"},
+    **{"→": r"$\rightarrow$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "∞": r"$\infty$"},
     **{"≤": r"$\leq$", "≥": r"$\geq$", "α": r"$\alpha$", "β": r"$\beta$", "τ": r"$\tau$"},
+    **{"²": "$^2$", "³": "$^3$", "°": r"$^{\circ}$", "µ": r"$\mu$"},
 }
+LIGATURES = ("--", "``", "''", "?`", "!`")  # that TeX would print as one other character
 
 
 def escape_latex(text: str) -> str:
@@ -620,7 +737,8 @@ def escape_latex(text: str) -> str:
         accented = "À" <= character <= "ÿ" and character.isalpha() and character not in "ÐÞðþ"
         return character if character.isascii() or accented else f"U+{ord(character):04X}"
 
-    return "".join(one(character) for character in " ".join(text.split()))
+    plain = unicodedata.normalize("NFC", printable(text))
+    return "".join(one(c) + "{}" * (plain[i : i + 2] in LIGATURES) for i, c in enumerate(plain))
 
 
 class Layout(NamedTuple):
@@ -663,7 +781,7 @@ def latex(table: Table) -> str:
     ]
     return "\n".join(
         [
-            *(f"% {line}" for line in table.provenance),
+            *(f"% {printable(line)}" for line in table.provenance),
             r"\begin{table}[t]",
             r"\centering",
             r"\setlength{\abovecaptionskip}{0pt}",
@@ -730,18 +848,16 @@ def _latex_line(line: Line, table: Table, layout: Layout) -> str:
     columns = zip(*(x.cells for x in table.lines), strict=True)
     widest = [max((cell.spread for cell in column), key=len) for column in columns]
     cells = [_latex_cell(c, room, layout) for c, room in zip(line.cells, widest, strict=True)]
-    measured = sum(head.group == MEASURED for head in table.heads)
-    if line.failed and measured:
-        cells[:measured] = [rf"\multicolumn{{{measured}}}{{c}}{{failed}}"]
     return rf"{escape_latex(line.label)}{_superscript(*line.marks)} & {' & '.join(cells)} \\"
 
 
 def _latex_cell(cell: Cell, room: str, layout: Layout) -> str:
     """A cell; where its column has spreads and it has none, a blank keeps the digits in line."""
-    if cell.text == ABSENT:
-        return r"\multicolumn{1}{c}{--}"
     text = escape_latex(cell.text)
-    text = (rf"\textbf{{{text}}}" if cell.bold else text) + _superscript(cell.mark)
+    if cell.text == ABSENT or cell.text.replace(" ", "").isalpha():  # such as "failed"
+        return rf"\multicolumn{{1}}{{c}}{{{text}{_superscript(cell.mark)}}}"
+    bold = r"\boldmath" * text.startswith("$")
+    text = (rf"\textbf{{{bold}{text}}}" if cell.bold else text) + _superscript(cell.mark)
     spread = rf"{{\{layout.spread_font}\,$\pm$\,{cell.spread or room}}}" if room else ""
     return text + (spread if cell.spread or not room else rf"\phantom{{{spread}}}")
 
@@ -783,13 +899,12 @@ def _width(table: Table, layout: Layout) -> float:
 
 def escape_markdown(text: str) -> str:
     """Text for a GitHub-flavoured Markdown table cell or paragraph."""
-    return re.sub(r"([\\`*_\[\]<>|~#])", r"\\\1", " ".join(text.split()))
+    return re.sub(r"([\\`*_\[\]<>|~#$]|&(?=#?\w+;))", r"\\\1", printable(text))
 
 
 def markdown(table: Table) -> str:
     """The table in GitHub-flavoured Markdown, with the caption above and the notes below."""
     heads = [escape_markdown(_markdown_head(head)) for head in table.heads]
-    measured = sum(head.group == MEASURED for head in table.heads)
     out = [
         f"**{escape_markdown(_sentence(table.title))}** {escape_markdown(table.caption)}",
         "",
@@ -798,13 +913,13 @@ def markdown(table: Table) -> str:
     ]
     for line in table.lines:
         cells = [_markdown_cell(cell) for cell in line.cells]
-        if line.failed:
-            cells[:measured] = ["failed"] * measured
         out.append(f"| {escape_markdown(line.label)}{_sup(*line.marks)} | {' | '.join(cells)} |")
     out.append("")
     out += [f"- {_sup(mark)} {escape_markdown(text)}" for mark, text in table.notes]
-    out += [f"- *{topic}:* {escape_markdown(text)}" for topic, text in table.protocol]
-    provenance = "\n".join(table.provenance).replace("--", "—")
+    out += [
+        f"- *{escape_markdown(topic)}:* {escape_markdown(text)}" for topic, text in table.protocol
+    ]
+    provenance = "\n".join(map(printable, table.provenance)).replace("--", "—")
     return "\n".join([*out, "", f"<!--\n{provenance}\n-->", ""])
 
 

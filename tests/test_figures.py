@@ -33,7 +33,7 @@ class Run(StoredRun):
     stored: dict[str, Any] = field(default_factory=dict)
 
     def curve(self) -> pd.DataFrame:
-        if not self.record["cost"]["parameters"]:
+        if not self.record["steps"]:
             raise FileNotFoundError("curve.jsonl")  # as a run that trained nothing
         return self.stored["curve"]
 
@@ -63,11 +63,11 @@ def make(label: str, seed: int = 0, channels: int = 1, future: int = FUTURE) -> 
         "status": "done",
         "row": label,
         "seed": seed,
-        "clip": {"data_range": 1.0},
         "data": {},
         "cost": {"parameters": 0 if label == "Last frame" else 10, "macs": 10**9 * level},
         "means": {"mse": float(mse.mean())},
         "seconds": {"train": 60.0 * (1 + seed)},
+        "steps": 0 if label == "Last frame" else 40,
     }
     samples = {"past": clips[:, :PAST], "future": clips[:, PAST:], "prediction": prediction}
     return Run(Path(), record, {"curve": curve, "scores": {"mse": mse}, "samples": samples})
@@ -119,6 +119,81 @@ def test_curves_of_diverged_runs_are_empty(tmp_path: Path) -> None:
     save(figure, tmp_path / "empty.png")
     assert len(figure.axes[0].lines[0].get_xdata()) == 0
     assert "Ours" not in texts(figure)
+
+
+@pytest.mark.parametrize("stored", [np.inf, "Infinity", "NaN", None])  # as JSON has them, or not
+def test_an_epoch_that_is_not_finite_is_left_out(stored: Any) -> None:
+    run = make("Ours")
+    run.stored["curve"] = run.stored["curve"].astype({"val_mse": object})
+    run.stored["curve"].loc[1, "val_mse"] = stored
+    by_epoch, _ = learning_curves([run], LABELS).axes
+    np.testing.assert_allclose(by_epoch.lines[0].get_xdata(), [1, 3, 4])
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_row_without_an_error_has_a_place_in_every_figure(tmp_path: Path) -> None:
+    run = make("Ours")
+    run.stored["curve"]["val_mse"] = [9.0, 1.0, 0.0, 0.0]
+    run.stored["scores"]["mse"][:] = 0.0
+    run.record["means"]["mse"] = 0.0
+    samples = run.samples()
+    samples["future"][:] = samples["prediction"][:] = 0.0
+    assert len(draw([run], LABELS, tmp_path, "x")) == 7
+    by_epoch, _ = learning_curves([run], LABELS).axes
+    assert by_epoch.get_yscale() == "linear" and list(by_epoch.lines[0].get_ydata())[-1] == 0
+    (name, *_), _ = (axes.texts for axes in trade_off([run], LABELS).axes)
+    assert name.xy[1] == 0
+
+
+@pytest.mark.filterwarnings("error")
+def test_frozen_weights_have_no_curve_and_break_no_figure(tmp_path: Path) -> None:
+    frozen = make("SimVP")
+    frozen.record["steps"] = 0
+    assert len(draw([frozen, make("Ours")], LABELS, tmp_path, "x")) == 7
+    for figure in (learning_curves, trade_off):
+        assert "SimVP" not in texts(figure([frozen, make("Ours")], LABELS))
+    assert "SimVP" in texts(error_per_frame([frozen, make("Ours")], LABELS))
+    assert not any("curves" in path.name for path in draw([frozen], LABELS, tmp_path, "y"))
+
+
+@pytest.mark.filterwarnings("error")
+def test_only_diverged_rows_break_no_figure(tmp_path: Path) -> None:
+    run = make("Ours")
+    run.stored["curve"]["val_mse"] = np.inf
+    run.stored["scores"]["mse"][:] = np.inf
+    run.record["means"]["mse"] = "Infinity"
+    run.samples()["prediction"][:] = np.nan
+    assert len(draw([run], LABELS, tmp_path, "x")) == 7
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_model_that_costs_nothing_has_its_place(tmp_path: Path) -> None:
+    run = make("Ours")
+    run.record["cost"]["macs"] = 0
+    by_macs, by_time = trade_off([run, make("SimVP")], LABELS).axes
+    assert (by_macs.get_xscale(), by_time.get_xscale()) == ("linear", "log")
+    assert len(draw([run], LABELS, tmp_path, "x")) == 7
+
+
+HOSTILE = (
+    *("$\\undefined$ {} ^_ %", "a\nb\x00\x1b", "not UTF-8: \udcff", "x" * 300, "世界 😀"),
+    *("truth", "difference", "input"),
+)
+
+
+def test_any_label_is_drawn_as_text(tmp_path: Path) -> None:
+    runs = [make(label) for label in HOSTILE]
+    assert len(draw(runs, HOSTILE, tmp_path, "x")) == 7
+    names = [figures.shown(label) for label in HOSTILE]
+    assert all(name.isprintable() and 0 < len(name) <= figures.LABEL_LENGTH for name in names)
+    for figure in (learning_curves, error_per_frame, trade_off, strip):
+        assert set(names) <= set(texts(figure(runs, HOSTILE)))
+
+
+def test_a_row_called_truth_does_not_hide_the_truth(tmp_path: Path) -> None:
+    path = animate([make("truth"), make("Ours")], ["truth", "Ours"], tmp_path / "a.gif")
+    with Image.open(path) as gif:
+        assert gif.width == 3 * (3 * SIDE + 2 * figures.BORDER + figures.MARGIN) + figures.MARGIN
 
 
 @pytest.mark.filterwarnings("error")
@@ -220,14 +295,14 @@ def test_strip_differences_share_one_scale() -> None:
     assert "0.5" in texts(figure)
 
 
-def test_strip_of_a_chosen_clip() -> None:
-    first, second = (pixels(strip(RUNS, LABELS, clip=clip))[0] for clip in (0, 1))
+def test_strip_of_a_chosen_sequence() -> None:
+    first, second = (pixels(strip(RUNS, LABELS, sequence=number))[0] for number in (0, 1))
     assert not np.array_equal(first, second)
-    with pytest.raises(ValueError, match="clip is 2; expected 0 to 1"):
-        strip(RUNS, LABELS, clip=2)
+    with pytest.raises(ValueError, match="sequence is 2; expected 0 to 1"):
+        strip(RUNS, LABELS, sequence=2)
 
 
-def test_strip_skips_frames_of_long_clips() -> None:
+def test_strip_skips_frames_of_long_sequences() -> None:
     figure = strip([make("Ours", future=20)], LABELS)
     assert len(pixels(figure)) == 2 + 3 * 10
     assert {"1", "3", "4", "6", "22"} <= set(texts(figure))
@@ -290,6 +365,28 @@ def test_draw_writes_every_figure_and_repeats_to_the_byte(tmp_path: Path) -> Non
         assert image.info["dpi"] == pytest.approx((200, 200), abs=0.1)
 
 
+def test_a_full_disk_leaves_the_old_figures_and_nothing_half_written(tmp_path: Path) -> None:
+    resource = pytest.importorskip("resource", reason="the limit of a file's size is of Unix")
+    for old in ("x-curves.png", "x-curves.pdf", "x.gif"):
+        (tmp_path / old).write_bytes(b"old")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    writes = {
+        "x-curves.png": lambda path: save(learning_curves(RUNS, LABELS), path),
+        "x-curves.pdf": lambda path: save(learning_curves(RUNS, LABELS), path),
+        "x.gif": lambda path: animate(RUNS, LABELS, path),
+    }
+    for name, write in writes.items():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
+        try:
+            with pytest.raises(OSError, match=f"cannot write .*{name}.*nothing half-written"):
+                write(tmp_path / name)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == dict.fromkeys(
+        writes, b"old"
+    )
+
+
 def test_draw_without_training_or_runs(tmp_path: Path) -> None:
     untrained = draw([make("Last frame")], LABELS, tmp_path, "x")
     assert not any("curves" in path.name for path in untrained)
@@ -302,7 +399,7 @@ def test_wrong_runs_are_rejected() -> None:
     other = make("SimVP")
     other = replace(other, stored={**other.stored, "samples": dict(other.samples())})
     other.samples()["future"] = 1 - other.samples()["future"]
-    with pytest.raises(ValueError, match="'Ours' was tested on other clips"):
+    with pytest.raises(ValueError, match="'Ours' was tested on other sequences"):
         strip([other, make("Ours")], LABELS)
     with pytest.raises(ValueError, match="no finished run"):
         strip([FAILED], LABELS)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.names import choose, nearest
+from benchmarks.names import choose, nearest, printable
 
 
 def test_a_valid_name_is_returned():
@@ -24,3 +24,16 @@ def test_a_name_like_no_other_is_answered_without_a_guess():
         choose("scale", "xyz", ("smoke", "quick"))
     with pytest.raises(ValueError, match="scale 3 does not exist; valid: smoke"):
         choose("scale", 3, ("smoke",))
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("PredRNN++ w/o c", "PredRNN++ w/o c"),
+        (" two\nlines\t", "two lines"),
+        ("\x1b[31m\x00", "U+001B[31mU+0000"),
+        ("世界 \u202e \udcff", "世界 U+202E U+DCFF"),
+    ],
+)
+def test_a_name_is_printed_in_one_line_of_characters_that_show(text, shown):
+    assert printable(text) == shown

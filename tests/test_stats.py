@@ -14,6 +14,13 @@ def test_one_seed_has_no_spread() -> None:
     assert stats.over_seeds([4.5]) == (4.5, None, 1)
 
 
+@pytest.mark.filterwarnings("error")
+def test_an_infinite_or_missing_number_leaves_no_std() -> None:
+    assert stats.over_seeds([4.5, math.inf]) == (math.inf, None, 2)
+    mean, std, _ = stats.over_seeds([4.5, math.nan])
+    assert math.isnan(mean) and std is None
+
+
 @pytest.mark.parametrize("values", [[], [[1.0, 2.0]]])
 def test_over_seeds_rejects_what_is_not_one_number_per_seed(values: list) -> None:
     with pytest.raises(ValueError, match="one number per seed"):
@@ -126,6 +133,32 @@ def test_a_diverged_row_is_never_best(scores: dict[str, np.ndarray]) -> None:
     scores["broken"] = np.full(200, np.nan)
     assert stats.best_group(scores, lower_is_better=True) == {"good", "as good"}
     assert stats.best_group({"broken": [math.nan]}, lower_is_better=True) == set()
+
+
+def exact_in(values: np.ndarray, *sequences: int) -> np.ndarray:
+    """PSNRs of which those of some sequences are infinite."""
+    values = values.copy()
+    values[list(sequences)] = np.inf
+    return values
+
+
+@pytest.mark.filterwarnings("error")
+def test_an_infinite_mean_is_the_best_where_higher_is_better(scores: dict[str, np.ndarray]) -> None:
+    exact = exact_in(scores["good"] - 20, 7)  # one exact prediction, and otherwise the worst
+    assert stats.best_group(scores | {"exact": exact}, lower_is_better=False) == {"exact"}
+
+
+def test_infinite_means_are_equal(scores: dict[str, np.ndarray]) -> None:
+    both = {"a": exact_in(scores["good"], 7), "b": exact_in(scores["worse"], *range(100))}
+    assert stats.best_group(both | scores, lower_is_better=False) == {"a", "b"}
+    nan = both["b"].copy()
+    nan[150] = np.nan
+    assert stats.best_group(both | {"b": nan}, lower_is_better=False) == {"a"}
+
+
+def test_an_infinite_error_is_never_best(scores: dict[str, np.ndarray]) -> None:
+    scores["diverged"] = exact_in(scores["good"] - 40, 3)
+    assert stats.best_group(scores, lower_is_better=True) == {"good", "as good"}
 
 
 def test_best_group_of_one(scores: dict[str, np.ndarray]) -> None:

@@ -176,7 +176,8 @@ def test_a_row_with_nothing_to_train_is_scored_as_it_is(acting, tmp_path, capsys
     assert main(acting(A={}, frozen={"trainable": False})) == 0
     found = records(tmp_path)
     assert found["frozen"]["status"] == "done" and found["frozen"]["steps"] == 0
-    assert "| frozen |" in capsys.readouterr().out
+    assert "| frozen<sup>a</sup> |" in (out := capsys.readouterr().out)
+    assert "<sup>a</sup> not trained, as none of its parameters is trainable." in out
 
 
 def test_scores_that_are_not_numbers_are_in_the_exit_status(acting, tmp_path, capsys):
