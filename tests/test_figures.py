@@ -181,6 +181,7 @@ HOSTILE = (
 )
 
 
+@pytest.mark.filterwarnings("ignore:Glyph")  # those that the font lacks are drawn as boxes
 def test_any_label_is_drawn_as_text(tmp_path: Path) -> None:
     runs = [make(label) for label in HOSTILE]
     assert len(draw(runs, HOSTILE, tmp_path, "x")) == 7
