@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from multiprocessing import get_context, parent_process
+from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks import code, heap
+from benchmarks import code, heap, server
 from benchmarks.data import Dataset
 from benchmarks.execute import describe, execute, find_run, lock_of, locked, store_failure
 from benchmarks.files import set_aside
@@ -73,20 +73,15 @@ class _Process(NamedTuple):
 
 
 class Pool:
-    """Calls in processes of their own, `size` at a time, each with so many threads.
+    """Calls in processes of their own, `size` at a time, each with so many threads (None: all).
 
     Use as a context manager: what still runs at its end is asked to stop, and killed if it takes
     too long.
     """
 
-    def __init__(self, size: int, threads: int, device: str) -> None:
-        self.size, self.threads = size, threads
-        # Forked from a process that has the imports done, where that is safe; else started afresh.
-        if device == "cpu" and sys.platform == "linux":
-            self._context: Any = get_context("forkserver")
-            self._context.set_forkserver_preload(["benchmarks.preload"])
-        else:
-            self._context = get_context("spawn")
+    def __init__(self, size: int, threads: int | None, device: str) -> None:
+        self.size, self.threads = size, threads or torch.get_num_threads()
+        self._context = server.context(device)
         self._running: dict[int, _Process] = {}
 
     def __enter__(self) -> Pool:

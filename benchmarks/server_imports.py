@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import signal
 
-import benchmarks.workers  # noqa: F401 - imported for those who are forked from here
+import benchmarks.workers  # noqa: F401 - for those who are forked from here
 
 for _name in ("SIGTERM", "SIGHUP"):
     if hasattr(signal, _name):
