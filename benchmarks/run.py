@@ -15,6 +15,7 @@ from benchmarks.command import run_command
 from benchmarks.fabric import is_first_process, launched_by_torchrun
 from benchmarks.files import write_json
 from benchmarks.jobs import Job, find_suite, open_survey, prepare, report_name, suite_names
+from benchmarks.metrics import METRICS
 from benchmarks.report import planned, report, survey, table_spec
 from benchmarks.store import CHECKPOINT, StoredRun
 from benchmarks.suite import PRECISIONS, SCALES, Survey
@@ -197,8 +198,7 @@ def _verdict(stored: Sequence[StoredRun], reference: Path | None) -> int:
         if not run.done
     ]
     for run in stored:
-        wrong = [name for name, mean in run.means.items() if math.isnan(mean)] if run.done else []
-        if wrong:
+        if run.done and (wrong := [name for name in METRICS if _is_wrong(name, run.means[name])]):
             faults.append(
                 f"NOT A NUMBER {run.record['row']}, seed {run.record['seed']}: {', '.join(wrong)}; "
                 "it predicts NaN or infinity"
@@ -210,6 +210,11 @@ def _verdict(stored: Sequence[StoredRun], reference: Path | None) -> int:
     if reference is not None and not moved:
         print(f"all metrics within the tolerances of {reference}")
     return 1 if faults else 0
+
+
+def _is_wrong(metric: str, mean: float) -> bool:
+    """Whether a mean is no score: NaN, or infinite where that is not the best there can be."""
+    return math.isnan(mean) or (math.isinf(mean) and METRICS[metric].better == "lower")
 
 
 def _list() -> int:

@@ -366,6 +366,7 @@ def plan(
                 )
             )
     _check_folders(runs)
+    _check_comparable(runs)
     return runs
 
 
@@ -380,6 +381,18 @@ def _check_batch(row: Row, training: Training, dataset: Dataset, processes: int)
             f"row {row.label!r}: a batch of {training.batch_size} cannot be divided among "
             f"{processes} processes; expected a number of processes that divides it"
         )
+
+
+def _check_comparable(runs: Sequence[Run]) -> None:
+    """Raise ValueError for rows whose trainings no table would compare."""
+    for name in ("epochs", "precision"):
+        found = {getattr(run.training, name): run.row.label for run in reversed(runs)}
+        if len(found) > 1:
+            listed = "; ".join(f"{value} for row {label!r}" for value, label in found.items())
+            raise ValueError(
+                f"rows of one table must have the same {name}, but have {listed}: change them, or "
+                "choose rows with --rows"
+            )
 
 
 def _check_folders(runs: Iterable[Run]) -> None:

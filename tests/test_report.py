@@ -69,7 +69,7 @@ def test_a_plain_request_has_a_plain_name():
 def test_requests_of_different_content_have_different_names(tmp_path, clips, monkeypatch):
     rng = np.random.default_rng(0)
     np.save(tmp_path / "floats.npy", rng.random((40, 6, 1, 16, 16), np.float32))
-    np.save(tmp_path / "recording.npy", rng.integers(0, 9, (400, 1, 16, 16), np.uint8))
+    np.save(tmp_path / "recording.npy", rng.integers(0, 256, (400, 1, 16, 16), np.uint8))
     reference = tmp_path / "reference.json"
     reference.write_text(json.dumps(REFERENCE))
     own = (*clips("x.npy"), *ONE_ROW)

@@ -109,6 +109,16 @@ def test_any_label_gives_a_folder_right_below_the_runs(suite, dataset, tmp_path,
     assert (tmp_path / run.folder).parent == tmp_path and len(run.folder) < 100
 
 
+@pytest.mark.parametrize(("name", "value"), [("epochs", 5), ("precision", "bf16")])
+def test_rows_that_no_table_compares_are_found_before_they_are_trained(suite, dataset, name, value):
+    training = {"smoke": replace(suite.training["smoke"], precision="fp32")}
+    rows = (suite.rows[0], suite.rows[1].but(training={"smoke": {name: value}}))
+    differing = replace(suite, rows=rows, training=training)
+    with pytest.raises(ValueError, match=f"the same {name}, but have .* row 'Conv'"):
+        plan(differing, "smoke", dataset, "cpu")
+    assert plan(differing, "smoke", dataset, "cpu", rows=["Conv"])
+
+
 def test_a_batch_that_processes_cannot_share_is_refused(suite: Suite, dataset: Arrays):
     with pytest.raises(ValueError, match="batch of 4 cannot be divided among 3 processes"):
         plan(suite, "smoke", dataset, "cpu", processes=3)
