@@ -23,20 +23,18 @@ from benchmarks.suite import Survey, plan
 # --- names ---------------------------------------------------------------------------------------
 
 
-def prepared(*options, **later):
+def prepared(*options):
     """The job that a command's options ask for, or its survey, and the options."""
     args = arguments().parse_args([*options, "--device", "cpu"])
     args.device = "auto"  # without a trace in the name, on machines with a GPU too
-    for option, value in later.items():
-        setattr(args, option, value)
     suite = jobs.find_suite(args.suite)
     if isinstance(suite, Survey):
         return suite, args
     return jobs.prepare(suite, args)[0], args
 
 
-def name(*options, **later):
-    return jobs.report_name(*prepared(*options, **later))
+def name(*options):
+    return jobs.report_name(*prepared(*options))
 
 
 FEW = ("--suite", "convergence", "--scale", "smoke")  # three rows: quick to plan
@@ -99,7 +97,8 @@ def test_requests_of_different_content_have_different_names(tmp_path, clips, mon
         (*floats, "-1", "2"),
     ]
     names = [name(*FEW, *request) for request in requests]
-    names += [name(*FEW, device="cpu"), name(*FEW, *own, layout="NTCHW"), name(*FEW, pad=8)]
+    names += [name(*FEW, *own, "--pad", "20x20"), name(*FEW, *own, "--crop", "8x8")]
+    names.append(name(*FEW, *own, "--layout", "NTCHW"))
     monkeypatch.setattr(jobs, "group_size", lambda: 2)
     names.append(name(*FEW))
     assert names[-1] == "convergence-smoke-2-processes"
