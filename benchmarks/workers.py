@@ -159,8 +159,12 @@ def _call(payload: bytes, carried: code.Code, threads: int, pipe: Connection) ->
             except Exception as error:  # of any class, which the command need not know
                 outcome = RuntimeError(f"{type(error).__name__}: {error}")
             pipe.send(outcome)
+        status = 0
     except Stopped as stopped:
-        sys.exit(stopped.status)
+        status = stopped.status
+    for stream in (sys.stdout, sys.stderr):
+        stream.flush()
+    os._exit(status)  # whatever threads and exit handlers a row has left behind
 
 
 def _end_with_parent() -> None:

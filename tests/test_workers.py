@@ -21,7 +21,7 @@ from benchmarks.stopping import Stopped, deferred, stoppable
 ROOT = Path(__file__).resolve().parent.parent
 
 SUITE = """
-import ctypes, os, sys, time
+import ctypes, os, sys, threading, time
 import torch
 from benchmarks.suite import Row, Suite, Training
 from tau import Predictor
@@ -85,7 +85,7 @@ class Scale(Predictor):
                 torch.set_num_threads(1)
                 os.chdir("/")
                 torch.set_grad_enabled(True)
-                time.sleep = None
+                threading.Thread(target=time.sleep, args=(3600,)).start()
             if self.act == "slow":
                 time.sleep(0.05)
         return super().loss(past, future)
