@@ -211,7 +211,8 @@ class Campaign:
         path = odd_data(dice, folder)
         for _ in range(dice.choice([0, 1, 1, 2])):
             files = [p for p in path.parent.rglob("*") if p.is_file() and not p.is_symlink()]
-            damage(dice, dice.choice(files))
+            if files:
+                damage(dice, dice.choice(files))
         before = tree(folder)
         options = ["--suite", dice.choice(["compare", str(self.suite)]), "--rows", "Last frame"]
         options += ["--data", str(path), "--out", str(out / "out"), "--device", "cpu"]
@@ -243,6 +244,8 @@ OWN_OPTIONS = {
     "--data-range": [[value] for value in ODD] + [["0", "1"], ["1", "0"], ["0", "255"], ["1"] * 3],
     "--layout": [["NTCHW"], ["NTHWC"], ["THW"], ["TNHW"], ["XYZ"], [""], ["NNNNN"]],
     "--variable": [["x"], [""], ["../x"], ["/"]],
+    "--crop": [["8x8"], ["4x4"], ["0x0"], ["99999x99999"], ["x"], [""]],
+    "--pad": [["32x32"], ["8x8"], ["99999x99999"], ["8"]],
 }
 SUITES = (
     "smoke",
