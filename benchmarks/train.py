@@ -175,7 +175,7 @@ class _Loop:
         """One optimiser step."""
         run, fabric = self.run, self.fabric
         workers, rank = fabric.world_size, fabric.global_rank
-        torch.manual_seed(int(random_words(1, "step", run.seed, self.step, rank)[0] >> 1))
+        torch.manual_seed(int(random_words(1, "step", run.seed, self.step, rank)[0]) >> 1)
         clips = self.dataset.batch(
             run.seed,
             self.step * workers + rank,

@@ -366,7 +366,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path):
             print(error, file=sys.stderr)
         """,
     )
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate(timeout=300)
     assert "no room to prepare" in err and "nothing half-written was kept" in err
     assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == []
 
@@ -384,7 +384,7 @@ def test_of_two_processes_one_prepares_and_the_other_waits(tmp_path):
         assert prepared.frames[:][:, 0, 0, 0].tolist() == list(range(10))
     """
     processes = [script(tmp_path, body) for _ in range(2)]
-    errors = [process.communicate(timeout=60)[1] for process in processes]
+    errors = [process.communicate(timeout=300)[1] for process in processes]
     assert [process.returncode for process in processes] == [0, 0], errors
     assert (tmp_path / "log").read_text() == "read\n"
 
@@ -397,11 +397,11 @@ def test_a_killed_process_leaves_no_lock_and_its_remains_are_cleared(tmp_path):
         def reader(_):
             yield Block("a", 0, np.zeros((1, 1, 2, 3), np.uint8))
             log.write_text("started")
-            time.sleep(60)
+            time.sleep(600)
         prepare(place, "s", reader, (1, 2, 3), np.uint8)
         """,
     )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 300
     while not (tmp_path / "log").exists():
         assert time.monotonic() < deadline and process.poll() is None
         time.sleep(0.02)
