@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from types import TracebackType
 
 from tqdm import tqdm
+
+# Bars are drawn from one thread of a process; tqdm's own lock is a semaphore, left behind by a
+# process that ends at once.
+tqdm.set_lock(threading.RLock())
 
 
 class Progress:

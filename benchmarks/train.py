@@ -95,7 +95,7 @@ def train(
 
     if run.device == "cuda":
         # The last batch, few clips, and each with and without a gradient: one graph for each.
-        torch._dynamo.config.recompile_limit = 32
+        torch._dynamo.config.cache_size_limit = 32  # recompile_limit from torch 2.7 on
         model.compile()
     optimiser = make_optimiser(model, training)
     schedule = make_schedule(optimiser, training)

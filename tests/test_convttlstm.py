@@ -253,7 +253,7 @@ def test_compiled_steps_serve_all_batch_sizes() -> None:
     torch.compiler.reset()
     model = tiny(hidden=(4,)).eval()
     model.compile(backend="eager")
-    with torch.no_grad(), torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+    with torch.no_grad(), torch._dynamo.config.patch(fail_on_cache_limit_hit=True):
         for batch in (16, 8, 1):
             past, _ = clips(batch)
             assert model(past, 2).shape == (batch, 2, 2, 6, 8)

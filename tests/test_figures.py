@@ -111,7 +111,7 @@ def test_epochs_that_a_seed_lacks_are_left_out() -> None:
     np.testing.assert_allclose(by_epoch.lines[0].get_xdata(), [2, 3])
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore::DeprecationWarning")
 def test_curves_of_diverged_runs_are_empty(tmp_path: Path) -> None:
     run = make("Ours")
     run.stored["curve"]["val_mse"] = None
@@ -130,7 +130,7 @@ def test_an_epoch_that_is_not_finite_is_left_out(stored: Any) -> None:
     np.testing.assert_allclose(by_epoch.lines[0].get_xdata(), [1, 3, 4])
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore::DeprecationWarning")
 def test_a_row_without_an_error_has_a_place_in_every_figure(tmp_path: Path) -> None:
     run = make("Ours")
     run.stored["curve"]["val_mse"] = [9.0, 1.0, 0.0, 0.0]
@@ -145,7 +145,7 @@ def test_a_row_without_an_error_has_a_place_in_every_figure(tmp_path: Path) -> N
     assert name.xy[1] == 0
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore::DeprecationWarning")
 def test_frozen_weights_have_no_curve_and_break_no_figure(tmp_path: Path) -> None:
     frozen = make("SimVP")
     frozen.record["steps"] = 0
@@ -156,7 +156,7 @@ def test_frozen_weights_have_no_curve_and_break_no_figure(tmp_path: Path) -> Non
     assert not any("curves" in path.name for path in draw([frozen], LABELS, tmp_path, "y"))
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore::DeprecationWarning")
 def test_only_diverged_rows_break_no_figure(tmp_path: Path) -> None:
     run = make("Ours")
     run.stored["curve"]["val_mse"] = np.inf
@@ -166,7 +166,7 @@ def test_only_diverged_rows_break_no_figure(tmp_path: Path) -> None:
     assert len(draw([run], LABELS, tmp_path, "x")) == 7
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore::DeprecationWarning")
 def test_a_model_that_costs_nothing_has_its_place(tmp_path: Path) -> None:
     run = make("Ours")
     run.record["cost"]["macs"] = 0
@@ -197,7 +197,7 @@ def test_a_row_called_truth_does_not_hide_the_truth(tmp_path: Path) -> None:
         assert gif.width == 3 * (3 * SIDE + 2 * figures.BORDER + figures.MARGIN) + figures.MARGIN
 
 
-@pytest.mark.filterwarnings("error")
+@pytest.mark.filterwarnings("error", "ignore::DeprecationWarning")
 def test_one_epoch_and_one_frame_are_enough(tmp_path: Path) -> None:
     run = make("Ours", future=1)
     run.stored["curve"] = run.stored["curve"].iloc[:1]

@@ -262,7 +262,7 @@ def test_compiled_steps_serve_all_batch_sizes() -> None:
     torch.compiler.reset()
     net = tiny(hidden=(4,), downsampling=1, tau=4)
     net.compile(backend="eager")
-    with torch.no_grad(), torch._dynamo.config.patch(fail_on_recompile_limit_hit=True):
+    with torch.no_grad(), torch._dynamo.config.patch(fail_on_cache_limit_hit=True):
         for batch in (16, 8, 1):
             past, future = clips(batch)
             net(torch.cat([past, future], dim=1), 1)

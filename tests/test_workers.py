@@ -268,6 +268,7 @@ def test_a_signal_writes_checkpoints_and_ends_with_a_line(acting, tmp_path, name
     steps = [torch.load(path, weights_only=True)["step"] for path in curves.glob("*/checkpoint.pt")]
     assert len(steps) == 2 and all(0 < step < 1000 for step in steps)
     assert len(re.findall(r"stopped after step \d+ of 1000, checkpoint written", err)) == 2
+    assert "leaked" not in err
 
 
 @pytest.mark.slow
