@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import inspect
 import re
-import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
@@ -459,7 +458,8 @@ def has_native_bf16(device: str) -> bool:
     """Whether the device multiplies bfloat16 in hardware (CPU: AVX512-BF16 or AMX; GPU: native)."""
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    if device == "cpu" and sys.platform == "linux":
-        words = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split()
+    cpuinfo = Path("/proc/cpuinfo")  # of Linux
+    if device == "cpu" and cpuinfo.is_file():
+        words = cpuinfo.read_text(encoding="utf-8", errors="replace").split()
         return not {"avx512_bf16", "amx_bf16"}.isdisjoint(words)
     return False
