@@ -10,7 +10,7 @@ by 1e-8 to 4e-3, another seed by up to its half.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -28,22 +28,12 @@ FLOOR, TRAINED_FLOOR = 1e-5, 0.01
 def check(runs: Sequence[StoredRun], path: Path) -> list[str]:
     """What is wrong with `runs` by the reference in `path`: one line for each fault, or none.
 
-    Runs of other seeds than the reference's are not compared. Raises FileNotFoundError or
-    ValueError if the reference is missing or was made from other data or at another scale.
+    Runs of other seeds than the reference's are not compared. Raises what `comparable` raises.
     """
-    reference = read_reference(path)
+    reference = comparable([run.record for run in runs], path)
     faults = []
     seed = reference["made"]["seed"]
     found = {run.record["row"]: run for run in runs if run.record["seed"] == seed}
-    for name in ("scale", "data", "precision"):
-        for run in runs:
-            actual = _identity(run)[name]
-            if actual != reference[name]:
-                generated = " (synthetic)" * (name == "data" and "synthetic" in run.record["data"])
-                raise ValueError(
-                    f"{path} was made with {name} {reference[name]}, {run.record['row']!r} ran "
-                    f"with {actual}{generated}; --check and --accept need the same options"
-                )
     for label, metrics in reference["rows"].items():
         if label not in found:
             faults.append(f"{label}: no run of seed {seed}; expected one, as in {path.name}")
@@ -65,6 +55,24 @@ def check(runs: Sequence[StoredRun], path: Path) -> list[str]:
     return faults
 
 
+def comparable(records: Iterable[Mapping[str, Any]], path: Path) -> dict[str, Any]:
+    """The reference in `path`, if it can be compared with runs of these records, done or planned.
+
+    Raises FileNotFoundError or ValueError if it is missing or damaged, or was made from other data,
+    at another scale or in another precision.
+    """
+    reference = read_reference(path)
+    for record in records:
+        for name, actual in _identity(record).items():
+            if actual != reference[name]:
+                generated = " (synthetic)" * (name == "data" and "synthetic" in record["data"])
+                raise ValueError(
+                    f"{path} was made with {name} {reference[name]}, and row {record['row']!r} has "
+                    f"{actual}{generated}; --check and --accept need the same options"
+                )
+    return reference
+
+
 def read_reference(path: Path) -> dict[str, Any]:
     """The content of a reference file.
 
@@ -72,13 +80,32 @@ def read_reference(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; --accept writes it")
-    reference = read_json(path, "--accept writes it again")
-    wanted = {"scale", "data", "precision", "made", "orderings", "rows"}
-    if not isinstance(reference, dict) or not reference.keys() >= wanted:
+    reference: dict[str, Any] = read_json(path, "--accept writes it again")
+    try:
+        _check_content(reference)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} is not a reference with {', '.join(sorted(wanted))}; --accept writes it again"
-        )
+            f"{path} is not a reference ({type(error).__name__}: {error}); --accept writes it again"
+        ) from error
     return reference
+
+
+def _check_content(reference: Any) -> None:
+    """Raise one of several errors if something is missing, of another type, or unknown."""
+    for name in ("scale", "data", "precision"):
+        choose("entry", name, reference)
+    int(reference["made"]["seed"])
+    rows = reference["rows"]
+    for metrics in rows.values():
+        for metric, expected in metrics.items():
+            choose("metric", metric, METRICS)
+            if not (math.isfinite(expected["value"]) and expected["tolerance"] >= 0):
+                raise ValueError(f"{metric} is {expected}; expected finite numbers")
+    for metric, *labels in reference["orderings"]:
+        choose("metric", metric, METRICS)
+        better, worse = labels
+        choose("row", better, rows)
+        choose("row", worse, rows)
 
 
 def precision_of(path: Path) -> str:
@@ -137,7 +164,7 @@ def accept(runs: Sequence[StoredRun], orderings: Sequence[tuple[str, str, str]])
                     )
     first = runs[0].record
     return {
-        **_identity(runs[0]),
+        **_identity(first),
         "made": {
             "seed": seed,
             "threads": sorted({run.record["device"]["threads"] for run in runs}),
@@ -159,8 +186,7 @@ def only_seed(seeds: Iterable[int]) -> int:
     return found[0]
 
 
-def _identity(run: StoredRun) -> dict[str, Any]:
-    record = run.record
+def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "scale": record["scale"],
         "data": record["data"]["digest"],

@@ -8,8 +8,9 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from typing import NoReturn
 
-from benchmarks.stopping import Stopped, stoppable
+from benchmarks.stopping import SIGNALS, Stopped, stoppable
 
 EXPECTED = (ValueError, OSError, ModuleNotFoundError)  # their text says what to do
 
@@ -22,6 +23,7 @@ def run_command(run: Callable[[], int], *, stopped: str, unexpected: str) -> int
     that nobody foresaw; `python -X dev` shows its traceback. A terminal that lacks a letter is
     given its code.
     """
+    open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -42,12 +44,37 @@ def run_command(run: Callable[[], int], *, stopped: str, unexpected: str) -> int
         return print_error(f"standard output cannot be written: {error.strerror}")
 
 
+def end_process(status: int) -> NoReturn:
+    """Exit; no signal disturbs what Python does at its end."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    sys.exit(status)
+
+
+def open_closed_streams() -> None:
+    """Give a closed standard stream the null device.
+
+    Else the next file that is opened takes its number, and what is printed goes into that file.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free, which is this
+            os.set_inheritable(number, True)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w", encoding="utf-8"))
+
+
 def _status(run: Callable[[], int], unexpected: str) -> int:
     try:
         return run()
     except BrokenPipeError:
         raise
     except Exception as error:
+        if isinstance(error, OSError) and error.filename is None:
+            sys.stdout.flush()  # raises the same again, if it is its own
         if sys.flags.dev_mode and not isinstance(error, EXPECTED):
             raise
         return print_error(explain(error, unexpected))

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import benchmarks.server  # noqa: F401 - first: see there
 from benchmarks import heap
-from benchmarks.check import accept, check, only_seed
-from benchmarks.command import run_command
+from benchmarks.check import accept, check, comparable, only_seed
+from benchmarks.command import end_process, run_command
+from benchmarks.execute import describe
 from benchmarks.fabric import is_first_process, launched_by_torchrun
 from benchmarks.files import write_json
 from benchmarks.jobs import Job, find_suite, open_survey, prepare, report_name, suite_names
@@ -129,6 +129,8 @@ def _run(args: argparse.Namespace) -> int:
         for job, of in zip(jobs, tasks, strict=True):
             _print_plan(job, of, folder)
         return 0
+    if args.check is not None and not args.accept:
+        comparable([describe(task.run, task.dataset) for task in tasks[0]], args.check)  # also now
     if args.report:
         stored = [[planned(t.run, look_up(t, folder), folder) for t in of] for of in tasks]
         if all(run.record["status"] == NOT_RUN for run in stored[0]):
@@ -285,4 +287,4 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())

@@ -6,19 +6,24 @@ its own.
 
 from __future__ import annotations
 
+import signal
 import sys
 from multiprocessing import forkserver, get_context
 from typing import Any
+
+from benchmarks.command import open_closed_streams
 
 IMPORTS = ["benchmarks.server_imports"]
 # Words of commands that fork no process.
 IDLE = {"-h", "--help", "--list", "--report", "cuda", "mps", "--device=cuda", "--device=mps"}
 
+GROUP_SIGNALS = [getattr(signal, n) for n in ("SIGTERM", "SIGHUP") if hasattr(signal, n)]
+
 
 def context(device: str) -> Any:
     """The multiprocessing context for rows on a device: forked where that is safe."""
     if device == "cpu" and sys.platform == "linux":
-        forkserver.set_forkserver_preload(IMPORTS)
+        _start()
         return get_context("forkserver")
     return get_context("spawn")
 
@@ -27,9 +32,19 @@ def _start_early() -> None:
     main = getattr(sys.modules["__main__"], "__spec__", None)
     if main is None or main.name != "benchmarks.run" or sys.platform != "linux":
         return
+    open_closed_streams()  # before the server takes their numbers
     if IDLE.isdisjoint(sys.argv):
-        forkserver.set_forkserver_preload(IMPORTS)
+        _start()
+
+
+def _start() -> None:
+    """Start the server, unless it runs; signals reach it once it can handle them."""
+    forkserver.set_forkserver_preload(IMPORTS)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, GROUP_SIGNALS)
+    try:
         forkserver.ensure_running()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 _start_early()

@@ -1,7 +1,8 @@
 """What the server of processes imports once, so that each process begins with it (Linux).
 
 A signal to a whole group, as a terminal or a cluster sends it, must not end the server before the
-processes that it has forked have ended in order: it goes when the command goes.
+processes that it has forked have ended in order: it goes when the command goes. Until it is here,
+signals wait (see `server`); what is ignored stays so, also in the processes.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import signal
 
 import benchmarks.workers  # noqa: F401 - for those who are forked from here
+from benchmarks.server import GROUP_SIGNALS
 
-for _name in ("SIGTERM", "SIGHUP"):
-    if hasattr(signal, _name):
-        signal.signal(getattr(signal, _name), signal.SIG_IGN)
+for _number in GROUP_SIGNALS:
+    if signal.getsignal(_number) is not signal.SIG_IGN:
+        signal.signal(_number, lambda *_: None)
+signal.pthread_sigmask(signal.SIG_UNBLOCK, GROUP_SIGNALS)

@@ -38,12 +38,17 @@ _pending: int | None = None  # the signal that came inside
 def stoppable() -> Iterator[None]:
     """Raise `Stopped` inside the block when a signal comes; restores the handlers afterwards.
 
-    Does nothing outside of the main thread, which alone may handle signals.
+    SIGHUP and SIGINT stay ignored where they are, as under nohup and in a script's background. Does
+    nothing outside of the main thread, which alone may handle signals.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = {number: signal.signal(number, _handle) for number in SIGNALS}
+    before = {
+        number: signal.signal(number, _handle)
+        for number in SIGNALS
+        if number == signal.SIGTERM or signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         yield
     finally:

@@ -32,7 +32,7 @@ from benchmarks.suite import Run, Suite
 from benchmarks.trial import Trial, try_run
 
 GRACE_SECONDS = 15.0  # for a step and its checkpoint; then the one before has to do
-POLL_SECONDS = 1.0  # between looks at a run that another command has in work
+POLL_SECONDS = 1.0  # between looks at what runs here, and in other commands
 
 
 class Task(NamedTuple):
@@ -111,17 +111,24 @@ class Pool:
         sender.close()  # the process has its own end; when that closes, the pipe ends
         self._running[number] = _Process(process, receiver)
 
-    def outcomes(self, timeout: float | None = None) -> list[tuple[int, Any]]:
-        """Wait for calls to end; of each its number and its result, exception, or `Died`."""
-        if not self._running:
+    def outcomes(self) -> list[tuple[int, Any]]:
+        """Calls that have ended, of each its number and its result, exception, or `Died`.
+
+        Waits up to POLL_SECONDS for one. A process may have left others behind, which keep its
+        pipe open: that it is alive itself is what counts.
+        """
+        running = self._running.values()
+        if not running:
+            time.sleep(POLL_SECONDS)
             return []
-        wait([running.pipe for running in self._running.values()], timeout)
+        wait([end for process, pipe in running for end in (pipe, process.sentinel)], POLL_SECONDS)
         ended = []
         for number, (process, pipe) in list(self._running.items()):
-            if not pipe.poll():
+            alive = process.is_alive()  # before the pipe is looked at: a result may come between
+            if not pipe.poll() and alive:
                 continue
             try:
-                outcome = pipe.recv()
+                outcome = pipe.recv() if pipe.poll() else None
             except EOFError:
                 outcome = None
             process.join()
@@ -132,15 +139,18 @@ class Pool:
 
     def stop(self) -> None:
         """End all processes: in order within the grace, then at once."""
-        for running in self._running.values():
-            running.process.terminate()
+        processes = [running.process for running in self._running.values()]
         deadline = time.monotonic() + GRACE_SECONDS
-        for running in self._running.values():
-            running.process.join(max(0.0, deadline - time.monotonic()))
-            if running.process.is_alive():
-                running.process.kill()
-                running.process.join()
-        self._running.clear()
+        try:
+            for process in processes:
+                process.terminate()
+            for process in processes:
+                process.join(max(0.0, deadline - time.monotonic()))
+        finally:  # also when another signal comes
+            for process in processes:
+                process.kill()
+                process.join()
+            self._running.clear()
 
 
 def _call(payload: bytes, carried: code.Code, threads: int, pipe: Connection) -> None:
@@ -233,6 +243,7 @@ def execute_all(
     cores). Runs that another command has in work are left to it, and waited for at the end. Raises
     ValueError for rows that cannot work, before anything trains.
     """
+    runs = runs.absolute()  # a row may change its process's folder
     if not resume:
         _set_all_aside(tasks, runs)
     done: dict[int, StoredRun] = {}
@@ -277,9 +288,7 @@ def _train_all(
             waiting.remove(number)
             _say(task, f"starts ({len(tasks) - len(waiting)} of {len(tasks)})")
             pool.start(number, task.run, execute, *_light(task), runs, checkpoint_seconds)
-        if pool.is_idle:
-            time.sleep(POLL_SECONDS)
-        for number, outcome in pool.outcomes(POLL_SECONDS if elsewhere else None):
+        for number, outcome in pool.outcomes():
             if isinstance(outcome, BlockingIOError):
                 waiting.append(number)  # another command was faster
             elif isinstance(outcome, StoredRun):
@@ -300,6 +309,7 @@ def execute_here(
         raise ValueError("--fresh does not work under torchrun; move the stored runs away by hand")
     if tasks[0].run.device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    runs = runs.absolute()  # a row may change its process's folder
     for task in tasks:
         try_run(*task)
     done = []
@@ -323,7 +333,12 @@ def look_up(task: Task, runs: Path) -> StoredRun | None:
 
 def _failed(task: Task, runs: Path, reason: str) -> StoredRun:
     _say(task, f"failed: {reason}")
-    return store_failure(runs, describe(task.run, task.dataset), reason)
+    base = describe(task.run, task.dataset)
+    try:
+        return store_failure(runs, base, reason)
+    except OSError as error:
+        _say(task, f"that is not stored: {error}")
+        return StoredRun(runs / task.run.folder, {**base, "status": "failed", "reason": reason})
 
 
 def _set_all_aside(tasks: Sequence[Task], runs: Path) -> None:

@@ -464,4 +464,6 @@ if __name__ == "__main__":
     parser.add_argument("--seed", type=int, default=0, help="of the attempts")
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS))
     options = parser.parse_args()
+    for name in ("SIGINT", "SIGHUP"):  # nohup, and a shell's background, ignore them
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
     sys.exit(run_campaign(options.seconds, options.seed, options.kinds))

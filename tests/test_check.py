@@ -126,8 +126,17 @@ def test_a_value_that_is_not_a_number_is_a_fault(reference, value):
     assert fault == f"a: mae is {float(value)}, expected 1 ± 0.01"
 
 
-@pytest.mark.parametrize("content", ["", "[]", "{}", "{", '{"scale": "smoke"}'])
+@pytest.mark.parametrize(
+    "content",
+    [
+        *("", "[]", "{}", "{", '{"scale": "smoke"}'),
+        *({"made": {}}, {"made": None}, {"rows": []}, {"rows": {"a": {"colour": {}}}}),
+        *({"rows": {"a": {"mse": {"value": "x", "tolerance": 1}}}}, {"orderings": [["mse", "a"]]}),
+    ],
+)
 def test_a_damaged_reference_is_named(reference, content):
+    if isinstance(content, dict):
+        content = json.dumps(json.loads(reference.read_text()) | content)
     reference.write_text(content)
     with pytest.raises(ValueError, match=r"reference\.json is not .*--accept writes it again"):
         check(_with_others(), reference)
@@ -136,7 +145,7 @@ def test_a_damaged_reference_is_named(reference, content):
 def test_another_precision_is_refused(reference):
     run = _stored("a", mse=11.0)
     run.record["precision"] = "bf16"
-    with pytest.raises(ValueError, match="precision fp32, 'a' ran with bf16"):
+    with pytest.raises(ValueError, match="precision fp32, and row 'a' has bf16"):
         check(_with_others(run), reference)
     assert precision_of(reference) == "fp32"
 

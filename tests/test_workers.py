@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -73,6 +74,12 @@ class Scale(Predictor):
                 ctypes.string_at(0)
             if self.act == "kill":
                 os.kill(os.getpid(), 9)
+            if self.act == "leave a process behind":
+                if child := os.fork():
+                    print(child, file=open("left behind", "w"), flush=True)
+                    os._exit(3)
+                time.sleep(600)
+                os._exit(0)
             if self.act == "raise":
                 raise RuntimeError("out of luck")
             if self.act == "no gradient":
@@ -149,6 +156,14 @@ def test_a_row_that_ends_its_process_fails_and_the_others_are_reported(
     assert (tmp_path / "out" / "tables").is_dir()
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_that_a_row_leaves_behind_is_not_waited_for(acting, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(acting(A={"act": "leave a process behind", "at": 1})) == 1
+    os.kill(int((tmp_path / "left behind").read_text()), signal.SIGKILL)  # it is still there
+    assert "ended with exit status 3" in records(tmp_path)["A"]["reason"]
+
+
 def test_a_row_that_exits_when_it_is_tried_fails_alone(acting, tmp_path, capsys):
     assert main(acting(A={}, bad={"act": "exit in forward"})) == 1
     found = records(tmp_path)
@@ -156,10 +171,15 @@ def test_a_row_that_exits_when_it_is_tried_fails_alone(acting, tmp_path, capsys)
     assert "exit status 0 and without a result" in found["bad"]["reason"]
 
 
-def test_a_row_that_changes_its_process_does_not_change_the_next_ones(acting, tmp_path):
+def test_a_row_that_changes_its_process_does_not_change_the_next_ones(
+    acting, tmp_path, monkeypatch
+):
     threads = torch.get_num_threads()
-    assert main([*acting(A={}, bad={"act": "disturb"}, C={}), "--jobs", "1"]) == 0
+    monkeypatch.chdir(tmp_path)
+    command = [*acting(A={}, bad={"act": "disturb"}, C={}), "--jobs", "1", "--out", "out"]
+    assert main(command) == 0
     found = records(tmp_path)
+    assert found["bad"]["status"] == "done", "stored where it was asked for"
     assert found["A"]["means"] == found["C"]["means"]
     assert found["C"]["device"]["threads"] == threads
 
@@ -235,7 +255,14 @@ def start(command, **environment):
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
+        preexec_fn=_heed_signals if os.name == "posix" else None,
     )
+
+
+def _heed_signals():
+    """Undo what nohup, or a shell's background, has made of them."""
+    for name in ("SIGINT", "SIGHUP"):
+        signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
 def wait_for(condition, process, seconds=120):
@@ -373,6 +400,25 @@ def test_a_plain_command_runs_whatever_surrounds_it(acting, tmp_path, environmen
     assert "MSE" in out and (tmp_path / "out" / "tables").is_dir()
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/bin/sh").exists(), reason="needs a POSIX shell")
+def test_closed_standard_streams_are_no_matter(acting, tmp_path):
+    command = shlex.join([sys.executable, "-m", "benchmarks.run", *acting(A={})])
+    process = subprocess.Popen(["sh", "-c", f"{command} <&- >&- 2>&-"], cwd=ROOT)
+    assert process.wait(timeout=600) == 0
+    assert records(tmp_path)["A"]["status"] == "done"
+    assert list((tmp_path / "out" / "tables").glob("*.md"))
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_an_output_that_cannot_be_written_is_named(acting, monkeypatch, capsys):
+    command = acting(A={"trainable": False})
+    with Path("/dev/full").open("w", buffering=1) as full, monkeypatch.context() as context:
+        context.setattr(sys, "stdout", full)
+        assert main(command) == 2
+    assert "error: standard output cannot be written: No space left" in capsys.readouterr().err
+
+
 # Signals
 
 
@@ -386,6 +432,17 @@ def test_a_signal_in_a_deferred_block_comes_after_it():
             done.append("outer")
         done.append("never")
     assert done == ["inner", "outer"] and stopped.value.status == 128 + signal.SIGTERM
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs POSIX signals")
+def test_what_nohup_ignores_stays_ignored():
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with stoppable():
+            signal.raise_signal(signal.SIGHUP)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_the_handlers_of_others_are_restored():

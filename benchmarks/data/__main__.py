@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,7 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from benchmarks.command import explain, print_error, run_command
+from benchmarks.command import end_process, explain, print_error, run_command
 from benchmarks.data import DATA_VARIABLE, DATASETS
 from benchmarks.data.cache import MARKER, cache_root
 from benchmarks.data.dataset import Check, Dataset
@@ -219,4 +218,4 @@ def _wrapped(head: str, text: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    end_process(main())
