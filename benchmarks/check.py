@@ -108,6 +108,16 @@ def _check_content(reference: Any) -> None:
         choose("row", worse, rows)
 
 
+def other_version(runs: Iterable[StoredRun], path: Path) -> str:
+    """A sentence on the versions of torch, if the reference's is not that of the runs; or none."""
+    made = read_reference(path)["made"].get("versions", {}).get("torch")
+    others = {run.record["versions"].get("torch") for run in runs} - {made}
+    return (
+        f"{path} was made with torch {made}, and these runs with {', '.join(map(str, others))}, "
+        "which may draw other initial weights: --accept makes a reference of your own"
+    ) * bool(others)
+
+
 def precision_of(path: Path) -> str:
     """The precision that a reference was made in, which a comparison with it needs."""
     return str(read_reference(path)["precision"])

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NoReturn
 
+from benchmarks.names import printable
 from benchmarks.stopping import SIGNALS, Stopped, stoppable
 
 EXPECTED = (ValueError, OSError, ModuleNotFoundError)  # their text says what to do
@@ -89,7 +90,8 @@ def explain(error: Exception, unexpected: str) -> str:
         return str(error)
     if isinstance(error, MemoryError):
         return "out of memory; end other programs, or use a machine with more memory"
-    return f"{type(error).__name__}: {error}; {unexpected}, or run it with `python -X dev`"
+    said = printable(f"{type(error).__name__}: {error}")
+    return f"{said}; {unexpected}, or run it with `python -X dev`"
 
 
 def print_error(text: str) -> int:

@@ -17,7 +17,8 @@ from filelock import FileLock, Timeout
 from benchmarks import code, cost, files, store
 from benchmarks.data import Dataset
 from benchmarks.evaluate import evaluate, sample
-from benchmarks.fabric import Fabric, make_fabric
+from benchmarks.fabric import Fabric, make_fabric, seed_generators
+from benchmarks.names import printable
 from benchmarks.store import StoredRun
 from benchmarks.suite import PROTOCOL, Run, Suite
 from benchmarks.train import train
@@ -71,7 +72,7 @@ def execute(
 def _reason(error: BaseException) -> str:
     if isinstance(error, SystemExit):
         return f"SystemExit: the row called sys.exit({error.code!r})"
-    return f"{type(error).__name__}: {error}"
+    return printable(f"{type(error).__name__}: {error}")
 
 
 def store_failure(
@@ -120,10 +121,12 @@ def _measure(
     files.write(folder / "model.pt", lambda file: torch.save(model.state_dict(), file))
     start = time.perf_counter()
     batches = dataset.test(run.training.test, run.training.batch_size, fabric.device)
+    seed_generators("test", run.seed)
     scores = evaluate(model, batches, run.clip, dataset.value_range)
     seconds = {"train": trained["train"], "evaluate": time.perf_counter() - start}
     files.write_npz(folder / "scores.npz", scores)
     clips = next(iter(dataset.test(SAMPLES, SAMPLES, fabric.device)))
+    seed_generators("samples", run.seed)
     files.write_npz(folder / "samples.npz", sample(model, clips, run.clip))
     own = code.belongs_to_user(run.code)
     if own:
@@ -185,6 +188,7 @@ def describe(run: Run, dataset: Dataset) -> dict[str, Any]:
         "processes": run.processes,
         "clip": asdict(run.clip),
         "value_range": list(dataset.value_range),
+        "divided_by_255": dataset.divided_by_255,
         "data": {**dataset.provenance, "caption": dataset.caption, "digest": dataset.digest},
         **store.provenance(run.device),
     }

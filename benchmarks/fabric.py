@@ -7,10 +7,14 @@ them around a plain command. Only torchrun is heeded.
 from __future__ import annotations
 
 import os
+import random
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
 import torch
+
+from benchmarks.data.dataset import random_words
 
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")  # that Fabric's import reads
 
@@ -34,7 +38,14 @@ with _without_ranks():
     from lightning_fabric.plugins.environments.lightning import LightningEnvironment
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
-__all__ = ["Fabric", "group_size", "is_first_process", "launched_by_torchrun", "make_fabric"]
+__all__ = [
+    "Fabric",
+    "group_size",
+    "is_first_process",
+    "launched_by_torchrun",
+    "make_fabric",
+    "seed_generators",
+]
 
 
 def group_size() -> int:
@@ -61,6 +72,18 @@ def group_size() -> int:
 def is_first_process() -> bool:
     """Whether this process prints and reports: the first of a group, or the only one."""
     return not launched_by_torchrun() or os.environ["RANK"] == "0"
+
+
+def seed_generators(*names: str | int) -> None:
+    """Seed the generators of Python, NumPy and torch by what comes next.
+
+    Whatever a model draws in a step or an evaluation is then a function of the names alone, as a
+    run that continues needs it.
+    """
+    word = int(random_words(1, *names)[0])
+    random.seed(word)
+    np.random.seed(word % 2**32)  # noqa: NPY002 - the one that models may use
+    torch.manual_seed(word >> 1)
 
 
 def make_fabric(device: str, precision: str) -> Fabric:

@@ -19,7 +19,7 @@ from benchmarks.code import import_file
 from benchmarks.data import DATASETS, FILES, Dataset, open_dataset, open_own
 from benchmarks.fabric import group_size
 from benchmarks.files import to_json
-from benchmarks.names import choose
+from benchmarks.names import choose, printable
 from benchmarks.suite import Run, Suite, Survey, plan, slug
 from benchmarks.suites import datasets
 from benchmarks.tables import METRICS
@@ -27,8 +27,8 @@ from benchmarks.tables import METRICS
 SYNTHETIC_DATA = "synthetic"
 # Options that change what a table holds, in the order in which a table's name has them.
 IN_NAME = (
-    *("rows", "seeds", "epochs", "dataset", "data", "past", "future", "stride", "data_range"),
-    *("layout", "variable", "crop", "pad", "precision", "device"),
+    *("rows", "seeds", "epochs", "batch_size", "dataset", "data", "past", "future", "stride"),
+    *("data_range", "layout", "variable", "crop", "pad", "precision", "device"),
 )
 # Bytes of a table's name: with the longest name of a second suite, and with what tells its files
 # apart, less than 200.
@@ -53,8 +53,8 @@ def find_suite(name: str) -> Suite | Survey:
             raise
         except (Exception, SystemExit) as error:  # whatever the user's code raises
             raise ValueError(
-                f"{name} cannot be imported: {type(error).__name__}: {error}; run it with Python "
-                "to see where"
+                printable(f"{name} cannot be imported: {type(error).__name__}: {error}")
+                + "; run it with Python to see where"
             ) from error
         suite = getattr(module, "SUITE", None)
         if not isinstance(suite, Suite | Survey):
@@ -107,6 +107,7 @@ def prepare(suite: Suite | Survey, args: argparse.Namespace) -> list[Job]:
             rows=rows,
             seeds=seeds,
             epochs=args.epochs,
+            batch_size=args.batch_size,
             precision=precision,
             processes=group_size(),
         )
@@ -165,11 +166,11 @@ def open_survey(survey: Survey, args: argparse.Namespace) -> dict[str, Dataset |
 
     Raises ValueError for an option that has no effect on a survey.
     """
-    for name in ("scale", "rows", "seeds", "epochs", "jobs", "check", "dataset"):
+    for name in ("scale", "rows", "seeds", "epochs", "batch_size", "jobs", "check", "dataset"):
         if getattr(args, name) is not None:
             raise ValueError(
-                f"--{name} has no effect on suite {survey.name!r}, which trains nothing; leave it "
-                "out"
+                f"--{name.replace('_', '-')} has no effect on suite {survey.name!r}, which trains "
+                "nothing; leave it out"
             )
     opened: dict[str, Dataset | Exception] = {}
     for row in survey.rows:
@@ -245,8 +246,8 @@ def _is_own(suite: Suite, args: argparse.Namespace) -> bool:
 
 def _open(suite: Suite, scale: str, args: argparse.Namespace, other: str | None = None) -> Dataset:
     """The suite's data set, or the `other` of that name, or the user's own."""
-    options = ("past", "future", "stride", "data_range", "layout", "variable", "crop", "pad")
-    own = {name: value for name in options if (value := getattr(args, name)) is not None}
+    of_own = ("past", "future", "stride", "data_range", "layout", "variable", "crop", "pad")
+    own = {name: value for name in of_own if (value := getattr(args, name)) is not None}
     if _is_own(suite, args):
         if other is not None:
             raise ValueError(f"--dataset {other} has no effect on your own data; leave it out")
@@ -263,4 +264,12 @@ def _open(suite: Suite, scale: str, args: argparse.Namespace, other: str | None 
         raise ValueError(f"suite {suite.name!r} runs on your own data; give --data FILE or FOLDER")
     name = suite.data if other is None else choose("data set", other, DATASETS)
     synthetic = args.data == SYNTHETIC_DATA
-    return open_dataset(name, _root(args), synthetic=synthetic, **suite.data_options.get(scale, {}))
+    options = suite.data_options.get(scale, {})
+    try:
+        return open_dataset(name, _root(args), synthetic=synthetic, **options)
+    except FileNotFoundError as error:
+        if args.data is None or not Path(args.data).is_dir():
+            raise
+        raise FileNotFoundError(
+            f"{error}; if these are recordings of your own: --suite compare --data {args.data}"
+        ) from error

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
+import sys
 from collections.abc import Sequence
+from decimal import Decimal
 from pathlib import Path
 
 import benchmarks.server  # noqa: F401 - first: see there
 from benchmarks import heap
-from benchmarks.check import accept, check, comparable, only_seed
+from benchmarks.check import accept, check, comparable, only_seed, other_version
 from benchmarks.command import end_process, run_command
 from benchmarks.execute import describe
 from benchmarks.fabric import is_first_process, launched_by_torchrun
@@ -20,7 +23,7 @@ from benchmarks.report import planned, report, survey, table_spec
 from benchmarks.store import CHECKPOINT, StoredRun
 from benchmarks.suite import PRECISIONS, SCALES, Survey
 from benchmarks.tables import NOT_RUN
-from benchmarks.trial import count
+from benchmarks.trial import count, try_run
 from benchmarks.workers import Died, Pool, Task, execute_all, execute_here, look_up, try_all
 
 
@@ -37,6 +40,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--rows", metavar="LABEL", nargs="+", help="only these rows of the suite")
     add("--seeds", metavar="N", type=_positive, help="train every row with seeds 0 to N-1")
     add("--epochs", metavar="N", type=_positive, help="train for N epochs instead of the scale's")
+    add("--batch-size", metavar="N", type=_positive, help="train on batches of N sequences")
     add(
         "--device",
         choices=("auto", "cpu", "cuda", "mps"),
@@ -55,7 +59,7 @@ def arguments() -> argparse.ArgumentParser:
         help="folder with the official files, your own file or folder, or 'synthetic'",
     )
     add("--dataset", metavar="NAME", help="another data set than the suite's, such as kth")
-    add("--past", metavar="T", type=_positive, help="your own data: frames given (default: half)")
+    add("--past", metavar="T", type=_positive, help="your own data: frames given (sequences: half)")
     add("--future", metavar="T", type=_positive, help="your own data: frames to predict")
     add("--stride", metavar="T", type=_positive, help="your own recordings: from window to window")
     add(
@@ -103,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     128 + n when signal n stopped it.
     """
     parser = arguments()
-    args = parser.parse_args(argv)
+    args = parser.parse_args([_plain(text) for text in (sys.argv[1:] if argv is None else argv)])
     if not args.list and args.suite is None:
         parser.error("--suite is needed; --list shows them")
     if args.accept and args.check is None:
@@ -209,6 +213,8 @@ def _verdict(stored: Sequence[StoredRun], reference: Path | None) -> int:
     faults += [f"MOVED {fault}" for fault in moved]
     for fault in faults:
         print(fault)
+    if reference is not None and moved and (note := other_version(stored, reference)):
+        print(note)
     if reference is not None and not moved:
         print(f"all metrics within the tolerances of {reference}")
     return 1 if faults else 0
@@ -234,12 +240,15 @@ def _list() -> int:
 
 def _print_plan(job: Job, tasks: Sequence[Task], folder: Path) -> None:
     suite, runs = job.suite, job.runs
+    clip = job.dataset.clip
     print(f"{suite.title}\n{job.dataset.caption}")
+    print(f"past frames: {clip.past}; future frames, to predict: {clip.future}")
     heads = ("row", "seed", "key", "state", "params", "GMACs", "epochs", "train TMACs", "precision")
     layout = "{:<16} {:>4} {:<12} {:<10} {:>8} {:>9} {:>6} {:>12} {:>9}"
-    print(layout.format(*heads))
+    small = job.scale in ("smoke", "quick")  # in which a step takes a moment
     with Pool(1, None, runs[0].device) as pool:
-        sizes = try_all(tasks, pool, count)
+        sizes = try_all(tasks, pool, try_run if small else count)
+    print(layout.format(*heads))
     total = 0
     paper = {}
     for task, size in zip(tasks, sizes, strict=True):
@@ -261,7 +270,8 @@ def _print_plan(job: Job, tasks: Sequence[Task], folder: Path) -> None:
                 run.training.precision,
             )
         )
-    print(f"{len(runs)} runs, {total / 1e12:.1f} TMACs of training; runs go to {folder}")
+    counted = f"{len(runs)} run{'s' * (len(runs) > 1)}"
+    print(f"{counted}, {total / 1e12:.1f} TMACs of training; runs go to {folder}")
     if any(run.scale in ("smoke", "quick") for run in runs):
         print("at the paper's size:")
         for label, cost in paper.items():
@@ -277,6 +287,12 @@ def _state(task: Task, folder: Path) -> str:
     if stored is not None:
         return str(stored.record["status"])
     return "checkpoint" if (folder / task.run.folder / CHECKPOINT).exists() else "new"
+
+
+def _plain(text: str) -> str:
+    """-1e-3 as -0.001: of negative numbers, argparse takes those with an exponent for options."""
+    is_such = re.fullmatch(r"-[0-9.]+e[+-]?[0-9]{1,3}", text, re.IGNORECASE | re.ASCII)
+    return f"{Decimal(text):f}" if is_such else text
 
 
 def _positive(text: str) -> int:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import signal
 import sys
+from contextlib import suppress
 from multiprocessing import forkserver, get_context
 from typing import Any
 
@@ -34,7 +35,8 @@ def _start_early() -> None:
         return
     open_closed_streams()  # before the server takes their numbers
     if IDLE.isdisjoint(sys.argv):
-        _start()
+        with suppress(OSError):  # of a folder that is gone, which the command itself will tell
+            _start()
 
 
 def _start() -> None:

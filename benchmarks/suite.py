@@ -68,7 +68,8 @@ class Training:
                 raise ValueError(f"{name} is {value}; expected 1 or more, or None for all")
         if self.sequences is not None and self.sequences < self.batch_size:
             raise ValueError(
-                f"an epoch of {self.sequences} sequences holds no batch of {self.batch_size}"
+                f"an epoch of {self.sequences} sequences holds no batch of {self.batch_size}; "
+                "expected as many or more: --batch-size makes batches smaller"
             )
         if not self.rate > 0 or self.weight_decay < 0:
             raise ValueError(
@@ -321,6 +322,7 @@ def plan(
     rows: Sequence[str] | None = None,
     seeds: Iterable[int] | None = None,
     epochs: int | None = None,
+    batch_size: int | None = None,
     precision: str = "auto",
     processes: int = 1,
 ) -> list[Run]:
@@ -342,6 +344,7 @@ def plan(
             training = replace(
                 training,
                 epochs=training.epochs if epochs is None else epochs,
+                batch_size=training.batch_size if batch_size is None else batch_size,
                 sequences=training.sequences or dataset.train_sequences,
                 precision=resolve_precision(
                     training.precision if precision == "auto" else precision, device
@@ -373,7 +376,8 @@ def _check_batch(row: Row, training: Training, dataset: Dataset, processes: int)
     if training.batch_size > dataset.train_sequences:
         raise ValueError(
             f"row {row.label!r}: a batch of {training.batch_size} needs as many training "
-            f"sequences; {dataset.name} has {dataset.train_sequences}"
+            f"sequences; {dataset.name} has {dataset.train_sequences}: --batch-size makes it "
+            "smaller"
         )
     if training.batch_size % processes:
         raise ValueError(

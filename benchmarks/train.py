@@ -18,9 +18,8 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from benchmarks import files
 from benchmarks.data import Dataset
-from benchmarks.data.dataset import random_words
 from benchmarks.evaluate import mean_squared_error
-from benchmarks.fabric import Fabric
+from benchmarks.fabric import Fabric, seed_generators
 from benchmarks.progress import Progress
 from benchmarks.stopping import Stopped, deferred
 from benchmarks.store import CHECKPOINT, DAMAGED, PREVIOUS
@@ -81,8 +80,9 @@ def train(
     """Train a run's model from its start or its checkpoint; returns it with seconds and steps.
 
     The randomness of a step (its batch, stochastic depth, scheduled sampling) is a function of
-    (seed, step, rank), so a checkpoint needs no generator state and, on the CPU, an interrupted
-    run ends equal to an uninterrupted one to the bit. A checkpoint is written after each epoch,
+    (seed, step, rank), and that of a validation one of (seed, epoch), so a checkpoint needs no
+    generator state and, on the CPU, an interrupted run ends equal to an uninterrupted one to the
+    bit. A checkpoint is written after each epoch,
     when `Stopped` is raised and, inside an epoch, every `checkpoint_seconds` (None: 20 times what
     writing one takes, at least 30 s); never of data that have changed. The last epoch's weights
     count: none are selected. Raises NonFiniteLossError.
@@ -175,7 +175,7 @@ class _Loop:
         """One optimiser step."""
         run, fabric = self.run, self.fabric
         workers, rank = fabric.world_size, fabric.global_rank
-        torch.manual_seed(int(random_words(1, "step", run.seed, self.step, rank)[0]) >> 1)
+        seed_generators("step", run.seed, self.step, rank)
         clips = self.dataset.batch(
             run.seed,
             self.step * workers + rank,
@@ -216,6 +216,7 @@ class _Loop:
         with self.clock.stopped():
             point: dict[str, float] = {}
             if fabric.is_global_zero:
+                seed_generators("validation", self.run.seed, self.epochs)
                 clips = self.dataset.validation(
                     training.validation, training.batch_size, fabric.device
                 )

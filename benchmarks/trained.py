@@ -22,11 +22,12 @@ class Trained:
     """A trained predictor: called as one, or asked to `predict` in the data's own unit.
 
     `model` is in eval mode; it takes and gives frames in [0, 1]. `value_range` is what 0 and 1
-    stand for in the data's unit.
+    stand for in the data's unit; `divided_by_255` whether uint8 frames of it were divided so.
     """
 
     model: Predictor
     value_range: tuple[float, float]
+    divided_by_255: bool
 
     @property
     def clip(self) -> Clip:
@@ -42,13 +43,14 @@ class Trained:
         """Predict the frames that follow `past`, in the data's own unit.
 
         `past` is a NumPy array or a tensor: [B, T, C, H, W], [T, C, H, W], or [T, H, W] of gray
-        frames; uint8, of which 255 stands for 1, or numbers in `value_range`. `horizon` is the
-        number of frames to predict (default: as trained). Returns what was given: array or tensor,
-        with the same axes, uint8 or float32, on the CPU. Raises ValueError for another shape or
-        type, and for values outside the range.
+        frames. Its values are numbers in `value_range`; or, if `divided_by_255`, uint8 ones of
+        which 255 stands for 1. `horizon` is the number of frames to predict (default: as trained).
+        Returns what was given: array or tensor, with the same axes, on the CPU; uint8 if that was
+        divided by 255, else float32. Raises ValueError for another shape or type, and for values
+        outside the range.
         """
-        frames = torch.as_tensor(past)
-        is_bytes = frames.dtype == torch.uint8
+        frames = _as_tensor(past)
+        is_bytes = frames.dtype == torch.uint8 and self.divided_by_255
         low, high = (0.0, 255.0) if is_bytes else self.value_range
         batch = self._batch(frames, low, high)
         device = next((t.device for t in self.model.state_dict().values()), torch.device("cpu"))
@@ -73,8 +75,6 @@ class Trained:
                 f"past has the shape {tuple(frames.shape)}; expected {wanted}, {clip.past} frames "
                 f"of {clip.channels}x{clip.height}x{clip.width}, or a batch of these"
             )
-        if frames.dtype.is_complex or frames.dtype == torch.bool:
-            raise ValueError(f"past is {frames.dtype}; expected uint8 or real numbers")
         least, most = float(batch.min()), float(batch.max())  # NaN if there is one
         slack = 1e-3 * (high - low)
         if not (low - slack <= least and most <= high + slack):
@@ -83,6 +83,21 @@ class Trained:
                 "unit of the data that the model was trained on, or uint8"
             )
         return batch
+
+
+def _as_tensor(past: Any) -> torch.Tensor:
+    """Frames of any real type, byte order and strides, as uint8 or float64."""
+    if isinstance(past, torch.Tensor):
+        real = not past.dtype.is_complex
+        frames = past if past.dtype == torch.uint8 or not real else past.double()
+    else:
+        array = np.asarray(past)
+        real = array.dtype.kind in "biuf"
+        kept = np.uint8 if array.dtype == np.uint8 else np.float64
+        frames = torch.from_numpy(array.astype(kept, order="C")) if real else torch.empty(0)
+    if not real:
+        raise ValueError(f"past is {past.dtype}; expected uint8 or real numbers")
+    return frames
 
 
 def load(folder: Path | str, device: str = "cpu", *, trust_code: bool = False) -> Trained:
@@ -113,12 +128,13 @@ def load(folder: Path | str, device: str = "cpu", *, trust_code: bool = False) -
         state = torch.load(folder / "model.pt", map_location=device, weights_only=True)
         model.load_state_dict(state)
         low, high = map(float, record["value_range"])
+        divided_by_255 = bool(record["divided_by_255"])
     except (*DAMAGED, AttributeError, ImportError) as error:
         raise ValueError(
             f"{folder} cannot be loaded ({type(error).__name__}: {error}); expected a run of this "
             f"version of the project: {RERUN}"
         ) from error
-    return Trained(model.to(device).eval(), (low, high))
+    return Trained(model.to(device).eval(), (low, high), divided_by_255)
 
 
 def _install_code(folder: Path, record: Mapping[str, Any], trusted: bool) -> None:

@@ -7,20 +7,26 @@ the frames is found here in seconds, instead of after hours of training.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from benchmarks import cost
+from benchmarks.code import belongs_to_user
 from benchmarks.data import Dataset
 from benchmarks.evaluate import evaluate
+from benchmarks.metrics import METRICS
+from benchmarks.names import printable
 from benchmarks.suite import Row, Run, Suite
 from tau import Predictor
 
 SEQUENCES = 2  # that are tried: batch normalisation in training needs more than one
+STEPS = (2, 4, 8, 16, 32, 64)  # of frame sizes that are proposed
+SMALLEST = 8  # of their sides; SSIM needs 7
 FAR_OUT = 10.0  # times the data range: beyond it, a model does not predict frames in [0, 1]
 
 
@@ -53,8 +59,15 @@ def try_run(run: Run, suite: Suite, dataset: Dataset) -> Trial:
 
 
 def count(run: Run, suite: Suite, _: Dataset) -> Trial:
-    """Count a run's model, without memory for it where shapes alone are enough."""
+    """Count a run's model, without memory for it where shapes alone are enough.
+
+    Raises ValueError that names the row, also for frames too small for a metric.
+    """
+    clip = run.clip
+    frames = torch.zeros(1, 1, clip.channels, clip.height, clip.width)
     with naming(run.row):
+        for metric in METRICS.values():
+            metric(frames, frames, clip.data_range)
         parameters, macs = cost.size(run.row.model, run.clip, run.options)
         paper = paper_cost(run, suite)
     # forward and backward cost three times the forward pass
@@ -68,6 +81,36 @@ def paper_cost(run: Run, suite: Suite) -> dict[str, int]:
     return {"paper_parameters": parameters, "paper_macs": macs}
 
 
+def fitting_sizes(runs: Iterable[Run]) -> str:
+    """Options for the nearest frame sizes that all of these rows take, where theirs is the fault.
+
+    Empty if all take the frames as they are, or no size near by would do. Models of the user's own
+    are not asked.
+    """
+    ours = {run.row.label: run for run in runs if not belongs_to_user(run.code)}.values()
+    if not ours or all(_takes(run, run.clip.height, run.clip.width) for run in ours):
+        return ""
+    clip = next(iter(ours)).clip
+    found = {}
+    for step in STEPS:
+        for option, spare in (("--crop", 0), ("--pad", step - 1)):
+            height, width = ((side + spare) // step * step for side in (clip.height, clip.width))
+            if option in found or min(height, width) < SMALLEST:
+                continue
+            if all(_takes(run, height, width) for run in ours):
+                found[option] = f"{option} {height}x{width}"
+    return " or ".join(found.values())
+
+
+def _takes(run: Run, height: int, width: int) -> bool:
+    try:
+        with torch.device("meta"):  # shapes alone
+            run.row.build(replace(run.clip, height=height, width=width), run.scale)
+    except ValueError:
+        return False
+    return True
+
+
 @contextmanager
 def naming(row: Row) -> Iterator[None]:
     """Turn what a row's own code raises into ValueError that names the row."""
@@ -78,6 +121,7 @@ def naming(row: Row) -> Iterator[None]:
         raise
     except Exception as error:  # the row's own code may raise anything
         said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        said = printable(said)
         raise ValueError(said if said.startswith(prefix) else f"{prefix}: {said}") from error
 
 

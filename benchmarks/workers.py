@@ -26,10 +26,11 @@ from benchmarks import code, heap, server
 from benchmarks.data import Dataset
 from benchmarks.execute import describe, execute, find_run, lock_of, locked, store_failure
 from benchmarks.files import set_aside
-from benchmarks.stopping import Stopped, stoppable
+from benchmarks.names import printable
+from benchmarks.stopping import Stopped, deferred, stoppable
 from benchmarks.store import StoredRun
 from benchmarks.suite import Run, Suite
-from benchmarks.trial import Trial, try_run
+from benchmarks.trial import Trial, fitting_sizes, try_run
 
 GRACE_SECONDS = 15.0  # for a step and its checkpoint; then the one before has to do
 POLL_SECONDS = 1.0  # between looks at what runs here, and in other commands
@@ -102,14 +103,15 @@ class Pool:
 
     def start(self, number: int, run: Run, call: Callable[..., Any], *args: Any) -> None:
         """Start a call with picklable arguments; `number` identifies its outcome."""
-        receiver, sender = self._context.Pipe(duplex=False)
         payload = pickle.dumps((call, args))
-        process = self._context.Process(
-            target=_call, args=(payload, code.belongs_to_user(run.code), self.threads, sender)
-        )
-        process.start()
-        sender.close()  # the process has its own end; when that closes, the pipe ends
-        self._running[number] = _Process(process, receiver)
+        with deferred():  # a process that runs is one that `stop` knows of
+            receiver, sender = self._context.Pipe(duplex=False)
+            process = self._context.Process(
+                target=_call, args=(payload, code.belongs_to_user(run.code), self.threads, sender)
+            )
+            process.start()
+            sender.close()  # the process has its own end; when that closes, the pipe ends
+            self._running[number] = _Process(process, receiver)
 
     def outcomes(self) -> list[tuple[int, Any]]:
         """Calls that have ended, of each its number and its result, exception, or `Died`.
@@ -166,8 +168,10 @@ def _call(payload: bytes, carried: code.Code, threads: int, pipe: Connection) ->
                 outcome = call(*args)
             except (ValueError, OSError) as error:
                 outcome = error
-            except Exception as error:  # of any class, which the command need not know
-                outcome = RuntimeError(f"{type(error).__name__}: {error}")
+            except (Stopped, SystemExit):
+                raise
+            except BaseException as error:  # of any class, which the command need not know
+                outcome = RuntimeError(printable(f"{type(error).__name__}: {error}"))
             pipe.send(outcome)
         status = 0
     except Stopped as stopped:
@@ -211,6 +215,8 @@ def try_all(
     errors = [str(result) for _, result in sorted(results.items()) if isinstance(result, Exception)]
     if errors:
         several = len(errors) > 1
+        if sizes := fitting_sizes(task.run for task in tasks):
+            errors.append(f"frames that fit all rows: {sizes}, for data of your own")
         raise ValueError("\n  ".join(["some rows cannot work:"] * several + errors))
     for result in results.values():
         if isinstance(result, Trial) and result.warning:

@@ -32,8 +32,11 @@ import h5py
 import numpy as np
 from PIL import Image
 
-from benchmarks.files import sha256
-from benchmarks.run import main
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))  # this checkout, whatever is installed
+
+from benchmarks.files import sha256  # noqa: E402
+from benchmarks.run import main  # noqa: E402
 
 SUITE = """
 from baselines import LastFrame

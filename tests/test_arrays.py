@@ -46,7 +46,8 @@ def test_own_arrays_split_in_order(tmp_path):
     assert numbers(next(dataset.validation(1, 16, "cpu"))) == [16]
     assert (dataset.train_sequences, dataset.test_sequences) == (16, 2)
     assert sorted(numbers(dataset.batch(0, 0, 16, "cpu"))) == list(range(16))
-    assert "16 sequences" in dataset.caption and "2 others" in dataset.caption
+    expected = "float32, from 0 to 1; trained on 16 sequences, validated on 2, tested on 2"
+    assert expected in dataset.caption
     assert json.loads(json.dumps(dataset.provenance)) == dataset.provenance
 
 
@@ -133,7 +134,7 @@ def with_value(value):
         (sequences(6)[0, 0, 0], r"\(3, 4\); expected sequences \[N, T, C, H, W\]"),
         (sequences(6)[:0], "none of them 0"),
         (sequences(6)[:, :0], "none of them 0"),
-        (sequences(6)[:, :1], "past=0 and future=1 do not fit"),
+        (sequences(6)[:, :1], "has sequences of 1 frame; expected 2 or more"),
         (sequences(6).astype(complex), "complex128; expected bool, integers, or floats"),
         (sequences(6).astype("U3"), "U3; expected bool, integers, or floats"),
         (sequences(6).astype(object), "it holds pickled objects; expected numbers"),

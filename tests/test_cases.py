@@ -326,6 +326,8 @@ def test_netcdf_of_version_3_is_named(tmp_path):
         ("Train", "Valid", "TEST"),
         ("training", "validation", "testing"),
         ("train/x", "dev/x", "test/x"),
+        ("X_train", "X_val", "X_test"),
+        ("train-frames", "valid-frames", "test-frames"),
     ],
 )
 def test_splits_in_a_file_are_used_as_they_are(tmp_path, names):
@@ -349,6 +351,8 @@ def test_splits_in_a_file_are_used_as_they_are(tmp_path, names):
         (("train", "Train", "test"), r"--variable NAME"),
         (("train/x", "test/y"), r"--variable NAME"),
         (("train/test", "b"), "is in test and in train; expected one split"),
+        (("X_train", "X_val"), "has train and validation, but no test"),
+        (("train_x", "test_y"), r"--variable NAME"),
     ],
 )
 def test_splits_in_a_file_that_are_not_clear_are_refused_by_name(tmp_path, names, message):
@@ -357,15 +361,23 @@ def test_splits_in_a_file_that_are_not_clear_are_refused_by_name(tmp_path, names
     refused(tmp_path / "a.h5", message)
 
 
-def test_a_variable_of_each_split_is_chosen(tmp_path):
-    for index, name in enumerate(("train/x", "train/y", "test/x", "test/y")):
+@pytest.mark.parametrize("form", ["{}/{}", "{1}_{0}", "{}set-{}"])
+def test_a_variable_of_each_split_is_chosen(tmp_path, form):
+    pairs = [(split, name) for split in ("train", "test") for name in ("x", "y")]
+    for index, name in enumerate(form.format(*pair) for pair in pairs):
         write(tmp_path / "a.h5", moving(20 + index, 4, seed=index), name)
     dataset = Arrays(tmp_path / "a.h5", variable="y")
     assert (dataset.train_sequences, dataset.test_sequences) == (19, 23)
 
 
 @pytest.mark.parametrize(
-    "names", [("train", "val", "test"), ("Train", "dev", "Testing"), ("a/train", "b/val", "b/test")]
+    "names",
+    [
+        ("train", "val", "test"),
+        ("Train", "dev", "Testing"),
+        ("a/train", "b/val", "b/test"),
+        ("trainset", "val_2", "my_test"),
+    ],
 )
 def test_splits_in_a_folder_are_used_as_they_are(tmp_path, names):
     for index, name in enumerate(names):
@@ -391,6 +403,8 @@ def test_the_last_tenth_of_train_is_for_validation_without_val(tmp_path):
         (("train", "eval"), "eval/r0.npy is in no split"),
         (("train", "val"), "has train and validation, but no test"),
         (("train/test", "test"), "is in test and in train; expected one split"),
+        (("trainset", "testset", "."), "r0.npy is in no split, but testset/r0.npy is in test"),
+        (("my_train", "my_val"), "has train and validation, but no test"),
     ],
 )
 def test_a_folder_of_splits_and_something_beside_them_is_refused(tmp_path, names, message):
@@ -451,14 +465,28 @@ def test_what_the_program_wrote_is_never_input(tmp_path, monkeypatch):
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))  # prepared frames lie beside the recordings
     recordings(tmp_path, 3)
     first = Arrays(tmp_path, **WINDOWS)
-    save(tmp_path / "results" / "runs" / "r-1" / "scores.npy", moving(1, 30)[0])
-    (tmp_path / "results" / "runs" / "r-1" / "record.json").write_text("{}")
-    picture(tmp_path / "results" / "table.png", moving(1, 1, size=(30, 40))[0, 0, 0])
-    assert Arrays(tmp_path, **WINDOWS).digest == first.digest
     (prepared,) = tmp_path.glob("*.frames")
+    for runs in ("runs", "results/runs", "results/runs-1-threads"):  # as --out is, or lies in it
+        save(tmp_path / runs / "r-1" / "samples.npy", moving(1, 30)[0])
+        (tmp_path / runs / ".locks").mkdir()
+    for figures in ("figures", "results/figures"):
+        picture(tmp_path / figures / "a.png", moving(1, 1, size=(30, 40))[0, 0, 0])
+    again = Arrays(tmp_path, **WINDOWS)
+    assert again.digest == first.digest
+    passed = "figures, results/figures, results/runs, ..."
+    assert again.notes == (f"passed over, as this program made them: {passed}",)
     refused(prepared, "prepared frames of this program", **WINDOWS)
     refused(prepared / "frames.npy", "prepared frames of this program", **WINDOWS)
-    refused(tmp_path / "results", "results or prepared frames of this program", **WINDOWS)
+    refused(tmp_path / "results", "holds no recording.*made: figures, runs, ", **WINDOWS)
+
+
+def test_data_that_look_like_results_are_read(tmp_path):
+    for index, place in enumerate((".", "e", "e/runs/a", "e/figures")):
+        save(tmp_path / place / f"{index}.npy", moving(1, 30)[0])
+    (tmp_path / "e" / "runs" / "a" / "checkpoint.pt").write_bytes(b"another program's")
+    dataset = Arrays(tmp_path, **WINDOWS)
+    assert "4 recordings of 30 frames" in dataset.caption
+    assert dataset.notes == ("not read: 1 file, e/runs/a/checkpoint.pt",)
 
 
 def test_folders_of_one_name_do_not_share_frames(tmp_path):
@@ -964,10 +992,13 @@ def plan(capsys, path, *options):
 
 
 def test_the_plan_says_what_the_axes_are_and_what_is_odd(tmp_path, capsys):
-    recordings(tmp_path / "mine", 12, 60)
+    for index, frames in enumerate(moving(12, 60, size=(8, 9))):
+        save(tmp_path / "mine" / f"r{index}.npy", frames)
     (tmp_path / "mine" / "v.mp4").write_bytes(b"0")
     status, out, err = plan(capsys, tmp_path / "mine", "--past", "5", "--future", "5")
-    assert status == 0 and "mine: 12 recordings of 60 frames, 1 channel of 6x5, uint8;" in out
+    assert status == 0
+    assert "mine: 12 recordings of 60 frames, 1 channel of 8x9, uint8, divided by 255;" in out
+    assert "past frames: 5; future frames, to predict: 5" in out
     assert err[-1] == "not read: 1 file, v.mp4"
 
 
@@ -975,7 +1006,7 @@ def test_the_plan_says_what_the_axes_are_and_what_is_odd(tmp_path, capsys):
     ("data", "message"),
     [
         ("", "--data is empty"),
-        ("film.mp4", r"is of no kind that is read; .*: ffmpeg -i VIDEO FOLDER/%06d\.png"),
+        ("film.mp4", r"is of no kind that is read; .*: extract its frames, ffmpeg -i VIDEO FOLDER"),
         ("notes.txt", "is of no kind that is read; expected a file that ends in"),
         ("empty", "holds no recording; expected array files .* or folders of images"),
         ("nothing.npy", "no such file or folder"),
@@ -988,6 +1019,59 @@ def test_what_cannot_be_read_is_one_line(tmp_path, capsys, data, message):
     status, out, (error,) = plan(capsys, tmp_path / data if data else "")
     assert (status, out) == (2, "")
     assert re.match(f"error: .*{message}", error)
+
+
+def test_words_of_splits_in_names_of_recordings_are_no_splits(tmp_path):
+    for index, name in enumerate(("crash_test", "dev-house", "retrain", "walk")):
+        recordings(tmp_path / name, 1, 60, seed=index)
+    assert "the last tenth of each recording" in Arrays(tmp_path, **WINDOWS).caption
+
+
+@pytest.mark.parametrize("shape", [(60, 3, 10, 32, 32), (60, 1, 10, 32, 32)])
+def test_channels_before_frames_are_asked_for(tmp_path, shape):
+    path = save(tmp_path / "a.npy", np.zeros(shape, np.uint8) + np.uint8(99))
+    refused(path, f"--layout NCTHW if it is 60 sequences of 10 frames, {shape[1]} channel")
+    assert Arrays(path, layout="NCTHW").clip.frames == 10
+
+
+@pytest.mark.parametrize(
+    ("shape", "options", "message"),
+    [
+        ((12, 4, 1, 59, 59), ["--rows", "SimVP"], "--crop 56x56 or --pad 64x64, for data of"),
+        ((12, 4, 1, 4, 4), ["--rows", "Last frame"], "frames are 4x4 pixels; SSIM needs"),
+        ((12, 4, 1, 16, 16), ["--pad", "99999x99999"], "expected at most 4,194,304"),
+        (
+            (3, 2, 1, 16, 16),
+            [],
+            "a batch of 4 needs as many .*: --batch-size makes",
+        ),
+    ],
+)
+def test_frames_that_do_not_fit_are_found_in_the_plan(tmp_path, capsys, shape, options, message):
+    path = save(tmp_path / "a.npy", np.zeros(shape, np.uint8) + np.uint8(99))
+    command = ["--suite", "compare", "--scale", "quick", "--dry-run", "--data", str(path)]
+    assert main([*command, *options]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" or "a.npy" in out
+    assert re.search(message, err)
+
+
+def test_few_sequences_train_in_small_batches(tmp_path, capsys):
+    path = save(tmp_path / "a.npy", np.zeros((3, 2, 1, 16, 16), np.uint8) + np.uint8(99))
+    assert plan(capsys, path, "--batch-size", "1")[0] == 0
+
+
+def test_a_negative_number_may_have_an_exponent(tmp_path, capsys):
+    path = save(tmp_path / "a.npy", moving(12, 4, size=(8, 9)).astype("f4"))
+    status, out, _ = plan(capsys, path, "--data-range", "-1e-3", "1e3")
+    assert status == 0 and "float32, from -0.001 to 1000;" in out
+
+
+def test_a_folder_without_official_files_may_be_the_users_own(tmp_path, capsys):
+    recordings(tmp_path, 3)
+    command = ["--suite", "smoke", "--dry-run", "--data", str(tmp_path)]
+    assert main(command) == 2
+    assert f"of your own: --suite compare --data {tmp_path}" in capsys.readouterr().err
 
 
 def test_an_empty_name_is_not_the_current_folder(tmp_path, monkeypatch):

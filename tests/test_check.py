@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 import tau.model
 from benchmarks import metrics
-from benchmarks.check import accept, check, precision_of
+from benchmarks.check import accept, check, other_version, precision_of
 from benchmarks.data import open_dataset
 from benchmarks.execute import execute
 from benchmarks.store import StoredRun
@@ -31,9 +32,27 @@ def _faults(rows: list[str], data, tmp_path: Path) -> list[str]:
     return [fault for fault in check(stored, REFERENCE) if "no run" not in fault]
 
 
+MADE_WITH = json.loads(REFERENCE.read_text())["made"]["versions"]["torch"].partition("+")[0]
+
+
 @pytest.mark.slow
+@pytest.mark.skipif(
+    torch.__version__.partition("+")[0] != MADE_WITH,
+    reason=f"torch {MADE_WITH} made the reference; another version may draw other weights",
+)
 def test_the_untouched_row_passes(data, tmp_path):
     assert _faults(["Last frame", "Ours"], data, tmp_path) == []
+
+
+def test_the_untouched_floor_passes(data, tmp_path):
+    assert _faults(["Last frame"], data, tmp_path) == []
+
+
+def test_another_version_of_torch_is_told(reference):
+    runs = _with_others(_stored("a", mse=17.0))
+    assert other_version(runs, reference) == ""
+    runs[0].record["versions"]["torch"] = "2.6.0"
+    assert "was made with torch None, and these runs with 2.6.0" in other_version(runs, reference)
 
 
 @pytest.mark.slow

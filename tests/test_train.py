@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import random
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import run_folders
@@ -60,6 +62,34 @@ def _interrupting(batch, stop):
         return batch(self, seed, step, size, device)
 
     return interrupting
+
+
+class Random(Predictor):
+    """The last frame, blurred at random in training and in evaluation, by all generators."""
+
+    def __init__(self, clip):
+        super().__init__(clip)
+        self.weight = torch.nn.Parameter(torch.ones(()))
+
+    def forward(self, past, horizon):
+        noise = 0.1 * torch.rand(()) + 0.1 * random.random() + 0.1 * np.random.rand()  # noqa: NPY002
+        return (self.weight + noise) * past[:, -1:].expand(-1, horizon, -1, -1, -1)
+
+
+def test_random_models_resume_to_the_same_scores(suite, dataset, tmp_path, monkeypatch):
+    suite = replace(suite, rows=(Row("Random", Random),))
+    run = _run(suite, dataset, "Random")
+    whole = execute(run, suite, dataset, tmp_path / "whole")
+    with monkeypatch.context() as context:
+        context.setattr(type(dataset), "batch", _interrupting(type(dataset).batch, 5))
+        assert not execute(run, suite, dataset, tmp_path / "part", 0).done
+    for generator in (torch.manual_seed, random.seed, np.random.seed):
+        generator(7)  # whatever the interrupted process left behind
+    resumed = execute(run, suite, dataset, tmp_path / "part")
+    assert resumed.means == whole.means
+    for name, values in whole.samples().items():
+        assert (values == resumed.samples()[name]).all()
+    assert whole.curve()["val_mse"].tolist() == resumed.curve()["val_mse"].tolist()
 
 
 @pytest.mark.parametrize("stop", [1, 3, 4, 6])

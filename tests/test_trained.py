@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 import torch
 
+from baselines import ConvBaseline, LastFrame
 from benchmarks import code, load, store
 from benchmarks.data import Arrays
 from benchmarks.execute import execute
-from benchmarks.suite import Row, plan
+from benchmarks.suite import Row, Suite, Training, plan
 from benchmarks.trained import Trained
 from tau import Clip, Predictor
 
@@ -22,9 +23,6 @@ from tau import Clip, Predictor
 @pytest.fixture(scope="module")
 def conv(tmp_path_factory):
     """The folder of a run of the Conv baseline on uint8 sequences, 3 frames to 3."""
-    from baselines import ConvBaseline
-    from benchmarks.suite import Suite, Training
-
     folder = tmp_path_factory.mktemp("conv")
     np.save(folder / "x.npy", np.random.default_rng(0).integers(0, 256, (40, 6, 1, 16, 16), "u1"))
     small = {"spatial_hidden": 4, "temporal_hidden": 8, "spatial_depth": 2, "temporal_depth": 2}
@@ -57,7 +55,7 @@ CLIP = Clip(2, 3, 1, 8, 8)
 @pytest.mark.parametrize("kind", ["uint8", "float64", "int64", "torch"])
 def test_predict_takes_and_gives_the_datas_own_unit(shape, kind):
     low, high = (0, 255) if kind == "uint8" else (200, 320)
-    trained = Trained(Double(CLIP).eval(), (200.0, 320.0))
+    trained = Trained(Double(CLIP).eval(), (200.0, 320.0), divided_by_255=kind == "uint8")
     past = np.random.default_rng(0).integers(low, low + (high - low) // 2, shape)
     past = torch.from_numpy(past).float() if kind == "torch" else past.astype(kind)
     for horizon in (None, 1, 7):
@@ -83,12 +81,41 @@ def test_predict_takes_and_gives_the_datas_own_unit(shape, kind):
         (np.zeros((8, 8)), "expected"),
         (np.full((2, 1, 8, 8), 321.0), "values from 321 to 321; expected 200 to 320, the unit"),
         (np.full((2, 1, 8, 8), np.nan), "values from nan"),
-        (np.zeros((2, 1, 8, 8), bool), "torch.bool; expected uint8 or real numbers"),
+        (np.zeros((2, 1, 8, 8), complex), "complex128; expected uint8 or real numbers"),
+        (torch.zeros(2, 1, 8, 8, dtype=torch.cfloat), "complex64; expected uint8 or real numbers"),
+        (np.zeros((2, 1, 8, 8), "U1"), "<U1; expected uint8 or real numbers"),
     ],
 )
 def test_predict_says_what_it_expects(past, message):
     with pytest.raises(ValueError, match=message):
-        Trained(Double(CLIP).eval(), (200.0, 320.0)).predict(past)
+        Trained(Double(CLIP).eval(), (200.0, 320.0), divided_by_255=False).predict(past)
+
+
+def test_labels_in_bytes_are_numbers_and_not_divided_by_255(tmp_path):
+    """A mask of 0 and 1, which --data-range 1 trains on as it is."""
+    past = np.random.default_rng(0).integers(0, 2, (2, 1, 8, 8)).astype(np.uint8)
+    trained = Trained(Double(CLIP).eval(), (0.0, 1.0), divided_by_255=False)
+    for kind in (np.uint8, bool, np.uint16, ">f4", np.float16):
+        predicted = trained.predict(past.astype(kind))
+        assert predicted.dtype == np.float32
+        assert (predicted == 2 * past[-1:]).all()
+    torch16 = torch.from_numpy(past.astype(np.uint16))
+    assert (trained.predict(torch16) == torch.from_numpy(predicted)).all()
+    assert (trained.predict(past[::-1]) == 2 * past[:1]).all(), "of negative strides"
+
+
+@pytest.mark.parametrize("data_range", [None, 255])
+def test_a_run_knows_whether_its_bytes_were_divided(data_range, tmp_path):
+    clips = np.random.default_rng(0).integers(0, 255, (12, 4, 1, 8, 8)).astype(np.uint8)
+    np.save(tmp_path / "x.npy", clips)
+    row = Row("Last", LastFrame)
+    training = Training(epochs=1, sequences=8, batch_size=4, validation=4, test=4)
+    dataset = Arrays(tmp_path / "x.npy", data_range=data_range)
+    suite = Suite("s", "S", None, (row,), {"smoke": training})
+    (run,) = plan(suite, "smoke", dataset, "cpu")
+    predicted = load(execute(run, suite, dataset, tmp_path).folder).predict(clips[0, :2])
+    assert predicted.dtype == (np.uint8 if data_range is None else np.float32)
+    assert np.allclose(predicted, clips[0, 1], rtol=1e-6)
 
 
 def test_a_run_of_this_projects_own_model_needs_no_trust(conv):

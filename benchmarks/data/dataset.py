@@ -51,6 +51,7 @@ class Dataset(ABC):
     caption: str
     notes: tuple[str, ...] = ()  # what is odd or missing, to be read before a run
     value_range: tuple[float, float] = (0.0, 1.0)
+    divided_by_255: bool = True  # uint8 frames, so that 255 stands for 1; not numbers with a unit
     synthetic: bool = False  # generated in the place of a real set; `provenance` says so too
 
     @abstractmethod

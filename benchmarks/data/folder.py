@@ -21,7 +21,7 @@ from benchmarks.data.splits import divide
 CHUNK_BYTES = 1 << 26
 VERSION = 2  # of this reader; raise it when the frames it gives change
 LITTER = ("thumbs.db", "desktop.ini", "__macosx")  # besides names that begin with a point
-RESULTS = ("record.json", "failure.json", "checkpoint.pt")  # of a run
+RESULTS = ("tables", "records", "figures")  # beside the runs, in a folder for --out
 
 
 class Folder(NamedTuple):
@@ -42,9 +42,10 @@ def open_folder(path: Path, name: str, layout: str | None, variable: str | None)
 
     Raises ValueError, naming the file, for what cannot be read or does not go with the rest.
     """
-    arrays, images, unread = _find(path)
+    arrays, images, unread, ours = _find(path)
     if not (arrays or images):
         found = f"; found {_some(unread)}" if unread else ""
+        found += f"; passed over what this program made: {_some(ours)}" if ours else ""
         raise ValueError(
             f"{path} holds no recording; expected array files of [T, C, H, W] "
             f"({', '.join(FILES)}), or folders of images ({', '.join(IMAGES)}){found}"
@@ -71,7 +72,7 @@ def open_folder(path: Path, name: str, layout: str | None, variable: str | None)
         variable=variable or "",
     )
     frames = [found for found in sources.values() if isinstance(found, Frames)]
-    return Folder(prepared, splits, reader.dtype, _notes(unread, frames))
+    return Folder(prepared, splits, reader.dtype, _notes(unread, ours, frames))
 
 
 def _check_effect(
@@ -129,7 +130,8 @@ class _Reader:
             yield source, start, array[start : start + rows]
 
     def _open(self, path: Path) -> ArrayFile:
-        arrays = open_arrays(path, self._variable)
+        unnamed = path.suffix.lower() == ".npy"
+        arrays = open_arrays(path, None if unnamed else self._variable)
         if len(arrays) > 1:
             raise ValueError(
                 f"{path} holds the arrays {', '.join(arrays)}; expected one recording in each file "
@@ -161,28 +163,41 @@ class _Reader:
 # --- finding -------------------------------------------------------------------------------------
 
 
-def _find(root: Path) -> tuple[dict[str, Path], dict[str, list[Path]], list[str]]:
-    """Array files and folders of images below `root` by their relative paths, and other files."""
+class _Found(NamedTuple):
+    """Array files and folders of images by their paths below the folder, files of other kinds.
+
+    `ours` are folders of this program, which are passed over.
+    """
+
+    arrays: dict[str, Path]
+    images: dict[str, list[Path]]
+    unread: list[str]
+    ours: list[str]
+
+
+def _find(root: Path) -> _Found:
     arrays: dict[str, Path] = {}
     images: dict[str, list[Path]] = {}
     unread: list[str] = []
-    for file in _walk(root):
+    ours: list[Path] = []
+    for file in _walk(root, ours):
         if file.suffix.lower() in FILES:
             arrays[_name(file, root)] = file
         elif file.suffix.lower() in IMAGES:
             images.setdefault(_name(file.parent, root), []).append(file)
         else:
             unread.append(_name(file, root))
-    return arrays, images, sorted(unread, key=natural)
+    names = sorted((_name(folder, root) for folder in ours), key=natural)
+    return _Found(arrays, images, sorted(unread, key=natural), names)
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    """Files below `root`, and Zarr folders, through links; hidden files and our own left out."""
-    if is_prepared_folder(root) or _is_results(root):
-        raise ValueError(
-            f"{root} holds results or prepared frames of this program; expected recordings: move "
-            "them into a folder of their own"
-        )
+def _walk(root: Path, ours: list[Path]) -> Iterator[Path]:
+    """Files below `root`, and Zarr folders, through links; hidden files left out.
+
+    Folders that this program made are not entered, but added to `ours`.
+    """
+    if is_prepared_folder(root):
+        raise ValueError(f"{root} holds prepared frames of this program; give the data themselves")
     pending: list[tuple[Path, frozenset[tuple[int, int]]]] = [(root, frozenset())]
     while pending:
         folder, above = pending.pop()
@@ -190,17 +205,25 @@ def _walk(root: Path) -> Iterator[Path]:
         identity = status.st_dev, status.st_ino
         if identity in above:
             continue  # a link to a folder that it is in
-        for path in folder.iterdir():
+        content = list(folder.iterdir())
+        runs = [path for path in content if _holds_runs(path)]
+        results = [path for path in content if runs and path.name in RESULTS]
+        for path in content:
             if path.name.startswith(".") or path.name.lower() in LITTER:
                 continue
             if not path.is_dir() or path.suffix.lower() == ".zarr":
                 yield path
-            elif not (is_prepared_folder(path) or _is_results(path)):
+            elif path in runs or path in results or is_prepared_folder(path):
+                ours.append(path)
+            else:
                 pending.append((path, above | {identity}))
 
 
-def _is_results(folder: Path) -> bool:
-    return any(path.name in RESULTS for path in folder.glob("runs/*/*"))
+def _holds_runs(folder: Path) -> bool:
+    """Whether runs of this program lie in `folder`; in `runs`, or `runs-1-threads` and so on."""
+    return folder.name.startswith("runs") and (
+        (folder / ".locks").is_dir() or any(folder.glob("*/record.json"))
+    )
 
 
 def _files_of(array: Path) -> list[Path]:
@@ -230,8 +253,10 @@ def _some(names: list[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
 
 
-def _notes(unread: list[str], recordings: list[Frames]) -> list[str]:
+def _notes(unread: list[str], ours: list[str], recordings: list[Frames]) -> list[str]:
     notes = [f"not read: {count(len(unread), 'file')}, {_some(unread)}"] if unread else []
+    if ours:
+        notes.append(f"passed over, as this program made them: {_some(ours)}")
     if remarks := [found.remark for found in recordings if found.remark]:
         more = f" (and so in {len(remarks) - 1} others)" if len(remarks) > 1 else ""
         notes.append(remarks[0] + more)

@@ -29,7 +29,7 @@ from benchmarks.data.array_file import (
 )
 from benchmarks.data.hdf5 import check_dataset, find_object, open_hdf5, reading_hdf5
 from benchmarks.data.originals import reading
-from benchmarks.data.splits import check_division, split_of
+from benchmarks.data.splits import check_division, told_splits, without_split
 from benchmarks.files import Stamp, check_regular
 
 FILES = (".npy", ".npz", ".h5", ".hdf5", ".hdf", ".nc", ".zarr")
@@ -85,25 +85,21 @@ def _choose(path: Path, shapes: Mapping[str, tuple[int, ...]], name: str | None)
     """Names of the arrays to read, by label."""
     found = [key for key, shape in shapes.items() if len(shape) >= FEWEST_AXES]
     if name is not None:
-        found = [name] if name in shapes else [key for key in found if _without_split(key) == name]
+        found = [name] if name in shapes else [key for key in found if without_split(key) == name]
     if len(found) == 1:
         return {path.name: found[0]}
     listed = ", ".join(f"{key or path.name} {shapes[key]}" for key in sorted(shapes)) or "nothing"
     if not found:
         what = "no array of three axes or more" if name is None else f"no array {name!r}"
         raise ValueError(f"{path} has {what}; it holds {listed}")
-    splits = {split: key for key in found if (split := split_of(key)) is not None}
-    if len(splits) < len(found) or len({_without_split(key) for key in found}) > 1:
+    splits = {split: key for key, split in told_splits(found).items()}
+    if len(splits) < len(found) or len({without_split(key) for key in found}) > 1:
         raise ValueError(
             f"{path} holds {listed}; expected one array, or one for each split, called train, test "
             "and perhaps val: choose with --variable NAME"
         )
     check_division(str(path), splits)
     return {split: splits[split] for split in ("train", "validation", "test") if split in splits}
-
-
-def _without_split(name: str) -> str:
-    return "/".join(part for part in name.split("/") if split_of(part) is None)
 
 
 # --- NumPy ---------------------------------------------------------------------------------------

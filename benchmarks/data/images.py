@@ -84,7 +84,7 @@ class Frames(NamedTuple):
     """Image files of a recording, in order.
 
     `numbers` grow by one from frame to frame, and by more where some are missing. `remark` tells
-    the order where names give no one growing number.
+    the order where no number in the names grows from frame to frame.
     """
 
     files: list[Path]
@@ -118,7 +118,7 @@ def in_order(name: str, files: Sequence[Path]) -> Frames:
     if column is not None:
         return Frames(found, _steps(column))
     ends = ", ".join(file.name for file in (*found[:2], found[-1]))
-    remark = f"{name}: names give no one growing number; the order is {ends}"
+    remark = f"{name}: no number in the names grows from frame to frame; the order is {ends}"
     return Frames(found, list(range(len(found))), remark if len(found) > 1 else "")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.data.array_file import ArrayFile, Place
+from benchmarks.data.originals import MOST_PIXELS
 from benchmarks.files import Stamp
 
 AXES = {"N": "sequences", "T": "frames", "C": "channels", "H": "rows", "W": "columns"}
@@ -71,6 +72,8 @@ def _likely(shape: tuple[int, ...]) -> list[str] | None:
         if len(shape) == 5:
             return ["NCTHW"] if second <= MOST_CHANNELS else []
         return ["TNHW", "NTHW"] if first < second else ["NTHW", "TNHW"]
+    if len(shape) == 5 and second <= FEW < third:
+        return ["NCTHW"]
     return ["TNCHW"] if frames_first else None
 
 
@@ -98,7 +101,12 @@ def parse_size(option: str, text: str) -> tuple[int, int]:
     found = re.fullmatch(r"([0-9]{1,5})x([0-9]{1,5})", text.lower(), re.ASCII)
     if found is None or "0" in found.groups():
         raise ValueError(f"{option} is {text!r}; expected height and width, such as 64x64")
-    return int(found[1]), int(found[2])
+    height, width = int(found[1]), int(found[2])
+    if height * width > MOST_PIXELS:
+        raise ValueError(
+            f"{option} is {text}, {height * width:,} pixels; expected at most {MOST_PIXELS:,}"
+        )
+    return height, width
 
 
 class View(ArrayFile):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import groupby
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -16,6 +17,11 @@ WORDS = {
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
     **dict.fromkeys(("test", "testing"), "test"),
 }
+# The same as part of a name: X_train, testset, val-01.
+NEAR = re.compile(
+    rf"(?<![a-z])({'|'.join(sorted(WORDS, key=len, reverse=True))})(?:set|data)?(?![a-z])",
+    re.IGNORECASE,
+)
 
 
 class Splits(NamedTuple):
@@ -38,12 +44,32 @@ def split_of(name: str) -> str | None:
     return found.pop() if found else None
 
 
+def without_split(name: str) -> str:
+    """What is left of a name such as `train/frames` or `X_train` without its split."""
+    parts = [part for part in name.split("/") if part.lower() not in WORDS]
+    return "/".join(NEAR.sub("", part).strip("_-. ") for part in parts)
+
+
+def told_splits(names: Iterable[str]) -> dict[str, str]:
+    """The split of each name that tells one.
+
+    Where no part of a path is a split's word, words in it count if train and another are there.
+    """
+    names = list(names)
+    told = {name: split for name in names if (split := split_of(name)) is not None}
+    if told:
+        return told
+    found = {name: {WORDS[word.lower()] for word in NEAR.findall(name)} for name in names}
+    near = {name: splits.pop() for name, splits in found.items() if len(splits) == 1}
+    return near if {"train"} < set(near.values()) else {}
+
+
 def divide(where: str, names: Collection[str]) -> dict[str, str]:
     """The split of each name; none if no name tells one, or all tell `train`.
 
     Raises ValueError if some tell a split and some do not, or train or test is missing.
     """
-    told = {name: split for name in names if (split := split_of(name)) is not None}
+    told = told_splits(names)
     if set(told.values()) <= {"train"} and len(told) in (0, len(names)):
         return {}
     if strays := [name for name in names if name not in told]:

@@ -51,7 +51,7 @@ class StoredDataset(Dataset):
         self.clip = smaller(clip, downsample)
         self._train, self._validation, self._test = train, validation, test
         self.value_range, self._downsample = value_range or (0.0, 1.0), downsample
-        self._is_scaled = value_range is not None
+        self.divided_by_255 = value_range is None
         self.train_sequences = len(train)
         self.test_sequences = len(test)
         self.provenance = {
@@ -102,7 +102,7 @@ class StoredDataset(Dataset):
         )
 
     def _convert(self, clips: np.ndarray, device: torch.device | str) -> Tensor:
-        if clips.dtype == np.uint8 and not self._is_scaled:
+        if clips.dtype == np.uint8 and self.divided_by_255:
             frames = divide_by_255(torch.from_numpy(np.ascontiguousarray(clips)).to(device))
         else:
             low, high = self.value_range
