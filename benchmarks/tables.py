@@ -781,6 +781,7 @@ def latex(table: Table) -> str:
     ]
     return "\n".join(
         [
+            r"% \usepackage{booktabs}",
             *(f"% {printable(line)}" for line in table.provenance),
             r"\begin{table}[t]",
             r"\centering",
