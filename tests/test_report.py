@@ -39,7 +39,7 @@ def name(*options):
 
 FEW = ("--suite", "convergence", "--scale", "smoke")  # three rows: quick to plan
 ONE_ROW = ("--rows", "Last frame")
-REFERENCE = {"precision": "fp32", "scale": "", "data": "", "made": {}, "orderings": [], "rows": {}}
+REFERENCE = {"precision": "fp32", "scale": "", "data": "", "made": {"seed": 0}, "orderings": [], "rows": {}}
 
 
 @pytest.fixture
@@ -80,6 +80,7 @@ def test_requests_of_different_content_have_different_names(tmp_path, clips, mon
         ("--rows", "PredRNN", "PredRNN++"),
         ("--seeds", "2"),
         ("--epochs", "2"),
+        ("--batch-size", "2"),
         ("--data", "synthetic"),
         ("--data", "synthetic", "--dataset", "kth"),
         ("--data", "synthetic", "--dataset", "trafficbj"),
