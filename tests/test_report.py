@@ -39,7 +39,14 @@ def name(*options):
 
 FEW = ("--suite", "convergence", "--scale", "smoke")  # three rows: quick to plan
 ONE_ROW = ("--rows", "Last frame")
-REFERENCE = {"precision": "fp32", "scale": "", "data": "", "made": {"seed": 0}, "orderings": [], "rows": {}}
+REFERENCE = {
+    "precision": "fp32",
+    "scale": "",
+    "data": "",
+    "made": {"seed": 0},
+    "orderings": [],
+    "rows": {},
+}
 
 
 @pytest.fixture

@@ -405,12 +405,14 @@ def _decode(path: Path) -> Generator[np.ndarray, None, None]:
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError("decoding videos needs PyAV: pip install av") from error
     options = {"max_pixels": str(MOST_PIXELS)}
+    # Before version 19, PyAV raises at a title in another encoding than UTF-8 unless it is told so.
+    old = int(av.__version__.partition(".")[0]) < 19
+    titles = {"metadata_errors": "ignore"} if old else {}
     with reading(path, "an AVI video", REMEDY):
         try:
             # Of no other format, as one could name other files; absolute, as it is a URL otherwise.
-            with av.open(
-                str(path.absolute()), format="avi", options=options, metadata_errors="ignore"
-            ) as container:
+            name = str(path.absolute())
+            with av.open(name, format="avi", options=options, **titles) as container:
                 if not container.streams.video:
                     return
                 container.streams.video[0].codec_context.options = options
