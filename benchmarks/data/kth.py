@@ -407,7 +407,7 @@ def _decode(path: Path) -> Generator[np.ndarray, None, None]:
     options = {"max_pixels": str(MOST_PIXELS)}
     # Before version 19, PyAV raises at a title in another encoding than UTF-8 unless it is told so.
     old = int(av.__version__.partition(".")[0]) < 19
-    titles = {"metadata_errors": "ignore"} if old else {}
+    titles: dict[str, Any] = {"metadata_errors": "ignore"} if old else {}
     with reading(path, "an AVI video", REMEDY):
         try:
             # Of no other format, as one could name other files; absolute, as it is a URL otherwise.
