@@ -291,7 +291,7 @@ def _state(task: Task, folder: Path) -> str:
 
 def _plain(text: str) -> str:
     """-1e-3 as -0.001: of negative numbers, argparse takes those with an exponent for options."""
-    is_such = re.fullmatch(r"-[0-9.]+e[+-]?[0-9]{1,3}", text, re.IGNORECASE | re.ASCII)
+    is_such = re.fullmatch(r"-(\d+\.?\d*|\.\d+)e[+-]?\d{1,3}", text, re.IGNORECASE | re.ASCII)
     return f"{Decimal(text):f}" if is_such else text
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from conftest import run_folders
 
+from benchmarks.workers import execute_here
+
 ROOT = Path(__file__).resolve().parent.parent
 
 SUITE = """
@@ -42,6 +44,11 @@ SUITE = Suite(
                        schedule="constant", clip_norm=1.2)},
 )
 """
+
+
+def test_fresh_is_refused_in_a_group(tmp_path):
+    with pytest.raises(ValueError, match="--fresh does not work under torchrun"):
+        execute_here([], tmp_path, resume=False, checkpoint_seconds=None)
 
 
 @pytest.mark.slow
