@@ -151,6 +151,8 @@ def _reason(error: OSError) -> str:
         return f"{said}; nothing half-written was kept: make room, and the same command continues"
     if error.errno == errno.ENAMETOOLONG:
         return f"{said}; choose shorter names or a shorter --out"
+    if error.errno in (errno.EISDIR, errno.ENOTDIR):
+        return f"{said}; move what is in its place away"
     return f"{said}; make its folder writable, or choose another one"
 
 

@@ -267,19 +267,24 @@ class _Loop:
     def restore(self) -> None:
         """Continue from the newest checkpoint that is whole, if there is one.
 
-        A damaged one is set aside, never deleted. Raises ValueError for one of another run.
+        A damaged one, and what else is in its place, is set aside, never deleted. Raises ValueError
+        for one of another run.
         """
+        state = None
         for path in (self.path, self.folder / PREVIOUS):
             if not (path.exists() or path.is_symlink()):
                 continue
             try:
-                state = read_checkpoint(path, self.run, self.model)
+                if state is None:
+                    state = read_checkpoint(path, self.run, self.model)
+                elif not files.is_file(path):  # the next checkpoint could not take its place
+                    raise DamagedCheckpointError(f"it is {files.kind(path)}")
             except DamagedCheckpointError as error:
                 if self.fabric.is_global_zero:
                     kept = files.set_aside(path, "damaged")
                     print(f"{path} is damaged ({error}) and kept as {kept}", file=sys.stderr)
-                continue
-            return self._load(state)
+        if state is not None:
+            self._load(state)
 
     def _load(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])
