@@ -6,6 +6,7 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from statistics import median
 
 import pytest
 
@@ -34,15 +35,15 @@ def train(steps):
 def resident():
     return int(open("/proc/self/statm").read().split()[1])
 
-train(6)
-thread = threading.Thread(target=train, args=(int(sys.argv[2]),))
+train(int(sys.argv[2]))
+thread = threading.Thread(target=train, args=(int(sys.argv[3]),))
 thread.start()
 thread.join()
 before = resident()
 heap.release_freed_memory()
 print(json.dumps({"kept": kept, "faults": faults, "released": before - resident()}))
 """
-THREAD_STEPS = 4
+MAIN_STEPS, THREAD_STEPS = 6, 6
 BUFFER = 48 * 2**20 // os.sysconf("SC_PAGE_SIZE")  # pages
 
 
@@ -50,7 +51,7 @@ def start_training(how: str) -> subprocess.Popen:
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("MALLOC_", "GLIBC_"))}
     environment["PYTHONPATH"] = str(Path(heap.__file__).parents[1])
     return subprocess.Popen(
-        [sys.executable, "-c", TRAINING, how, str(THREAD_STEPS)],
+        [sys.executable, "-c", TRAINING, how, str(MAIN_STEPS), str(THREAD_STEPS)],
         env=environment,
         stdout=subprocess.PIPE,
         text=True,
@@ -62,7 +63,7 @@ def trainings():
     started = {how: start_training(how) for how in ("stock", "keep")}
     results = {}
     for how, process in started.items():
-        out, _ = process.communicate(timeout=120)
+        out, _ = process.communicate(timeout=600)
         assert process.returncode == 0
         results[how] = json.loads(out)
     return results
@@ -73,15 +74,15 @@ def trainings():
 def test_kept_memory_is_not_faulted_in_again(trainings):
     stock, kept = (trainings[how]["faults"] for how in ("stock", "keep"))
     assert min(stock) > 3 * BUFFER  # each step: its activations and their gradients
-    assert sum(kept[2:]) < sum(stock[2:]) / 5  # the heap may still grow now and then
-    assert min(kept) < 100
+    assert median(kept[:MAIN_STEPS]) < 100  # the heap may still grow now and then
 
 
 @on_glibc
 @pytest.mark.slow
 def test_a_thread_keeps_memory_too(trainings):
     stock, kept = (trainings[how]["faults"][-THREAD_STEPS:] for how in ("stock", "keep"))
-    assert sum(kept) < sum(stock) / 5
+    assert min(stock) > 3 * BUFFER
+    assert min(kept) < 100  # once its heap has grown, which may take some steps
 
 
 @on_glibc
