@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import traceback
 from collections.abc import Iterator, Mapping
@@ -78,10 +79,13 @@ def _reason(error: BaseException) -> str:
 def store_failure(
     runs: Path, base: Mapping[str, Any], reason: str, trace: str | None = None
 ) -> StoredRun:
-    """Store why a run failed."""
+    """Store why a run failed; where that cannot be written, it is said and only returned."""
     failure = {**base, "status": "failed", "reason": reason}
     folder = runs / base["folder"]
-    files.write_json(folder / store.FAILURE, failure | {"traceback": trace})
+    try:
+        files.write_json(folder / store.FAILURE, failure | {"traceback": trace})
+    except OSError as error:
+        print(f"{base['row']}, seed {base['seed']}: not stored as failed: {error}", file=sys.stderr)
     return StoredRun(folder, failure)
 
 

@@ -134,7 +134,8 @@ def _run(args: argparse.Namespace) -> int:
             _print_plan(job, of, folder)
         return 0
     if args.check is not None and not args.accept:
-        comparable([describe(task.run, task.dataset) for task in tasks[0]], args.check)  # also now
+        first = tasks[0][0]  # whose scale, data and precision are those of all
+        comparable([describe(first.run, first.dataset)], args.check)  # also now
     if args.report:
         stored = [[planned(t.run, look_up(t, folder), folder) for t in of] for of in tasks]
         if all(run.record["status"] == NOT_RUN for run in stored[0]):
@@ -213,10 +214,10 @@ def _verdict(stored: Sequence[StoredRun], reference: Path | None) -> int:
     faults += [f"MOVED {fault}" for fault in moved]
     for fault in faults:
         print(fault)
-    if reference is not None and moved and (note := other_version(stored, reference)):
-        print(note)
-    if reference is not None and not moved:
-        print(f"all metrics within the tolerances of {reference}")
+    if reference is not None:
+        within = f"all metrics within the tolerances of {reference}"
+        if said := other_version(stored, reference) if moved else within:
+            print(said)
     return 1 if faults else 0
 
 

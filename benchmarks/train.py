@@ -82,10 +82,9 @@ def train(
     The randomness of a step (its batch, stochastic depth, scheduled sampling) is a function of
     (seed, step, rank), and that of a validation one of (seed, epoch), so a checkpoint needs no
     generator state and, on the CPU, an interrupted run ends equal to an uninterrupted one to the
-    bit. A checkpoint is written after each epoch,
-    when `Stopped` is raised and, inside an epoch, every `checkpoint_seconds` (None: 20 times what
-    writing one takes, at least 30 s); never of data that have changed. The last epoch's weights
-    count: none are selected. Raises NonFiniteLossError.
+    bit. A checkpoint is written after each epoch, when `Stopped` is raised and, inside an epoch,
+    every `checkpoint_seconds` (None: 20 times what writing one takes, at least 30 s); never of data
+    that have changed. The last epoch's weights count: none are selected. Raises NonFiniteLossError.
     """
     training = run.training
     fabric.seed_everything(run.seed, verbose=False)

@@ -87,17 +87,16 @@ class Trained:
 
 def _as_tensor(past: Any) -> torch.Tensor:
     """Frames of any real type, byte order and strides, as uint8 or float64."""
+    expected = "expected uint8 or real numbers"
     if isinstance(past, torch.Tensor):
-        real = not past.dtype.is_complex
-        frames = past if past.dtype == torch.uint8 or not real else past.double()
-    else:
-        array = np.asarray(past)
-        real = array.dtype.kind in "biuf"
-        kept = np.uint8 if array.dtype == np.uint8 else np.float64
-        frames = torch.from_numpy(array.astype(kept, order="C")) if real else torch.empty(0)
-    if not real:
-        raise ValueError(f"past is {past.dtype}; expected uint8 or real numbers")
-    return frames
+        if past.dtype.is_complex:
+            raise ValueError(f"past is {past.dtype}; {expected}")
+        return past if past.dtype == torch.uint8 else past.double()
+    array = np.asarray(past)
+    if array.dtype.kind not in "biuf":
+        raise ValueError(f"past is {array.dtype}; {expected}")
+    kept = np.uint8 if array.dtype == np.uint8 else np.float64
+    return torch.from_numpy(array.astype(kept, order="C"))
 
 
 def load(folder: Path | str, device: str = "cpu", *, trust_code: bool = False) -> Trained:

@@ -127,10 +127,11 @@ class Pool:
         ended = []
         for number, (process, pipe) in list(self._running.items()):
             alive = process.is_alive()  # before the pipe is looked at: a result may come between
-            if not pipe.poll() and alive:
+            has_result = pipe.poll()
+            if alive and not has_result:
                 continue
             try:
-                outcome = pipe.recv() if pipe.poll() else None
+                outcome = pipe.recv() if has_result else None
             except EOFError:
                 outcome = None
             process.join()
@@ -339,12 +340,7 @@ def look_up(task: Task, runs: Path) -> StoredRun | None:
 
 def _failed(task: Task, runs: Path, reason: str) -> StoredRun:
     _say(task, f"failed: {reason}")
-    base = describe(task.run, task.dataset)
-    try:
-        return store_failure(runs, base, reason)
-    except OSError as error:
-        _say(task, f"that is not stored: {error}")
-        return StoredRun(runs / task.run.folder, {**base, "status": "failed", "reason": reason})
+    return store_failure(runs, describe(task.run, task.dataset), reason)
 
 
 def _set_all_aside(tasks: Sequence[Task], runs: Path) -> None:

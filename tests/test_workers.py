@@ -281,7 +281,7 @@ LONG = "epochs=1, sequences=4000"  # 1,000 steps of 50 ms
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs POSIX signals")
-@pytest.mark.parametrize("name", ["SIGHUP", "SIGINT"])  # SIGTERM: tests/campaign.py
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
 def test_a_signal_writes_checkpoints_and_ends_with_a_line(acting, tmp_path, name):
     number = getattr(signal, name)
     command = acting(**SLOW, training=LONG)
@@ -390,11 +390,12 @@ def test_data_that_change_while_a_run_reads_them_fail_it(acting, tmp_path, clips
     [
         {
             **{"RANK": "1", "SLURM_NTASKS": "4", "SLURM_JOB_ID": "7", "SLURM_PROCID": "0"},
-            **{"HOME": "", "PYTHONIOENCODING": "ascii"},
+            **{"SLURM_JOB_NAME": "bash", "HOME": "", "PYTHONIOENCODING": "ascii"},
         },
         {
-            **{"RANK": "x", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "0"},
-            **{"HOME": "/proc", "XDG_CACHE_HOME": "/proc/x", "LC_ALL": "C", "PYTHONUTF8": "0"},
+            **{"RANK": "x", "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "0", "LOCAL_RANK": "1"},
+            **{"HOME": "/proc", "XDG_CACHE_HOME": "/proc/x", "SPATIOTEMPORAL_CACHE": ""},
+            **{"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
         },
     ],
     ids=["of Slurm", "of nonsense"],

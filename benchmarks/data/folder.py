@@ -206,14 +206,14 @@ def _walk(root: Path, ours: list[Path]) -> Iterator[Path]:
         if identity in above:
             continue  # a link to a folder that it is in
         content = list(folder.iterdir())
-        runs = [path for path in content if _holds_runs(path)]
-        results = [path for path in content if runs and path.name in RESULTS]
+        made = {path for path in content if _holds_runs(path)}
+        made |= {path for path in content if made and path.name in RESULTS}
         for path in content:
             if path.name.startswith(".") or path.name.lower() in LITTER:
                 continue
             if not path.is_dir() or path.suffix.lower() == ".zarr":
                 yield path
-            elif path in runs or path in results or is_prepared_folder(path):
+            elif path in made or is_prepared_folder(path):
                 ours.append(path)
             else:
                 pending.append((path, above | {identity}))
