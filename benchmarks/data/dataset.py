@@ -117,6 +117,13 @@ def unit_interval(words: np.ndarray) -> np.ndarray:
     return (words >> np.uint64(11)) * 2.0**-53
 
 
+def to_device(values: Tensor, device: torch.device | str) -> Tensor:
+    """Copy to a device; to a CUDA GPU without waiting for the work that is queued there."""
+    if torch.device(device).type == "cuda":
+        return values.pin_memory().to(device, non_blocking=True)
+    return values.to(device)
+
+
 def divide_by_255(pixels: Tensor) -> Tensor:
     """Values in 0..255 of any type to float32 in [0, 1], equal to the bit on every device.
 

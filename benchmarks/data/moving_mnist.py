@@ -32,6 +32,7 @@ from benchmarks.data.dataset import (
     divide_by_255,
     random_words,
     spans,
+    to_device,
     unit_interval,
 )
 from benchmarks.data.originals import check_readable, reading
@@ -108,7 +109,7 @@ def generate(
     chosen = torch.from_numpy((words[..., 0] % np.uint64(len(images))).astype(np.int64))
     angle = 2 * np.pi * unit_interval(words[..., 3])
     corners = torch.from_numpy(trajectories(unit_interval(words[..., 1:3]), angle, frames))
-    return render(images[chosen].to(device), corners.to(device))
+    return render(to_device(images[chosen], device), to_device(corners, device))
 
 
 def block_digest(block: Tensor) -> str:
@@ -385,14 +386,14 @@ class MovingMNIST(Dataset):
     ) -> Iterator[Tensor]:
         """Fixed clips of training digits, from a random stream that training never uses."""
         batches = spans(sequences, self.train_sequences, batch_size)
-        return (self._finish(self._validation(a, b).to(device)) for a, b in batches)
+        return (self._finish(to_device(self._validation(a, b), device)) for a, b in batches)
 
     def test(
         self, sequences: int | None, batch_size: int, device: torch.device | str
     ) -> Iterator[Tensor]:
         """The first `sequences` of the 10,000 test clips."""
         batches = spans(sequences, self.test_sequences, batch_size)
-        return (self._finish(self._test(a, b).to(device)) for a, b in batches)
+        return (self._finish(to_device(self._test(a, b), device)) for a, b in batches)
 
     def check_unchanged(self) -> None:
         """Raise ChangedError if the file of test sequences is no longer what it was."""

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.data.dataset import Dataset, divide_by_255, random_words, spans
+from benchmarks.data.dataset import Dataset, divide_by_255, random_words, spans, to_device
 from benchmarks.data.recordings import Clips
 from tau.predictor import Clip
 
@@ -103,12 +103,12 @@ class StoredDataset(Dataset):
 
     def _convert(self, clips: np.ndarray, device: torch.device | str) -> Tensor:
         if clips.dtype == np.uint8 and self.divided_by_255:
-            frames = divide_by_255(torch.from_numpy(np.ascontiguousarray(clips)).to(device))
+            frames = divide_by_255(to_device(torch.from_numpy(np.ascontiguousarray(clips)), device))
         else:
             low, high = self.value_range
             if (low, high) != (0.0, 1.0):  # in float64: equal content gives equal frames
                 clips = (clips.astype(np.float64) - low) / (high - low)
-            frames = torch.from_numpy(clips.astype(np.float32, copy=False)).to(device)
+            frames = to_device(torch.from_numpy(clips.astype(np.float32, copy=False)), device)
         if self._downsample == 1:
             return frames
         pooled = F.avg_pool2d(frames.flatten(0, 1), self._downsample)
