@@ -1,6 +1,8 @@
 """Evaluation: streams test sequences through a predictor and keeps scores, not predictions.
 
 A predictor is given a copy of the past, so that nothing it does reaches the frames it is scored on.
+One that is compiled for training predicts eagerly: to compile it for each batch size of an
+evaluation takes longer than the evaluation.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from tau import Clip, Predictor
 UNIT_RANGE = (0.0, 1.0)
 
 
+@torch.compiler.set_stance("force_eager")
 @torch.inference_mode()
 def evaluate(
     model: Predictor,
@@ -47,6 +50,7 @@ def evaluate(
     return {name: np.array(part).reshape(-1, clip.future) for name, part in parts.items()}
 
 
+@torch.compiler.set_stance("force_eager")
 @torch.inference_mode()
 def mean_squared_error(
     model: Predictor, batches: Iterable[Tensor], value_range: tuple[float, float] = UNIT_RANGE
@@ -63,6 +67,7 @@ def mean_squared_error(
     return total / frames * span ** METRICS["mse"].degree
 
 
+@torch.compiler.set_stance("force_eager")
 @torch.inference_mode()
 def sample(model: Predictor, clips: Tensor, clip: Clip) -> dict[str, np.ndarray]:
     """Past, future and prediction of a few sequences, float16, for the figures."""

@@ -92,7 +92,7 @@ def make_fabric(device: str, precision: str) -> Fabric:
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = (
             precision == "tf32"
         )
-        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.benchmark = False  # its trials took longer than they saved
     world = group_size()
     local = int(os.environ["LOCAL_WORLD_SIZE"]) if world > 1 else 1
     with _without_ranks():

@@ -141,7 +141,8 @@ def main() -> None:
         print(*way, results[way], flush=True)
     gpu = torch.cuda.get_device_name() if args.device == "cuda" else args.device
     table = [
-        dict(zip(("row", "compiled", "precision", "layout"), w)) | r for w, r in results.items()
+        dict(zip(("row", "compiled", "precision", "layout"), w, strict=True)) | r
+        for w, r in results.items()
     ]
     record = {"gpu": gpu, "torch": torch.__version__, "batch_size": args.batch_size, "steps": table}
     args.out.write_text(json.dumps(record, indent=1) + "\n")
