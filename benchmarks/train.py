@@ -82,9 +82,10 @@ def train(
     The randomness of a step (its batch, stochastic depth, scheduled sampling) is a function of
     (seed, step, rank), and that of a validation one of (seed, epoch), so a checkpoint needs no
     generator state and, on the CPU, an interrupted run ends equal to an uninterrupted one to the
-    bit. A checkpoint is written after each epoch that took 20 times what writing one takes, after
-    the last, when `Stopped` is raised and, inside an epoch, every `checkpoint_seconds` (None: 20
-    times what writing one takes, at least 30 s); never of data that have changed. The last epoch's weights count: none are selected. Raises NonFiniteLossError.
+    bit. A checkpoint is written when `Stopped` is raised, after the last epoch, and every
+    `checkpoint_seconds` (None: when writing one costs less than 5 % of the time since the one
+    before, inside an epoch after 30 s or more); never of data that have changed. The last epoch's
+    weights count: none are selected. Raises NonFiniteLossError.
     """
     training = run.training
     fabric.seed_everything(run.seed, verbose=False)
@@ -233,7 +234,7 @@ class _Loop:
                 self.curve += [point] if point else []
                 self.epochs += 1
                 self.losses = []
-                if self.step == training.steps or self._is_cheap():
+                if self.step == training.steps or self._due(at_least=0):
                     self.save()
                 elif fabric.is_global_zero:
                     write_curve(self.folder, self.curve)
@@ -298,14 +299,10 @@ class _Loop:
         if self.fabric.is_global_zero:
             write_curve(self.folder, self.curve)
 
-    def _is_cheap(self) -> bool:
-        """Whether a checkpoint now costs less than 5 % of the time since the last one."""
-        return time.perf_counter() - self.saved_at >= 20 * self.save_seconds
-
-    def _due(self) -> bool:
+    def _due(self, at_least: float = 30.0) -> bool:
         wait = self.checkpoint_seconds
-        if wait is None:
-            wait = max(30.0, 20 * self.save_seconds)
+        if wait is None:  # less than 5 % of the time
+            wait = max(at_least, 20 * self.save_seconds)
         return time.perf_counter() - self.saved_at >= wait
 
 
