@@ -10,7 +10,7 @@ __all__ = ["load"]
 def __getattr__(name: str) -> Any:
     """`benchmarks.load`, imported when it is asked for: it takes seconds."""
     if name == "load":
-        from benchmarks.trained import load
+        from benchmarks.experiment.trained import load
 
         return load
     raise AttributeError(f"module 'benchmarks' has no attribute {name!r}")

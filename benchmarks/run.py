@@ -10,21 +10,36 @@ from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
 
-import benchmarks.server  # noqa: F401 - first: see there
-from benchmarks import heap
-from benchmarks.check import accept, check, comparable, only_seed, other_version
+import benchmarks.experiment.server  # noqa: F401 - first: see there
 from benchmarks.command import end_process, run_command
-from benchmarks.execute import describe
-from benchmarks.fabric import is_first_process, launched_by_torchrun
+from benchmarks.experiment import hardware as heap
+from benchmarks.experiment.execute import describe
+from benchmarks.experiment.fabric import is_first_process, launched_by_torchrun
+from benchmarks.experiment.plan import (
+    Job,
+    find_suite,
+    open_survey,
+    prepare,
+    report_name,
+    suite_names,
+)
+from benchmarks.experiment.schedule import (
+    Died,
+    Pool,
+    Task,
+    execute_all,
+    execute_here,
+    look_up,
+    try_all,
+)
+from benchmarks.experiment.spec import PRECISIONS, SCALES, Survey
+from benchmarks.experiment.store import CHECKPOINT, StoredRun
+from benchmarks.experiment.trial import count, try_run
 from benchmarks.files import write_json
-from benchmarks.jobs import Job, find_suite, open_survey, prepare, report_name, suite_names
 from benchmarks.metrics import METRICS
-from benchmarks.report import planned, report, survey, table_spec
-from benchmarks.store import CHECKPOINT, StoredRun
-from benchmarks.suite import PRECISIONS, SCALES, Survey
-from benchmarks.tables import NOT_RUN
-from benchmarks.trial import count, try_run
-from benchmarks.workers import Died, Pool, Task, execute_all, execute_here, look_up, try_all
+from benchmarks.report.regression import accept, check, comparable, only_seed, other_version
+from benchmarks.report.table import NOT_RUN
+from benchmarks.report.write import planned, report, survey, table_spec
 
 
 def arguments() -> argparse.ArgumentParser:

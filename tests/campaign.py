@@ -40,7 +40,7 @@ from benchmarks.run import main  # noqa: E402
 
 SUITE = """
 from baselines import LastFrame
-from benchmarks.suite import Row, Suite, Training
+from benchmarks.experiment.spec import Row, Suite, Training
 from tau import TAU
 
 SMALL = dict(spatial_hidden=4, temporal_hidden=8, spatial_depth=2, temporal_depth=2, mlp_ratio=2)

@@ -11,7 +11,7 @@ import torch
 from baselines import ConvBaseline, LastFrame
 from benchmarks.data import DATA_VARIABLE, Arrays
 from benchmarks.data.cache import CACHE_VARIABLE
-from benchmarks.suite import Row, Suite, Training
+from benchmarks.experiment.spec import Row, Suite, Training
 from tau import TAU
 
 SMALL = {"spatial_hidden": 4, "temporal_hidden": 8, "spatial_depth": 2, "temporal_depth": 2}

@@ -10,11 +10,11 @@ import torch
 
 import tau.model
 from benchmarks import metrics
-from benchmarks.check import accept, check, other_version, precision_of
 from benchmarks.data import open_dataset
-from benchmarks.execute import execute
-from benchmarks.store import StoredRun
-from benchmarks.suite import plan
+from benchmarks.experiment.execute import execute
+from benchmarks.experiment.spec import plan
+from benchmarks.experiment.store import StoredRun
+from benchmarks.report.regression import accept, check, other_version, precision_of
 from benchmarks.suites.smoke import SUITE
 from tau.loss import differential_divergence
 

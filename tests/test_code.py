@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import baselines.simvp
-from benchmarks import code
+from benchmarks.experiment import code
 from tau import TAU
 
 MODEL = """
@@ -142,7 +142,7 @@ def test_an_edited_file_does_not_reach_a_process_that_carries_the_code(module, t
     (tmp_path / "helper.py").write_text("A = 2\n")
     (tmp_path / "using.py").unlink()
     script = (
-        "import pickle, sys\nfrom benchmarks import code\n"
+        "import pickle, sys\nfrom benchmarks.experiment import code\n"
         "carried, reference = pickle.load(sys.stdin.buffer)\n"
         "code.install(carried)\n"
         "print(pickle.loads(reference).a, code.digest(carried))\n"

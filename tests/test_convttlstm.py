@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.convttlstm import ConvTTLSTM, ConvTTLSTMCell
-from benchmarks import cost
+from benchmarks.experiment import cost
 from tau import Clip
 
 TINY = Clip(past=3, future=4, channels=2, height=6, width=8)

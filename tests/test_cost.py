@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from baselines import ConvBaseline, ConvLSTM, LastFrame, PredRNN, SimVP
-from benchmarks import cost
+from benchmarks.experiment import cost
 from tau import TAU, Clip, Predictor
 
 CPU = torch.device("cpu")

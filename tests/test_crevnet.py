@@ -11,7 +11,7 @@ from forward_check import Expected, check, check_clip, set_constant_weights
 from torch import Tensor, nn
 
 from baselines.crevnet import Autoencoder, CrevNet, fold_clips, fold_pixels, unfold_pixels
-from benchmarks import cost
+from benchmarks.experiment import cost
 from tau import Clip
 
 TINY = Clip(past=4, future=3, channels=2, height=8, width=12)

@@ -12,7 +12,7 @@ from torch.distributions import Normal, kl_divergence
 from torch.nn import functional as F
 
 from baselines.ddpae import DDPAE, Decoder, Encoder, Gaussian, constrain, transform
-from benchmarks import cost
+from benchmarks.experiment import cost
 from tau.predictor import Clip
 
 TINY = Clip(past=3, future=2, channels=2, height=16, width=16)

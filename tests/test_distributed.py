@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from conftest import run_folders
 
-from benchmarks.workers import execute_here
+from benchmarks.experiment.schedule import execute_here
 
 ROOT = Path(__file__).resolve().parent.parent
 
 SUITE = """
 import torch
-from benchmarks.suite import Row, Suite, Training
+from benchmarks.experiment.spec import Row, Suite, Training
 from tau import Predictor
 
 

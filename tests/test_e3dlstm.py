@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from baselines import e3dlstm
 from baselines.e3dlstm import E3DLSTM, WindowConv, recall, tokens
 from baselines.recurrent import unfold_patches
-from benchmarks import cost
+from benchmarks.experiment import cost
 from tau.predictor import Clip
 
 TINY = Clip(past=3, future=3, channels=2, height=8, width=12)

@@ -9,8 +9,9 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
-from benchmarks import figures
-from benchmarks.figures import (
+from benchmarks.experiment.store import StoredRun
+from benchmarks.report import figures
+from benchmarks.report.figures import (
     animate,
     draw,
     error_per_frame,
@@ -20,7 +21,6 @@ from benchmarks.figures import (
     strip,
     trade_off,
 )
-from benchmarks.store import StoredRun
 
 LABELS = ["Last frame", "SimVP", "Ours"]
 PAST, FUTURE, SIDE = 3, 4, 16

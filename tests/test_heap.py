@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import heap
+from benchmarks.experiment import hardware as heap
 
 on_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs glibc")
 
@@ -17,7 +17,7 @@ on_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs g
 # glibc's thresholds reach.
 TRAINING = """
 import json, sys, threading
-from benchmarks import heap
+from benchmarks.experiment import hardware as heap
 kept = [heap.keep_freed_memory(), heap.keep_freed_memory()] if sys.argv[1] == "keep" else []
 import torch
 torch.set_num_threads(1)

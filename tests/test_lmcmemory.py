@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from baselines.lmcmemory import LMCMemory, error
-from benchmarks import cost
+from benchmarks.experiment import cost
 from tau.predictor import Clip
 
 TINY = Clip(past=3, future=3, channels=2, height=16, width=8)

@@ -10,7 +10,7 @@ from forward_check import Expected, check
 from torch import Tensor, nn
 
 from baselines.mim import MIM, PeepholeLSTMCell
-from benchmarks import cost
+from benchmarks.experiment import cost
 from tau.predictor import Clip
 
 TINY = Clip(past=3, future=4, channels=2, height=8, width=12)

@@ -12,7 +12,7 @@ from forward_check import Expected, check, check_clip, set_constant_weights
 from torch import Tensor
 
 from baselines.phydnet import PhyCell, PhyDNet
-from benchmarks import cost
+from benchmarks.experiment import cost
 from tau.predictor import Clip
 
 TINY = Clip(past=3, future=4, channels=2, height=8, width=12)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.prednet import PredNet
-from benchmarks import cost
+from benchmarks.experiment import cost
 from tau import Clip
 
 TINY = Clip(past=3, future=4, channels=2, height=8, width=12)

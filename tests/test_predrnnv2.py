@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from baselines.predrnn import PredRNN
 from baselines.predrnnv2 import PredRNNv2
 from baselines.recurrent import fold_patches
-from benchmarks import cost
+from benchmarks.experiment import cost
 from tau.predictor import Clip
 
 TINY = Clip(past=3, future=4, channels=2, height=8, width=12)

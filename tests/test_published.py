@@ -1,7 +1,7 @@
 import pandas as pd
 import pytest
 
-from benchmarks.published import (
+from benchmarks.report.published import (
     CONVENTIONS,
     PAPER,
     SOURCES,

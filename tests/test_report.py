@@ -13,12 +13,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks import files, jobs
-from benchmarks.execute import execute
-from benchmarks.report import planned, report, table_spec
+from benchmarks import files
+from benchmarks.experiment import plan as jobs
+from benchmarks.experiment.execute import execute
+from benchmarks.experiment.spec import Survey, plan
+from benchmarks.experiment.store import StoredRun
+from benchmarks.report.write import planned, report, table_spec
 from benchmarks.run import arguments
-from benchmarks.store import StoredRun
-from benchmarks.suite import Survey, plan
 
 # --- names ---------------------------------------------------------------------------------------
 

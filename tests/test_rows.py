@@ -15,9 +15,9 @@ import pytest
 import torch
 from compiled import Backend
 
-from benchmarks.cost import macs, parameters
-from benchmarks.jobs import find_suite, suite_names
-from benchmarks.suite import Row, Suite
+from benchmarks.experiment.cost import macs, parameters
+from benchmarks.experiment.plan import find_suite, suite_names
+from benchmarks.experiment.spec import Row, Suite
 from tau import TAU, Clip, Predictor
 
 FOUND = [suite for name in suite_names() if isinstance(suite := find_suite(name), Suite)]

@@ -12,15 +12,18 @@ import pandas as pd
 import pytest
 from conftest import run_folders
 
-from benchmarks import figures, jobs, run, workers
+from benchmarks import run
 from benchmarks.data import open_dataset
+from benchmarks.experiment import plan as jobs
+from benchmarks.experiment import schedule as workers
+from benchmarks.experiment.spec import plan
+from benchmarks.report import figures
 from benchmarks.run import arguments, main
-from benchmarks.suite import plan
 from benchmarks.suites import convergence
 
 SUITE = """
 from baselines import ConvBaseline, LastFrame
-from benchmarks.suite import Row, Suite, Training
+from benchmarks.experiment.spec import Row, Suite, Training
 
 SUITE = Suite(
     name="mine",
@@ -266,7 +269,7 @@ TWO = """
 from dataclasses import replace
 
 from baselines import ConvBaseline, LastFrame
-from benchmarks.suite import Row, Suite, Training
+from benchmarks.experiment.spec import Row, Suite, Training
 from tau import Clip
 
 ROWS = (

@@ -9,7 +9,7 @@ import torch
 from forward_check import Expected, check
 
 from baselines.simvpv2 import GatedAttention, SimVPv2
-from benchmarks import cost
+from benchmarks.experiment import cost
 from tau import TAU, Clip
 
 MNIST = Clip(10, 10, 1, 64, 64)

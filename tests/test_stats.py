@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from benchmarks import stats
+from benchmarks.report import stats
 
 
 def test_over_seeds_divides_by_n_minus_one() -> None:

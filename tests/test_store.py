@@ -11,9 +11,10 @@ import pytest
 import torch
 
 import benchmarks
-from benchmarks import files, store
-from benchmarks.execute import execute, find_run, locked
-from benchmarks.suite import plan
+from benchmarks import files
+from benchmarks.experiment import store
+from benchmarks.experiment.execute import execute, find_run, locked
+from benchmarks.experiment.spec import plan
 
 
 def test_arrays_come_back(tmp_path):

@@ -9,8 +9,8 @@ import torch
 
 from baselines import LastFrame
 from benchmarks.data import Arrays
-from benchmarks.jobs import find_suite
-from benchmarks.suite import Row, Suite, Survey, Training, plan, resolve_precision
+from benchmarks.experiment.plan import find_suite
+from benchmarks.experiment.spec import Row, Suite, Survey, Training, plan, resolve_precision
 from tau import TAU, Clip
 
 
@@ -186,7 +186,7 @@ def test_a_users_suite_is_a_file(tmp_path):
     path = tmp_path / "my_suite.py"
     path.write_text(
         "from baselines import LastFrame\n"
-        "from benchmarks.suite import Row, Suite, Training\n"
+        "from benchmarks.experiment.spec import Row, Suite, Training\n"
         "SUITE = Suite('mine', 'Mine', 'moving-mnist', (Row('a', LastFrame),),"
         " {'smoke': Training(1)})\n"
     )

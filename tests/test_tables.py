@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from benchmarks import tables
-from benchmarks.published import Column
-from benchmarks.store import StoredRun
-from benchmarks.tables import TableRow, TableSpec, build, latex, markdown, measure
+from benchmarks.experiment.store import StoredRun
+from benchmarks.report import table as tables
+from benchmarks.report.published import Column
+from benchmarks.report.table import TableRow, TableSpec, build, latex, markdown, measure
 from tau import Clip
 
 SEQUENCES, FRAMES = 60, 4

@@ -19,13 +19,14 @@ import pytest
 import torch
 from conftest import run_folders
 
-from benchmarks import load, store
-from benchmarks.execute import execute
-from benchmarks.fabric import make_fabric
+from benchmarks import load
+from benchmarks.experiment import store
+from benchmarks.experiment.execute import execute
+from benchmarks.experiment.fabric import make_fabric
+from benchmarks.experiment.spec import Row, Suite, Training, plan
+from benchmarks.experiment.store import CHECKPOINT, PREVIOUS
+from benchmarks.experiment.train import NonFiniteLossError, make_optimiser, make_schedule, train
 from benchmarks.stopping import Stopped, stoppable
-from benchmarks.store import CHECKPOINT, PREVIOUS
-from benchmarks.suite import Row, Suite, Training, plan
-from benchmarks.train import NonFiniteLossError, make_optimiser, make_schedule, train
 from tau import TAU, Predictor
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -351,7 +352,7 @@ def test_kill_9_and_the_same_command_give_the_same_result(clips_file, tmp_path):
     """
     suite = tmp_path / "killed_suite.py"
     suite.write_text(
-        "from benchmarks.suite import Row, Suite, Training\n"
+        "from benchmarks.experiment.spec import Row, Suite, Training\n"
         "from tau import TAU\n"
         "SUITE = Suite('killed', 'Killed', 'moving-mnist', (Row('TAU', TAU, spatial_hidden=8,"
         " temporal_hidden=16, spatial_depth=2, temporal_depth=2, mlp_ratio=2),),"

@@ -12,11 +12,12 @@ import pytest
 import torch
 
 from baselines import ConvBaseline, LastFrame
-from benchmarks import code, load, store
+from benchmarks import load
 from benchmarks.data import Arrays
-from benchmarks.execute import execute
-from benchmarks.suite import Row, Suite, Training, plan
-from benchmarks.trained import Trained
+from benchmarks.experiment import code, store
+from benchmarks.experiment.execute import execute
+from benchmarks.experiment.spec import Row, Suite, Training, plan
+from benchmarks.experiment.trained import Trained
 from tau import Clip, Predictor
 
 

@@ -24,7 +24,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SUITE = """
 import ctypes, os, sys, threading, time
 import torch
-from benchmarks.suite import Row, Suite, Training
+from benchmarks.experiment.spec import Row, Suite, Training
 from tau import Predictor
 
 
@@ -325,7 +325,7 @@ def test_fresh_leaves_a_run_alone_that_another_command_has_in_work(acting, tmp_p
 
 
 def test_a_suite_that_is_edited_meanwhile_runs_as_it_was_planned(acting, tmp_path, monkeypatch):
-    from benchmarks import workers
+    from benchmarks.experiment import schedule as workers
 
     command = acting(A={}, B={"at": 1})
     path = Path(command[1])
@@ -355,7 +355,7 @@ def test_partial_files_of_a_killed_process_are_removed(acting, tmp_path):
 
 
 def test_data_that_change_while_a_run_reads_them_fail_it(acting, tmp_path, clips_file, monkeypatch):
-    from benchmarks import workers
+    from benchmarks.experiment import schedule as workers
 
     command = acting(A={"act": "slow"})
     original = clips_file.read_bytes()

@@ -2,10 +2,10 @@
 
 import torch
 
-from benchmarks import heap
-from benchmarks.cost import peak_memory
 from benchmarks.data import MovingMNIST
-from benchmarks.evaluate import evaluate
+from benchmarks.experiment import hardware as heap
+from benchmarks.experiment.cost import peak_memory
+from benchmarks.experiment.evaluate import evaluate
 from tau import TAU, Clip
 
 CLIPS = 10_000

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import heap
 from benchmarks.data.array_file import NumpyFile
 from benchmarks.data.recordings import Recording, Windows, cut
 from benchmarks.data.stored import StoredDataset
+from benchmarks.experiment import hardware as heap
 from benchmarks.suites import caltech, kth20, taxibj
 
 FRAMES = 2_400

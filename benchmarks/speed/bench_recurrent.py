@@ -17,7 +17,7 @@ from torch import nn
 
 from baselines import ConvLSTM, PredRNN
 from baselines.recurrent import Recurrent
-from benchmarks import heap
+from benchmarks.experiment import hardware as heap
 from tau import Clip
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"

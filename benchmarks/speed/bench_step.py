@@ -14,8 +14,8 @@ from multiprocessing.connection import Connection
 import pytest
 import torch
 
-from benchmarks import heap
-from benchmarks.suite import has_native_bf16
+from benchmarks.experiment import hardware as heap
+from benchmarks.experiment.spec import has_native_bf16
 from tau import TAU, Clip
 
 BATCH = 16

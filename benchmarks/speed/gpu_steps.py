@@ -21,8 +21,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.jobs import find_suite
-from benchmarks.suite import Suite
+from benchmarks.experiment.plan import find_suite
+from benchmarks.experiment.spec import Suite
 from tau import Clip
 
 PRECISIONS = ("fp32", "tf32", "bf16")

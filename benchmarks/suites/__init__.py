@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from baselines import LastFrame
-from benchmarks.suite import Row
+from benchmarks.experiment.spec import Row
 
 Options = Mapping[str, Any]
 

@@ -11,7 +11,7 @@ from baselines import (
     PredRNNpp,
     SimVP,
 )
-from benchmarks.suite import Row, Suite, Training
+from benchmarks.experiment.spec import Row, Suite, Training
 from benchmarks.suites import LAST_FRAME, NOTES, SMALL_RATE, at_scales, taxibj
 from tau import TAU
 

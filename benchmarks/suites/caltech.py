@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from baselines import ConvLSTM, CrevNet, PredNet, PredRNN, SimVP
-from benchmarks.suite import Row, Suite, Training
+from benchmarks.experiment.spec import Row, Suite, Training
 from benchmarks.suites import LAST_FRAME, NOTES, SMALL_RATE, ablation, at_scales
 from tau import TAU, Clip
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarks.suite import Suite
+from benchmarks.experiment.spec import Suite
 from benchmarks.suites import ablation
 
 SUITE = Suite(

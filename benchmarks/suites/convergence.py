@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from benchmarks.suite import SCALES, Suite
+from benchmarks.experiment.spec import SCALES, Suite
 from benchmarks.suites import ablation, mmnist
 
 SUITE = Suite(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.suite import Survey, SurveyRow
+from benchmarks.experiment.spec import Survey, SurveyRow
 
 SUITE = Survey(
     name="datasets",

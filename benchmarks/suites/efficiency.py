@@ -6,7 +6,7 @@ steps after warming up, of five or more. Its accuracy means nothing here, so no 
 
 from __future__ import annotations
 
-from benchmarks.suite import Suite, Training
+from benchmarks.experiment.spec import Suite, Training
 from benchmarks.suites import LAST_FRAME, ablation, mmnist
 
 _BRIEF = Training(epochs=1, sequences=32, batch_size=16, validation=16, test=16)

@@ -8,7 +8,7 @@ released.
 from __future__ import annotations
 
 from baselines import E3DLSTM, ConvLSTM, PredRNN, PredRNNpp, SimVP
-from benchmarks.suite import Row, Suite, Training
+from benchmarks.experiment.spec import Row, Suite, Training
 from benchmarks.suites import LAST_FRAME, NOTES, PORT, SMALL_RATE, ablation, at_scales, caltech
 from tau import TAU, Clip
 

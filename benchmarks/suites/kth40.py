@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks.suite import Suite
+from benchmarks.experiment.spec import Suite
 from benchmarks.suites import kth20
 from tau import Clip
 

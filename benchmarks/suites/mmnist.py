@@ -21,7 +21,7 @@ from baselines import (
     PredRNNv2,
     SimVPv2,
 )
-from benchmarks.suite import Row, Suite
+from benchmarks.experiment.spec import Row, Suite
 from benchmarks.suites import NOTES, PORT, ablation, at_scales
 from benchmarks.suites.ablation import ATTENTION, BRIEF, HALF, RECURRENT
 

@@ -6,7 +6,7 @@ it is hardly felt in so short a training), so that a fault in it moves the metri
 
 from __future__ import annotations
 
-from benchmarks.suite import Row, Suite
+from benchmarks.experiment.spec import Row, Suite
 from benchmarks.suites import ablation, mmnist
 from tau import TAU
 

@@ -14,15 +14,15 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks import suites
-from benchmarks.check import precision_of
-from benchmarks.code import import_file
 from benchmarks.data import DATASETS, FILES, Dataset, open_dataset, open_own
-from benchmarks.fabric import group_size
+from benchmarks.experiment.code import import_file
+from benchmarks.experiment.fabric import group_size
+from benchmarks.experiment.spec import Run, Suite, Survey, plan, slug
 from benchmarks.files import to_json
 from benchmarks.names import choose, printable
-from benchmarks.suite import Run, Suite, Survey, plan, slug
+from benchmarks.report.regression import precision_of
+from benchmarks.report.table import METRICS
 from benchmarks.suites import datasets
-from benchmarks.tables import METRICS
 
 SYNTHETIC_DATA = "synthetic"
 # Options that change what a table holds, in the order in which a table's name has them.

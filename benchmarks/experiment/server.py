@@ -14,7 +14,7 @@ from typing import Any
 
 from benchmarks.command import open_closed_streams
 
-IMPORTS = ["benchmarks.server_imports"]
+IMPORTS = ["benchmarks.experiment.server_imports"]
 # Words of commands that fork no process.
 IDLE = {"-h", "--help", "--list", "--report", "cuda", "mps", "--device=cuda", "--device=mps"}
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
+from benchmarks.experiment.store import StoredRun
 from benchmarks.files import read_json
 from benchmarks.metrics import METRICS
 from benchmarks.names import choose
-from benchmarks.store import StoredRun
 
 SPREADS = 20.0  # a tolerance is this many times the range over thread counts
 # and at least this fraction of the value: rounding on another processor, which training amplifies

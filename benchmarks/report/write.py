@@ -6,14 +6,16 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from benchmarks import figures, files, tables
+from benchmarks import files
 from benchmarks.data import Dataset
+from benchmarks.experiment.spec import Run, Suite, Survey
+from benchmarks.experiment.store import DAMAGED, RECORD, RERUN, StoredRun
 from benchmarks.metrics import METRICS
 from benchmarks.names import choose
-from benchmarks.published import Column, methods, published
-from benchmarks.store import DAMAGED, RECORD, RERUN, StoredRun
-from benchmarks.suite import Run, Suite, Survey
-from benchmarks.tables import SurveyLine, Table, TableRow, TableSpec
+from benchmarks.report import figures
+from benchmarks.report import table as tables
+from benchmarks.report.published import Column, methods, published
+from benchmarks.report.table import SurveyLine, Table, TableRow, TableSpec
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ import torch
 from benchmarks import files
 
 PACKAGES = ("lightning-fabric", "numpy", "scikit-image", "fvcore")
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 RECORD, FAILURE, CODE = "record.json", "failure.json", "code.json"
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint-before.pt"
 RESULTS = ("model.pt", "curve.jsonl", "scores.npz", "samples.npz", CODE)  # a record's files

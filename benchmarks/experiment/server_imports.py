@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import signal
 
-import benchmarks.workers  # noqa: F401 - for those who are forked from here
-from benchmarks.server import GROUP_SIGNALS
+import benchmarks.experiment.schedule  # noqa: F401 - for those who are forked from here
+from benchmarks.experiment.server import GROUP_SIGNALS
 
 for _number in GROUP_SIGNALS:
     if signal.getsignal(_number) is not signal.SIG_IGN:

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks import code, files
-from benchmarks.store import CODE, DAMAGED, RECORD, RERUN, check_file, read_run
+from benchmarks import files
+from benchmarks.experiment import code
+from benchmarks.experiment.store import CODE, DAMAGED, RECORD, RERUN, check_file, read_run
 from tau import Clip, Predictor
 
 UNCONDITIONAL = ("tau.", "baselines.", "torch.nn.")  # where the objects lie that need no trust

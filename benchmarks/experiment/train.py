@@ -18,12 +18,12 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from benchmarks import files
 from benchmarks.data import Dataset
-from benchmarks.evaluate import mean_squared_error
-from benchmarks.fabric import Fabric, seed_generators
-from benchmarks.progress import Progress
+from benchmarks.experiment.evaluate import mean_squared_error
+from benchmarks.experiment.fabric import Fabric, seed_generators
+from benchmarks.experiment.progress import Progress
+from benchmarks.experiment.spec import Run, Training
+from benchmarks.experiment.store import CHECKPOINT, DAMAGED, PREVIOUS
 from benchmarks.stopping import Stopped, deferred
-from benchmarks.store import CHECKPOINT, DAMAGED, PREVIOUS
-from benchmarks.suite import Run, Training
 from tau import Predictor
 
 WARM_UP_RATE, FINAL_RATE = 1e-5, 1e-6  # of the cosine schedule

@@ -8,7 +8,8 @@ evaluation takes longer than the evaluation.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -20,8 +21,13 @@ from tau import Clip, Predictor
 UNIT_RANGE = (0.0, 1.0)
 
 
-@torch.compiler.set_stance("force_eager")
-@torch.inference_mode()
+@contextmanager
+def _predicting() -> Iterator[None]:
+    with torch.inference_mode(), torch.compiler.set_stance("force_eager"):
+        yield
+
+
+@_predicting()
 def evaluate(
     model: Predictor,
     batches: Iterable[Tensor],
@@ -50,8 +56,7 @@ def evaluate(
     return {name: np.array(part).reshape(-1, clip.future) for name, part in parts.items()}
 
 
-@torch.compiler.set_stance("force_eager")
-@torch.inference_mode()
+@_predicting()
 def mean_squared_error(
     model: Predictor, batches: Iterable[Tensor], value_range: tuple[float, float] = UNIT_RANGE
 ) -> float:
@@ -67,8 +72,7 @@ def mean_squared_error(
     return total / frames * span ** METRICS["mse"].degree
 
 
-@torch.compiler.set_stance("force_eager")
-@torch.inference_mode()
+@_predicting()
 def sample(model: Predictor, clips: Tensor, clip: Clip) -> dict[str, np.ndarray]:
     """Past, future and prediction of a few sequences, float16, for the figures."""
     model.eval()

@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import heap
+from benchmarks.experiment import hardware as heap
 from tau import Clip, Predictor
 
 aten = torch.ops.aten

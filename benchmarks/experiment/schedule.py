@@ -22,15 +22,23 @@ from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks import code, heap, server
 from benchmarks.data import Dataset
-from benchmarks.execute import describe, execute, find_run, lock_of, locked, store_failure
+from benchmarks.experiment import code, server
+from benchmarks.experiment import hardware as heap
+from benchmarks.experiment.execute import (
+    describe,
+    execute,
+    find_run,
+    lock_of,
+    locked,
+    store_failure,
+)
+from benchmarks.experiment.spec import Run, Suite
+from benchmarks.experiment.store import StoredRun
+from benchmarks.experiment.trial import Trial, fitting_sizes, try_run
 from benchmarks.files import set_aside
 from benchmarks.names import printable
 from benchmarks.stopping import Stopped, deferred, stoppable
-from benchmarks.store import StoredRun
-from benchmarks.suite import Run, Suite
-from benchmarks.trial import Trial, fitting_sizes, try_run
 
 GRACE_SECONDS = 15.0  # for a step and its checkpoint; then the one before has to do
 POLL_SECONDS = 1.0  # between looks at what runs here, and in other commands

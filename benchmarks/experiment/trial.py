@@ -15,13 +15,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from benchmarks import cost
-from benchmarks.code import belongs_to_user
 from benchmarks.data import Dataset
-from benchmarks.evaluate import evaluate
+from benchmarks.experiment import cost
+from benchmarks.experiment.code import belongs_to_user
+from benchmarks.experiment.evaluate import evaluate
+from benchmarks.experiment.spec import Row, Run, Suite
 from benchmarks.metrics import METRICS
 from benchmarks.names import printable
-from benchmarks.suite import Row, Run, Suite
 from tau import Predictor
 
 SEQUENCES = 2  # that are tried: batch normalisation in training needs more than one

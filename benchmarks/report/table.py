@@ -18,13 +18,21 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from benchmarks import stats
 from benchmarks.names import printable
-from benchmarks.published import PAPER, SOURCES, Column, Value, conventions, lookup, published
+from benchmarks.report import stats
+from benchmarks.report.published import (
+    PAPER,
+    SOURCES,
+    Column,
+    Value,
+    conventions,
+    lookup,
+    published,
+)
 
 if TYPE_CHECKING:
     from benchmarks.data import Dataset
-    from benchmarks.store import StoredRun
+    from benchmarks.experiment.store import StoredRun
 
 
 # --- what a table shows --------------------------------------------------------------------------

@@ -23,11 +23,12 @@ from matplotlib.transforms import Bbox, ScaledTranslation
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from benchmarks import files, stats
+from benchmarks import files
 from benchmarks.names import printable
+from benchmarks.report import stats
 
 if TYPE_CHECKING:
-    from benchmarks.store import StoredRun
+    from benchmarks.experiment.store import StoredRun
 
 # Okabe and Ito's colours without yellow, then Tol's, in an order that keeps neighbours apart; a
 # second round is dashed. The first, grey, suits the floor that suites list first.

@@ -15,15 +15,16 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from benchmarks import code, cost, files, store
+from benchmarks import files
 from benchmarks.data import Dataset
-from benchmarks.evaluate import evaluate, sample
-from benchmarks.fabric import Fabric, make_fabric, seed_generators
+from benchmarks.experiment import code, cost, store
+from benchmarks.experiment.evaluate import evaluate, sample
+from benchmarks.experiment.fabric import Fabric, make_fabric, seed_generators
+from benchmarks.experiment.spec import PROTOCOL, Run, Suite
+from benchmarks.experiment.store import StoredRun
+from benchmarks.experiment.train import train
+from benchmarks.experiment.trial import paper_cost
 from benchmarks.names import printable
-from benchmarks.store import StoredRun
-from benchmarks.suite import PROTOCOL, Run, Suite
-from benchmarks.train import train
-from benchmarks.trial import paper_cost
 
 LEAST_CALLS = 5  # that a suite of timings takes its median of
 SAMPLES = 4  # test sequences whose predictions are kept for the figures

@@ -16,11 +16,19 @@ from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks.code import Code, Source, code_of, digest, encode, objects_in, qualified_name
 from benchmarks.data import Dataset
+from benchmarks.experiment.code import (
+    Code,
+    Source,
+    code_of,
+    digest,
+    encode,
+    objects_in,
+    qualified_name,
+)
 from benchmarks.files import to_json
 from benchmarks.names import choose
-from benchmarks.tables import METRICS as COLUMNS
+from benchmarks.report.table import METRICS as COLUMNS
 from tau import Clip, Predictor
 
 SCALES = ("smoke", "quick", "standard", "paper")

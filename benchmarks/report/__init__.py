@@ -1,0 +1,1 @@
+"""From stored runs to what people look at."""
