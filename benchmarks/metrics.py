@@ -17,8 +17,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
@@ -110,17 +110,36 @@ def psnr_uint8_wrap(
     return _by_tiles(score, pred, true, data_range, chunk=chunk)
 
 
-@dataclass(frozen=True)
-class Metric:
-    """A metric and what a table says about it; called as (pred, true, data_range) -> [B, T].
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A number that a table shows of each run: what it is called, headed and printed as."""
 
-    `better` gives the arrow, `unit` is empty if there is none to print, and `convention` is the
-    line for a caption. A score of frames that are multiplied by s is s^`degree` times theirs.
+    name: str  # in a run's record
+    heading: str
+    better: Literal["lower", "higher"]  # gives the arrow
+    digits: int  # after the decimal point
+    unit: str = ""  # empty if there is none to print
+    factor: float = 1.0  # printed = factor times stored
+
+    @property
+    def lower_is_better(self) -> bool:
+        """Whether less is better."""
+        return self.better == "lower"
+
+    def times(self, factor: float) -> Self:
+        """The same column printed `factor` times as large, which its unit says."""
+        return replace(self, factor=factor, unit=f"×{factor:g}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric(Column):
+    """A metric of predicted frames; called as (pred, true, data_range) -> [B, T].
+
+    `convention` is the line for a caption. A score of frames that are multiplied by s is
+    s^`degree` times theirs.
     """
 
     function: Callable[[Tensor, Tensor, float], Tensor]
-    better: Literal["lower", "higher"]
-    unit: str
     convention: str
     degree: int = 0
 
@@ -129,52 +148,128 @@ class Metric:
         return self.function(pred, true, data_range)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Cost(Column):
+    """What a run costs, measured once and not for each test sequence: never tested for bold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ToTarget(Cost):
+    """Where a learning curve first reaches the suite's target."""
+
+    curve: str  # column of the learning curve that is read there
+
+
+MSE = Metric(
+    name="mse",
+    heading="MSE",
+    better="lower",
+    digits=2,
+    function=lambda pred, true, data_range: mse(pred, true),
+    convention="squared error summed over a frame's channels and pixels; not clipped",
+    degree=2,
+)
+MAE = Metric(
+    name="mae",
+    heading="MAE",
+    better="lower",
+    digits=2,
+    function=lambda pred, true, data_range: mae(pred, true),
+    convention="absolute error summed over a frame's channels and pixels; not clipped",
+    degree=1,
+)
+SSIM = Metric(
+    name="ssim",
+    heading="SSIM",
+    better="higher",
+    digits=4,
+    function=ssim,
+    convention="SSIM at the true data range, uniform 7x7 window, sample covariance",
+)
+SSIM_RANGE2 = Metric(
+    name="ssim_range2",
+    heading="SSIM",
+    better="higher",
+    digits=4,
+    unit="range 2",
+    function=ssim_range2,
+    convention="SSIM at twice the data range, as old scikit-image inferred for float frames",
+)
+SSIM_UINT8 = Metric(
+    name="ssim_uint8",
+    heading="SSIM",
+    better="higher",
+    digits=4,
+    unit="8-bit",
+    function=ssim_uint8,
+    convention="SSIM of frames truncated to 8 bits, range 255",
+)
+PSNR = Metric(
+    name="psnr",
+    heading="PSNR",
+    better="higher",
+    digits=2,
+    unit="dB",
+    function=psnr,
+    convention="mean of each frame's PSNR at the true data range, channels pooled",
+)
+PSNR_UINT8_WRAP = Metric(
+    name="psnr_uint8_wrap",
+    heading="PSNR",
+    better="higher",
+    digits=2,
+    unit="wrapped",
+    function=psnr_uint8_wrap,
+    convention="PSNR from 8-bit differences that wrap modulo 256; never below 24.17 dB",
+)
+# The only registry of metrics: every run is scored by all of them.
 METRICS: dict[str, Metric] = {
-    "mse": Metric(
-        lambda pred, true, data_range: mse(pred, true),
-        better="lower",
-        unit="",
-        convention="squared error summed over a frame's channels and pixels; not clipped",
-        degree=2,
-    ),
-    "mae": Metric(
-        lambda pred, true, data_range: mae(pred, true),
-        better="lower",
-        unit="",
-        convention="absolute error summed over a frame's channels and pixels; not clipped",
-        degree=1,
-    ),
-    "ssim": Metric(
-        ssim,
-        better="higher",
-        unit="",
-        convention="SSIM at the true data range, uniform 7x7 window, sample covariance",
-    ),
-    "ssim_range2": Metric(
-        ssim_range2,
-        better="higher",
-        unit="",
-        convention="SSIM at twice the data range, as old scikit-image inferred for float frames",
-    ),
-    "ssim_uint8": Metric(
-        ssim_uint8,
-        better="higher",
-        unit="",
-        convention="SSIM of frames truncated to 8 bits, range 255",
-    ),
-    "psnr": Metric(
-        psnr,
-        better="higher",
-        unit="dB",
-        convention="mean of each frame's PSNR at the true data range, channels pooled",
-    ),
-    "psnr_uint8_wrap": Metric(
-        psnr_uint8_wrap,
-        better="higher",
-        unit="dB",
-        convention="PSNR from 8-bit differences that wrap modulo 256; never below 24.17 dB",
-    ),
+    metric.name: metric
+    for metric in (MSE, MAE, SSIM, SSIM_RANGE2, SSIM_UINT8, PSNR, PSNR_UINT8_WRAP)
 }
+
+SECONDS_PER_EPOCH = Cost(
+    name="seconds_per_epoch", heading="Epoch", better="lower", digits=1, unit="s"
+)
+TRAINING_SPEED = Cost(
+    name="training_sequences_per_second",
+    heading="Training",
+    better="higher",
+    digits=1,
+    unit="seq./s",
+)
+INFERENCE_SPEED = Cost(
+    name="inference_sequences_per_second",
+    heading="Inference",
+    better="higher",
+    digits=1,
+    unit="seq./s",
+)
+PEAK_MEMORY = Cost(
+    name="peak_memory_bytes",
+    heading="Memory",
+    better="lower",
+    digits=2,
+    unit="GiB",
+    factor=2.0**-30,
+)
+EPOCHS_TO_TARGET = ToTarget(
+    name="epochs_to_target",
+    heading="To target",
+    better="lower",
+    digits=0,
+    unit="epochs",
+    curve="epoch",
+)
+MINUTES_TO_TARGET = ToTarget(
+    name="minutes_to_target",
+    heading="To target",
+    better="lower",
+    digits=1,
+    unit="min",
+    factor=1 / 60,
+    curve="seconds",
+)
 
 
 def _by_tiles(

@@ -40,14 +40,15 @@ from benchmarks.run import main  # noqa: E402
 
 SUITE = """
 from baselines import LastFrame
-from benchmarks.experiment.spec import Row, Suite, Training
+from benchmarks import Panel, Row, Suite, Training
+from benchmarks.data import MovingMNIST
 from tau import TAU
 
 SMALL = dict(spatial_hidden=4, temporal_hidden=8, spatial_depth=2, temporal_depth=2, mlp_ratio=2)
 SUITE = Suite(
-    "campaign", "Campaign", "moving-mnist",
-    (Row("Last frame", LastFrame), Row("A", TAU, **SMALL), Row("B", TAU, alpha=0.5, **SMALL)),
-    {"smoke": Training(epochs=3, sequences=40, batch_size=4, validation=4, test=8,
+    "campaign", "Campaign", (Panel(MovingMNIST),),
+    (Row("Last frame", LastFrame), Row("A", TAU, SMALL), Row("B", TAU, {"alpha": 0.5, **SMALL})),
+    {"smoke": Training(epochs=3, sequences=40, batch_size=4, val_sequences=4, test_sequences=8,
                        precision="fp32")},
 )
 """

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from baselines import ConvBaseline, LastFrame
-from benchmarks.data import DATA_VARIABLE, Arrays
+from benchmarks.data import DATA_VARIABLE, Arrays, MovingMNIST
 from benchmarks.data.cache import CACHE_VARIABLE
-from benchmarks.experiment.spec import Row, Suite, Training
+from benchmarks.experiment.spec import Panel, Row, Suite, Training
 from tau import TAU
 
 SMALL = {"spatial_hidden": 4, "temporal_hidden": 8, "spatial_depth": 2, "temporal_depth": 2}
@@ -59,13 +59,15 @@ def suite() -> Suite:
     return Suite(
         name="tiny",
         title="Tiny",
-        data="moving-mnist",
+        panels=(Panel(MovingMNIST),),
         rows=(
             Row("Last frame", LastFrame),
             Row("Conv", ConvBaseline, sizes={"smoke": SMALL}),
             Row("TAU", TAU, sizes={"smoke": {**SMALL, "mlp_ratio": 2}}),
         ),
         training={
-            "smoke": Training(epochs=2, sequences=16, batch_size=4, validation=4, test=4),
+            "smoke": Training(
+                epochs=2, sequences=16, batch_size=4, val_sequences=4, test_sequences=4
+            ),
         },
     )

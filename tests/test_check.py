@@ -12,7 +12,7 @@ import tau.model
 from benchmarks import metrics
 from benchmarks.data import open_dataset
 from benchmarks.experiment.execute import execute
-from benchmarks.experiment.spec import plan
+from benchmarks.experiment.plan import plan_panel
 from benchmarks.experiment.store import StoredRun
 from benchmarks.report.regression import accept, check, other_version, precision_of
 from benchmarks.suites.smoke import SUITE
@@ -23,12 +23,12 @@ REFERENCE = Path(__file__).resolve().parent.parent / "results" / "reference" / "
 
 @pytest.fixture(scope="module")
 def data():
-    return open_dataset(SUITE.data, None, **SUITE.data_options["smoke"])
+    return open_dataset("moving-mnist", None, **SUITE.panels[0].dataset_options["smoke"])
 
 
 def _faults(rows: list[str], data, tmp_path: Path) -> list[str]:
-    runs = plan(SUITE, "smoke", data, "cpu", rows=rows, precision="fp32")
-    stored = [execute(run, SUITE, data, tmp_path) for run in runs]
+    runs = plan_panel(SUITE, "smoke", data, "cpu", rows=rows, precision="fp32")
+    stored = [execute(run, tmp_path) for run in runs]
     return [fault for fault in check(stored, REFERENCE) if "no run" not in fault]
 
 

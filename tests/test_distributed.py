@@ -16,7 +16,8 @@ ROOT = Path(__file__).resolve().parent.parent
 
 SUITE = """
 import torch
-from benchmarks.experiment.spec import Row, Suite, Training
+from benchmarks import Panel, Row, Suite, Training
+from benchmarks.data import MovingMNIST
 from tau import Predictor
 
 
@@ -39,9 +40,9 @@ class Shift(Predictor):
 
 
 SUITE = Suite(
-    "two_ranks", "Two ranks", "moving-mnist", (Row("shift", Shift),),
-    {"smoke": Training(epochs=1, sequences=8, batch_size=4, validation=4, test=4, rate=1.0,
-                       schedule="constant", clip_norm=1.2)},
+    "two_ranks", "Two ranks", (Panel(MovingMNIST),), (Row("shift", Shift),),
+    {"smoke": Training(epochs=1, sequences=8, batch_size=4, val_sequences=4, test_sequences=4,
+                       lr=1.0, schedule="constant", max_grad_norm=1.2)},
 )
 """
 

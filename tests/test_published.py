@@ -6,14 +6,14 @@ from benchmarks.report.published import (
     PAPER,
     SOURCES,
     ZOO,
-    Column,
+    PublishedColumn,
     Value,
     conventions,
     lookup,
     published,
 )
 
-MSE = Column("MSE", "Moving MNIST")
+MSE = PublishedColumn("MSE", "Moving MNIST")
 
 
 def test_table_6_is_complete_and_keeps_its_names() -> None:
@@ -37,19 +37,23 @@ def test_table_6_is_complete_and_keeps_its_names() -> None:
 )
 def test_ablation_values(method: str, mse: float, macs: float, taxibj: float) -> None:
     rows = published("Table 6")
-    columns = [MSE, Column("FLOPs_G", "Moving MNIST"), Column("MSEx100", "TaxiBJ")]
+    columns = [
+        MSE,
+        PublishedColumn("FLOPs_G", "Moving MNIST"),
+        PublishedColumn("MSEx100", "TaxiBJ"),
+    ]
     found = [lookup(rows, method, column) for column in columns]
     assert [value.value for value in found if value] == [mse, macs, taxibj]
 
 
 def test_printed_digits_survive() -> None:
-    assert lookup(published("Table 2"), "VPN", Column("SSIM", "Moving MNIST")) == Value(
+    assert lookup(published("Table 2"), "VPN", PublishedColumn("SSIM", "Moving MNIST")) == Value(
         0.87, "0.870", False
     )
 
 
 def test_blank_cells_are_none() -> None:
-    assert lookup(published("Table 2"), "VPN", Column("MAE", "Moving MNIST")) is None
+    assert lookup(published("Table 2"), "VPN", PublishedColumn("MAE", "Moving MNIST")) is None
 
 
 def test_inferred_columns_are_uncertain() -> None:
@@ -75,12 +79,12 @@ def test_ambiguous_lookups_ask() -> None:
     with pytest.raises(ValueError, match=r"epochs \(of \[200, 2000\]"):
         lookup(published("MMNIST STL", ZOO), "TAU", MSE)
     with pytest.raises(ValueError, match=r"10->20.*10->40"):
-        lookup(published("Table 5"), "TAU", Column("SSIM", "KTH"))
+        lookup(published("Table 5"), "TAU", PublishedColumn("SSIM", "KTH"))
 
 
 def test_protocol_chooses() -> None:
     rows = published("Table 5")
-    values = [lookup(rows, "TAU", Column("SSIM", "KTH", p)) for p in ("10->20", "10->40")]
+    values = [lookup(rows, "TAU", PublishedColumn("SSIM", "KTH", p)) for p in ("10->20", "10->40")]
     assert [value.printed for value in values if value] == ["0.911", "0.897"]
 
 
@@ -88,7 +92,7 @@ def test_errors_name_the_nearest() -> None:
     with pytest.raises(ValueError, match="did you mean 'TAU w/o DDR'"):
         lookup(published("Table 6"), "TAU without DDR", MSE)
     with pytest.raises(ValueError, match="SSIM"):
-        lookup(published("Table 6"), "TAU", Column("SSIM", "Moving MNIST"))
+        lookup(published("Table 6"), "TAU", PublishedColumn("SSIM", "Moving MNIST"))
     with pytest.raises(ValueError, match="Table 6"):
         published("Table 7")
     with pytest.raises(ValueError, match=ZOO):

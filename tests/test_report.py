@@ -14,28 +14,52 @@ import numpy as np
 import pytest
 
 from benchmarks import files
-from benchmarks.experiment import plan as jobs
+from benchmarks.experiment import plan as planning
 from benchmarks.experiment.execute import execute
-from benchmarks.experiment.spec import Survey, plan
+from benchmarks.experiment.plan import (
+    NAME_BYTES,
+    Options,
+    adapt,
+    plan,
+    plan_panel,
+    table_name,
+)
+from benchmarks.experiment.spec import Suite
 from benchmarks.experiment.store import StoredRun
-from benchmarks.report.write import planned, report, table_spec
+from benchmarks.metrics import MSE, SECONDS_PER_EPOCH, SSIM
+from benchmarks.report.write import planned
+from benchmarks.report.write import report as write_report
 from benchmarks.run import arguments
+from benchmarks.suites import find_suite
+
+
+def report(suite, scale, runs, out, name):
+    return write_report(suite, scale, {suite.panels[0].name: runs}, out, name)
+
 
 # --- names ---------------------------------------------------------------------------------------
 
 
 def prepared(*options):
-    """The job that a command's options ask for, or its survey, and the options."""
-    args = arguments().parse_args([*options, "--device", "cpu"])
-    args.device = "auto"  # without a trace in the name, on machines with a GPU too
-    suite = jobs.find_suite(args.suite)
-    if isinstance(suite, Survey):
-        return suite, args
-    return jobs.prepare(suite, args)[0], args
+    """The suite as a command's options have it, its runs, and the options."""
+    given = vars(arguments().parse_args([*options, "--device", "cpu"]))
+    del given["list"]
+    asked = Options(**given)
+    suite = find_suite(asked.suite)
+    runs = []
+    if isinstance(suite, Suite):
+        if asked.check is not None:
+            asked = replace(asked, precision="fp32")  # as the reference's
+        suite = adapt(suite, asked)
+        runs = plan(suite, asked)
+    precision = "auto" if asked.check is not None else asked.precision
+    # without a trace in the name, on machines with a GPU too
+    return suite, runs, replace(asked, device="auto", precision=precision)
 
 
 def name(*options):
-    return jobs.report_name(*prepared(*options))
+    suite, runs, asked = prepared(*options)
+    return table_name(suite, asked, runs)
 
 
 FEW = ("--suite", "convergence", "--scale", "smoke")  # three rows: quick to plan
@@ -108,11 +132,11 @@ def test_requests_of_different_content_have_different_names(tmp_path, clips, mon
     names = [name(*FEW, *request) for request in requests]
     names += [name(*FEW, *own, "--pad", "20x20"), name(*FEW, *own, "--crop", "8x8")]
     names.append(name(*FEW, *own, "--layout", "NTCHW"))
-    monkeypatch.setattr(jobs, "group_size", lambda: 2)
+    monkeypatch.setattr(planning, "group_size", lambda: 2)
     names.append(name(*FEW))
     assert names[-1] == "convergence-smoke-2-processes"
     assert len(set(names)) == len(names), sorted(names)
-    assert not [x for x in names for y in names if x.startswith(f"{y}-and-")]  # a second suite's
+    assert not [x for x in names for y in names if x.startswith(f"{y}-moving-mnist")]
 
 
 def test_suites_of_one_name_in_two_files_have_tables_of_their_own(tmp_path, monkeypatch):
@@ -157,63 +181,64 @@ def test_any_file_gives_a_name_that_is_short_and_safe(clips, file):
         pytest.skip("this file system has no such names")
     found = name(*FEW, *data, "--rows", "Conv-TT-LSTM", "E3D-LSTM", "LMC-Memory", "--seeds", "10")
     assert re.fullmatch("[a-z0-9-]+-[0-9a-f]{8}", found)
-    assert len(found) <= jobs.NAME_BYTES
+    assert len(found) <= NAME_BYTES
 
 
 def test_the_longest_name_of_a_file_has_less_than_200_bytes(clips):
-    job, args = prepared(*FEW, *clips("x" * 99 + ".npy"), "--rows", "Conv-TT-LSTM", "E3D-LSTM")
-    job = job._replace(suite=replace(job.suite, name="n" * 60))
-    args.seeds, args.epochs, args.past, args.stride = (10**9,) * 4
-    found = jobs.report_name(job, args)
-    assert len(f"{found}-and-{'n' * 60}-error-per-frame.png") < 200
-    args.epochs += 1
-    assert jobs.report_name(job, args) != found
+    data = clips("x" * 99 + ".npy")
+    suite, runs, asked = prepared(*FEW, *data, "--rows", "Conv-TT-LSTM", "E3D-LSTM")
+    suite = replace(suite, name="n" * 60)
+    asked = replace(asked, seeds=10**9, epochs=10**9, past=10**9, stride=10**9)
+    found = table_name(suite, asked, runs)
+    assert len(f"{found}-{'n' * 60}-error-per-frame.png") < 200
+    assert table_name(suite, replace(asked, epochs=1), runs) != found
 
 
 # --- other data than the suite's -----------------------------------------------------------------
 
 
 def shown(*options):
-    job, _ = prepared(*options)
-    return job.suite, table_spec(job.suite, "x")
+    return prepared(*options)[0]
 
 
 @pytest.mark.parametrize("name", ["mmnist", "ablation", "kth20", "caltech", "efficiency"])
 def test_own_data_do_not_stand_beside_published_numbers(name, clips):
     data = clips("mine.npy", frames=20)
-    suite, spec = shown("--suite", name, "--scale", "smoke", *data, "--rows", "Ours")
+    suite = shown("--suite", name, "--scale", "smoke", *data, "--rows", "Ours")
     assert suite.title == f"Own data: mine.npy, rows of {name}"
-    assert (spec.published_table, spec.published_columns, spec.beside) == (None, (), None)
-    assert not spec.caption and not any(row.note or row.published for row in spec.rows)
-    assert suite.target is None
+    assert (suite.published, suite.published_columns, len(suite.panels)) == (None, (), 1)
+    assert not suite.notes and not any(row.note for row in suite.rows)
+    assert suite.target is None and suite.panels[0].title == ""
 
 
 def test_own_data_have_no_target_to_reach(clips):
     data = clips("mine.npy", frames=20)
-    suite, spec = shown("--suite", "convergence", "--scale", "smoke", *data)
-    assert suite.target is spec.target is None
-    assert spec.columns == ("mse", "ssim", "seconds_per_epoch")
+    suite = shown("--suite", "convergence", "--scale", "smoke", *data)
+    assert suite.target is None
+    assert suite.panels[0].columns == (MSE, SSIM, SECONDS_PER_EPOCH)
 
 
 def test_a_suite_for_own_data_keeps_what_it_says(clips):
-    suite, spec = shown("--suite", "compare", "--scale", "smoke", *clips("mine.npy", frames=20))
-    assert suite.title == "Comparison on own data" and any(row.note for row in spec.rows)
+    suite = shown("--suite", "compare", "--scale", "smoke", *clips("mine.npy", frames=20))
+    assert suite.title == "Comparison on own data" and any(row.note for row in suite.rows)
 
 
 def test_another_data_set_has_a_title_of_its_own_and_no_published_numbers():
     options = ("--suite", "kth20", "--scale", "smoke", "--data", "synthetic", "--dataset")
-    suite, spec = shown(*options, "trafficbj")
+    suite = shown(*options, "trafficbj")
     assert suite.title == "Data set trafficbj, rows of kth20"
-    assert spec.published_columns == () and not any(row.note for row in spec.rows)
-    suite, spec = shown(*options, "kth-action")
-    assert suite is jobs.find_suite("kth20")
+    assert suite.published_columns == () and not any(row.note for row in suite.rows)
+    assert shown(*options, "kth-action") is find_suite("kth20")
 
 
-def test_another_version_of_the_same_data_set_is_named_in_the_title():
-    options = ("--suite", "kth20", "--scale", "smoke", "--data", "synthetic", "--dataset")
-    suite, spec = shown(*options, "kth")
-    assert suite.title == "KTH, 10 to 20 frames (Table 5), on kth"
-    assert spec.published_columns == table_spec(jobs.find_suite("kth20"), "x").published_columns
+@pytest.mark.parametrize("name", ["kth20", "kth40"])
+def test_another_version_of_the_same_data_set_is_named_in_the_title(name):
+    options = ("--scale", "smoke", "--data", "synthetic", "--rows", "Ours", "--dataset", "kth")
+    suite, runs, _ = prepared("--suite", name, *options)
+    own = find_suite(name)
+    assert suite.title == f"{own.title}, on kth"
+    assert suite.published_columns == own.published_columns
+    assert runs[0].clip.future == own.panels[0].clip.future
 
 
 # --- runs without a result -----------------------------------------------------------------------
@@ -229,8 +254,8 @@ def trained(tmp_path_factory):
 def stored(suite, dataset, trained, tmp_path):
     """The finished runs of three tiny rows, Last frame, Conv and TAU, below tmp_path/out."""
     folder = tmp_path / "out" / "runs"
-    runs = plan(suite, "smoke", dataset, "cpu", precision="fp32", epochs=1)
-    done = [execute(run, suite, dataset, trained) for run in runs]
+    runs = plan_panel(suite, "smoke", dataset, "cpu", precision="fp32", epochs=1)
+    done = [execute(run, trained) for run in runs]
     shutil.copytree(trained, folder)
     return [StoredRun(folder / run.folder.name, run.record) for run in done]
 
@@ -281,7 +306,7 @@ def test_a_damaged_record_is_named(suite, stored, tmp_path, changes):
 
 
 def test_a_report_without_a_finished_run_says_so_and_draws_nothing(suite, dataset, tmp_path):
-    runs = plan(suite, "smoke", dataset, "cpu", precision="fp32")
+    runs = plan_panel(suite, "smoke", dataset, "cpu", precision="fp32")
     folder = tmp_path / "runs"
     missing = [planned(run, None, folder) for run in runs]
     failed = StoredRun(folder / "x", missing[1].record | {"status": "failed", "reason": "bad luck"})
@@ -294,7 +319,7 @@ def test_a_report_without_a_finished_run_says_so_and_draws_nothing(suite, datase
 
 def test_a_failure_of_another_row_is_not_taken_for_this_rows(suite, dataset, tmp_path):
     """Labels that differ in signs only share a folder."""
-    (run,) = plan(suite, "smoke", dataset, "cpu", precision="fp32", rows=["Conv"])
+    (run,) = plan_panel(suite, "smoke", dataset, "cpu", precision="fp32", rows=["Conv"])
     record = {"status": "failed", "row": "Conv!", "seed": 0, "reason": "bad luck"}
     found = planned(run, StoredRun(tmp_path / run.folder, record), tmp_path)
     assert found.record["status"] == "unusable" and "row 'Conv!'" in found.record["reason"]

@@ -16,12 +16,11 @@ import torch
 from compiled import Backend
 
 from benchmarks.experiment.cost import macs, parameters
-from benchmarks.experiment.plan import find_suite, suite_names
 from benchmarks.experiment.spec import Row, Suite
+from benchmarks.suites import find_suite, suite_names
 from tau import TAU, Clip, Predictor
 
-FOUND = [suite for name in suite_names() if isinstance(suite := find_suite(name), Suite)]
-SUITES = FOUND + [suite.beside for suite in FOUND if suite.beside is not None]
+SUITES = [suite for name in suite_names() if isinstance(suite := find_suite(name), Suite)]
 SMALL = Clip(past=4, future=4, height=16, width=16)
 
 
@@ -32,7 +31,8 @@ def _id(row: Row) -> str:
 ROWS = {
     (row.model, repr(sorted(row.at("smoke").items()))): row
     for suite in SUITES
-    for row in suite.rows
+    for panel in suite.panels
+    for row in suite.rows_of(panel)
 }
 rows = pytest.mark.parametrize("row", ROWS.values(), ids=_id)
 models = pytest.mark.parametrize(
@@ -209,9 +209,10 @@ def test_notes_on_openstl_name_its_versions():
 @rows
 def test_every_scale_of_every_suite_can_be_built(row):
     different = {
-        (repr(row.at(scale)), suite.clip): scale
+        (repr(row.at(scale)), panel.clip): scale
         for suite in SUITES
-        if row in suite.rows
+        for panel in suite.panels
+        if row in suite.rows_of(panel)
         for scale in suite.training
     }
     for (_, clip), scale in different.items():

@@ -14,27 +14,28 @@ from conftest import run_folders
 
 from benchmarks import run
 from benchmarks.data import open_dataset
-from benchmarks.experiment import plan as jobs
 from benchmarks.experiment import schedule as workers
-from benchmarks.experiment.spec import plan
+from benchmarks.experiment.plan import Options, adapt, plan, plan_panel
 from benchmarks.report import figures
 from benchmarks.run import arguments, main
-from benchmarks.suites import convergence
+from benchmarks.suites import convergence, find_suite
 
 SUITE = """
 from baselines import ConvBaseline, LastFrame
-from benchmarks.experiment.spec import Row, Suite, Training
+from benchmarks import Panel, Row, Suite, Training
+from benchmarks.data import MovingMNIST
 
 SUITE = Suite(
     name="mine",
     title="Mine",
-    data="moving-mnist",
+    panels=(Panel(MovingMNIST),),
     rows=(
         Row("Last frame", LastFrame),
-        Row("Conv", ConvBaseline, spatial_hidden=4, temporal_hidden=8, spatial_depth=2,
-            temporal_depth=2),
+        Row("Conv", ConvBaseline, dict(spatial_hidden=4, temporal_hidden=8, spatial_depth=2,
+            temporal_depth=2)),
     ),
-    training={"smoke": Training(epochs=1, sequences=16, batch_size=4, validation=4, test=4)},
+    training={"smoke": Training(epochs=1, sequences=16, batch_size=4, val_sequences=4,
+                                test_sequences=4)},
 )
 """
 
@@ -50,10 +51,11 @@ def mine(tmp_path, clips_file, request):
 
 
 def prepared(*options):
-    """The only job that a command's options ask for, and the options."""
-    args = arguments().parse_args(options)
-    (job,) = jobs.prepare(jobs.find_suite(args.suite), args)
-    return job, args
+    """The runs that a command's options ask for."""
+    given = vars(arguments().parse_args(options))
+    del given["list"]
+    asked = Options(**given)
+    return plan(adapt(find_suite(asked.suite), asked), asked)
 
 
 def test_help_explains_every_option_in_a_line():
@@ -266,22 +268,22 @@ def test_a_wrong_published_name_is_an_error_before_anything_trains(mine, capsys,
 
 
 TWO = """
-from dataclasses import replace
-
 from baselines import ConvBaseline, LastFrame
-from benchmarks.experiment.spec import Row, Suite, Training
+from benchmarks import Panel, Row, Suite, Training
+from benchmarks.data import MovingMNIST, TrafficBJ
+from benchmarks.metrics import MSE
 from tau import Clip
 
 ROWS = (
     Row("Last frame", LastFrame),
-    Row("Conv", ConvBaseline, spatial_hidden=4, temporal_hidden=8, spatial_depth=2,
-        temporal_depth=2),
+    Row("Conv", ConvBaseline, dict(spatial_hidden=4, temporal_hidden=8, spatial_depth=2,
+        temporal_depth=2)),
 )
-TRAINING = {"smoke": Training(epochs=1, sequences=8, batch_size=4, validation=4, test=4)}
+TRAINING = {"smoke": Training(epochs=1, sequences=8, batch_size=4, val_sequences=4,
+                              test_sequences=4)}
 SMALL = {"smoke": {"downsample": 4}}
-TAXI = Suite("taxi", "TrafficBJ", "trafficbj", ROWS, TRAINING, Clip(4, 4, 2, 32, 32),
-             ("mse_x100",), data_options=SMALL)
-SUITE = Suite("two", "Two", "moving-mnist", ROWS, TRAINING, data_options=SMALL, beside=TAXI)
+TAXI = Panel(TrafficBJ, (MSE.times(100),), "TaxiBJ", Clip(4, 4, 2, 32, 32), SMALL)
+SUITE = Suite("two", "Two", (Panel(MovingMNIST, dataset_options=SMALL), TAXI), ROWS, TRAINING)
 """
 
 
@@ -296,8 +298,8 @@ def two(tmp_path, request):
 def test_a_suite_on_two_data_sets_leaves_out_the_one_without_files(two, tmp_path, capsys):
     assert main(two) == 0
     captured = capsys.readouterr()
-    assert "TrafficBJ is left out: trafficbj needs" in captured.err
-    assert "TrafficBJ was not measured" in captured.out
+    assert "TaxiBJ is left out: trafficbj needs" in captured.err
+    assert "TaxiBJ was not measured" in captured.out
     assert len(run_folders(tmp_path / "out")) == 2
 
 
@@ -305,15 +307,15 @@ def test_synthetic_data_train_everything_and_are_marked(two, tmp_path, capsys):
     options = [*two, "--data", "synthetic"]
     assert main(options) == 0
     out = capsys.readouterr().out
-    assert "measured, TrafficBJ" in out and "on synthetic data" in out
+    assert "measured, TaxiBJ" in out and "on synthetic data" in out
     folder = tmp_path / "out"
     records = json.loads(next((folder / "records").iterdir()).read_text())
-    assert [r["suite"] for r in records] == ["two", "two", "taxi", "taxi"]
+    assert [r["suite"] for r in records] == ["two"] * 4
     assert all("synthetic" in r["data"] for r in records)
     names = {p.name for p in (folder / "figures").iterdir()}
     (name,) = (path.stem for path in (folder / "records").iterdir())
     assert re.fullmatch("two-smoke-synthetic-fp32-[0-9a-f]{8}", name)
-    assert {f"{name}-strip.png", f"{name}-and-taxi-strip.png"} <= names
+    assert {f"{name}-moving-mnist-strip.png", f"{name}-taxibj-strip.png"} <= names
     assert all(
         "synthetic" in p.name for kind in ("tables", "figures") for p in (folder / kind).iterdir()
     )
@@ -379,23 +381,22 @@ def test_a_survey_has_no_rows_to_train(capsys):
 
 def planned(*options):
     """Labels of the rows that a command would train."""
-    job, _ = prepared("--scale", "smoke", "--device", "cpu", *options)
-    return [run.row.label for run in job.runs]
+    runs = prepared("--scale", "smoke", "--device", "cpu", *options)
+    return [run.row.label for run in runs]
 
 
 def test_selected_rows_are_trained_unless_others_are_asked_for():
     assert planned("--suite", "convergence") == ["PhyDNet", "CrevNet", "Ours"]
     assert planned("--suite", "convergence", "--rows", "MIM", "Ours") == ["MIM", "Ours"]
-    rows = [row.label for row in jobs.find_suite("mmnist").rows]
+    rows = [row.label for row in find_suite("mmnist").rows]
     assert ["Last frame", *planned("--suite", "efficiency")] == rows
 
 
 def test_a_timed_suite_trains_one_row_at_a_time(monkeypatch):
     monkeypatch.setattr(workers.torch, "get_num_threads", lambda: 4)
     for suite, expected in (("efficiency", 1), ("mmnist", 4)):
-        job, _ = prepared("--suite", suite, "--scale", "smoke", "--device", "cpu")
-        task = workers.Task(job.runs[0], job.suite, job.dataset)
-        assert workers._default_jobs(task) == expected
+        runs = prepared("--suite", suite, "--scale", "smoke", "--device", "cpu")
+        assert workers._default_jobs(runs[0]) == expected
 
 
 def test_efficiency_is_measured_and_shown(tmp_path, capsys):
@@ -421,7 +422,7 @@ def test_efficiency_is_measured_and_shown(tmp_path, capsys):
 
 
 def test_convergence_draws_its_target_and_finds_when_it_is_reached(tmp_path, capsys, monkeypatch):
-    suite = jobs.find_suite("convergence")
+    suite = find_suite("convergence")
     lines = []
     learning_curves = figures.learning_curves
 
@@ -451,10 +452,10 @@ def test_convergence_draws_its_target_and_finds_when_it_is_reached(tmp_path, cap
 
 
 def test_a_timed_suite_shares_no_runs_with_others():
-    changed = dataclasses.replace(jobs.find_suite("convergence"), timed=False)
+    changed = dataclasses.replace(find_suite("convergence"), timed=False)
     dataset = open_dataset("moving-mnist", synthetic=True)
     keys = [
-        {run.key for run in plan(suite, "quick", dataset, "cpu", precision="fp32")}
-        for suite in (jobs.find_suite("convergence"), changed)
+        {run.key for run in plan_panel(suite, "quick", dataset, "cpu", precision="fp32")}
+        for suite in (find_suite("convergence"), changed)
     ]
     assert not keys[0] & keys[1]

@@ -14,7 +14,7 @@ import benchmarks
 from benchmarks import files
 from benchmarks.experiment import store
 from benchmarks.experiment.execute import execute, find_run, locked
-from benchmarks.experiment.spec import plan
+from benchmarks.experiment.plan import plan_panel
 
 
 def test_arrays_come_back(tmp_path):
@@ -36,8 +36,8 @@ def test_load_needs_a_finished_run(tmp_path):
 
 
 def test_load_returns_the_evaluated_predictor(suite, dataset, tmp_path):
-    run = plan(suite, "smoke", dataset, "cpu", rows=["TAU"], precision="fp32")[0]
-    stored = execute(run, suite, dataset, tmp_path)
+    run = plan_panel(suite, "smoke", dataset, "cpu", rows=["TAU"], precision="fp32")[0]
+    stored = execute(run, tmp_path)
     model = benchmarks.load(tmp_path / run.folder)
     assert not model.model.training
     samples = stored.samples()
@@ -48,8 +48,8 @@ def test_load_returns_the_evaluated_predictor(suite, dataset, tmp_path):
 
 
 def test_a_record_says_what_it_was_measured_with(suite, dataset, tmp_path):
-    run = plan(suite, "smoke", dataset, "cpu", rows=["Conv"], precision="fp32")[0]
-    record = execute(run, suite, dataset, tmp_path).record
+    run = plan_panel(suite, "smoke", dataset, "cpu", rows=["Conv"], precision="fp32")[0]
+    record = execute(run, tmp_path).record
     stored = json.loads((tmp_path / run.folder / "record.json").read_text())
     assert record == {name: stored[name] for name in record}
     assert record["key"] == run.key and record["seed"] == 0 and record["status"] == "done"
@@ -68,18 +68,18 @@ def test_a_record_says_what_it_was_measured_with(suite, dataset, tmp_path):
 
 
 def test_a_finished_run_is_not_run_again(suite, dataset, tmp_path):
-    run = plan(suite, "smoke", dataset, "cpu", rows=["Conv"], precision="fp32")[0]
-    execute(run, suite, dataset, tmp_path)
+    run = plan_panel(suite, "smoke", dataset, "cpu", rows=["Conv"], precision="fp32")[0]
+    execute(run, tmp_path)
     path = tmp_path / run.folder / "record.json"
     before = path.stat().st_mtime_ns
-    execute(run, suite, dataset, tmp_path)
+    execute(run, tmp_path)
     assert path.stat().st_mtime_ns == before
 
 
 def test_two_processes_do_not_work_on_one_run(suite, dataset, tmp_path):
-    run = plan(suite, "smoke", dataset, "cpu", rows=["Conv"], precision="fp32")[0]
+    run = plan_panel(suite, "smoke", dataset, "cpu", rows=["Conv"], precision="fp32")[0]
     with locked(tmp_path, run), pytest.raises(BlockingIOError, match="another process"):
-        execute(run, suite, dataset, tmp_path)
+        execute(run, tmp_path)
 
 
 # What is stored is not believed
@@ -88,8 +88,8 @@ def test_two_processes_do_not_work_on_one_run(suite, dataset, tmp_path):
 @pytest.fixture
 def done(suite, dataset, tmp_path):
     """A run, and its folder when it is done."""
-    run = plan(suite, "smoke", dataset, "cpu", rows=["Conv"], precision="fp32")[0]
-    return run, execute(run, suite, dataset, tmp_path).folder
+    run = plan_panel(suite, "smoke", dataset, "cpu", rows=["Conv"], precision="fp32")[0]
+    return run, execute(run, tmp_path).folder
 
 
 @pytest.mark.parametrize(

@@ -8,15 +8,18 @@ import pytest
 import torch
 
 from baselines import LastFrame
-from benchmarks.data import Arrays
-from benchmarks.experiment.plan import find_suite
-from benchmarks.experiment.spec import Row, Suite, Survey, Training, plan, resolve_precision
+from benchmarks.data import Arrays, MovingMNIST
+from benchmarks.experiment.hardware import resolve_precision
+from benchmarks.experiment.plan import plan_panel
+from benchmarks.experiment.spec import DatasetTable, Panel, Row, Suite, Training
+from benchmarks.metrics import MSE
+from benchmarks.suites import find_suite
 from tau import TAU, Clip
 
 
 def test_a_misspelt_option_names_the_nearest():
     with pytest.raises(ValueError, match=r"row 'w/o DDR': option 'aplha'.*did you mean 'alpha'"):
-        Row("w/o DDR", TAU, aplha=0.0)
+        Row("w/o DDR", TAU, {"aplha": 0.0})
 
 
 def test_a_misspelt_option_of_a_scale_is_found_too():
@@ -25,8 +28,8 @@ def test_a_misspelt_option_of_a_scale_is_found_too():
 
 
 def test_a_misspelt_training_field_is_found():
-    with pytest.raises(ValueError, match="did you mean 'rate'"):
-        Row("TAU", TAU, training={"quick": {"rat": 1e-3}})
+    with pytest.raises(ValueError, match="did you mean 'lr'"):
+        Row("TAU", TAU, training={"quick": {"lrr": 1e-3}})
 
 
 def test_an_unknown_scale_is_found():
@@ -45,13 +48,13 @@ def test_a_row_needs_a_predictor():
         ("epochs", 0),
         ("sequences", 3),
         ("batch_size", 0),
-        ("rate", 0.0),
+        ("lr", 0.0),
         ("weight_decay", -1.0),
-        ("clip_norm", 0.0),
+        ("max_grad_norm", 0.0),
         ("optimiser", "sgd"),
         ("schedule", "onecycl"),
         ("precision", "fp16"),
-        ("test", 0),
+        ("test_sequences", 0),
     ],
 )
 def test_training_refuses(field, value):
@@ -60,31 +63,34 @@ def test_training_refuses(field, value):
 
 
 def test_equal_labels_are_refused():
-    with pytest.raises(ValueError, match="two rows labelled 'a'"):
+    with pytest.raises(ValueError, match="repeats the rows \\['a'\\]"):
         Suite(
-            "s", "S", "moving-mnist", (Row("a", LastFrame), Row("a", TAU)), {"smoke": Training(1)}
+            "s",
+            "S",
+            (Panel(MovingMNIST),),
+            (Row("a", LastFrame), Row("a", TAU)),
+            {"smoke": Training(1)},
         )
 
 
 def test_an_unknown_column_is_refused():
-    with pytest.raises(ValueError, match="did you mean 'psnr'"):
-        Suite(
-            "s",
-            "S",
-            "moving-mnist",
-            (Row("a", LastFrame),),
-            {"smoke": Training(1)},
-            columns=("psnrr",),
-        )
+    with pytest.raises(ValueError, match=r"'psnr' is no Column; .* benchmarks\.metrics"):
+        Panel(MovingMNIST, columns=("psnr",))
+    with pytest.raises(ValueError, match="repeats the columns \\['mse'\\]"):
+        Panel(MovingMNIST, columns=(MSE, MSE.times(100)))
 
 
 def test_equal_labels_after_cleaning_are_refused_where_they_give_one_folder(suite, dataset):
     rows = (Row("TAU", TAU), Row("T.A.U", TAU), Row("tau!", TAU))
-    plan(replace(suite, rows=rows[:2]), "smoke", dataset, "cpu")  # folders tau-... and t-a-u-...
+    plan_panel(
+        replace(suite, rows=rows[:2]), "smoke", dataset, "cpu"
+    )  # folders tau-... and t-a-u-...
     with pytest.raises(ValueError, match=r"'TAU' and 'tau!' .* choose labels that differ"):
-        plan(replace(suite, rows=rows), "smoke", dataset, "cpu")
-    differ = (Row("TAU", TAU), Row("TAU++", TAU, alpha=0.5))
-    folders = [run.folder for run in plan(replace(suite, rows=differ), "smoke", dataset, "cpu")]
+        plan_panel(replace(suite, rows=rows), "smoke", dataset, "cpu")
+    differ = (Row("TAU", TAU), Row("TAU++", TAU, {"alpha": 0.5}))
+    folders = [
+        run.folder for run in plan_panel(replace(suite, rows=differ), "smoke", dataset, "cpu")
+    ]
     assert len(set(folders)) == 2, "keys tell them apart"
 
 
@@ -99,12 +105,12 @@ def test_a_suites_name_is_part_of_file_names(suite, name):
     with pytest.raises(ValueError, match="the name of a suite"):
         replace(suite, name=name)
     with pytest.raises(ValueError, match="the name of a suite"):
-        Survey(name, "title", (), "Table 1")
+        DatasetTable(name, "title", (), "Table 1")
 
 
 @pytest.mark.parametrize("label", ["../../x", "/etc/passwd", "..", "\0", "ü" * 300, "ΤΑΥ", "a/b"])
 def test_any_label_gives_a_folder_right_below_the_runs(suite, dataset, tmp_path, label):
-    (run,) = plan(replace(suite, rows=(Row(label, TAU),)), "smoke", dataset, "cpu")
+    (run,) = plan_panel(replace(suite, rows=(Row(label, TAU),)), "smoke", dataset, "cpu")
     (tmp_path / run.folder).mkdir()
     assert (tmp_path / run.folder).parent == tmp_path and len(run.folder) < 100
 
@@ -112,35 +118,35 @@ def test_any_label_gives_a_folder_right_below_the_runs(suite, dataset, tmp_path,
 @pytest.mark.parametrize(("name", "value"), [("epochs", 5), ("precision", "bf16")])
 def test_rows_that_no_table_compares_are_found_before_they_are_trained(suite, dataset, name, value):
     training = {"smoke": replace(suite.training["smoke"], precision="fp32")}
-    rows = (suite.rows[0], suite.rows[1].but(training={"smoke": {name: value}}))
+    rows = (suite.rows[0], replace(suite.rows[1], training={"smoke": {name: value}}))
     differing = replace(suite, rows=rows, training=training)
     with pytest.raises(ValueError, match=f"the same {name}, but have .* row 'Conv'"):
-        plan(differing, "smoke", dataset, "cpu")
-    assert plan(differing, "smoke", dataset, "cpu", rows=["Conv"])
+        plan_panel(differing, "smoke", dataset, "cpu")
+    assert plan_panel(differing, "smoke", dataset, "cpu", rows=["Conv"])
 
 
 def test_a_batch_that_processes_cannot_share_is_refused(suite: Suite, dataset: Arrays):
     with pytest.raises(ValueError, match="batch of 4 cannot be divided among 3 processes"):
-        plan(suite, "smoke", dataset, "cpu", processes=3)
-    keys = {plan(suite, "smoke", dataset, "cpu", processes=n)[1].key for n in (1, 2, 4)}
+        plan_panel(suite, "smoke", dataset, "cpu", processes=3)
+    keys = {plan_panel(suite, "smoke", dataset, "cpu", processes=n)[1].key for n in (1, 2, 4)}
     assert len(keys) == 3, "the number of processes is part of a run"
 
 
 def test_plan_refuses_a_batch_larger_than_the_training_set(suite: Suite, dataset: Arrays):
     big = {"smoke": Training(epochs=1, sequences=640, batch_size=64)}
     with pytest.raises(ValueError, match="batch of 64"):
-        plan(replace(suite, training=big), "smoke", dataset, "cpu")
+        plan_panel(replace(suite, training=big), "smoke", dataset, "cpu")
 
 
 def test_plan_names_unknown_rows_and_scales(suite: Suite, dataset: Arrays):
     with pytest.raises(ValueError, match="did you mean 'Conv'"):
-        plan(suite, "smoke", dataset, "cpu", rows=["Cnv"])
+        plan_panel(suite, "smoke", dataset, "cpu", rows=["Cnv"])
     with pytest.raises(ValueError, match="valid: smoke"):
-        plan(suite, "paper", dataset, "cpu")
+        plan_panel(suite, "paper", dataset, "cpu")
 
 
 def test_plan_is_in_table_order_and_covers_the_seeds(suite: Suite, dataset: Arrays):
-    runs = plan(suite, "smoke", dataset, "cpu", rows=["TAU", "Conv"], seeds=[0, 1])
+    runs = plan_panel(suite, "smoke", dataset, "cpu", rows=["TAU", "Conv"], seeds=[0, 1])
     assert [(r.row.label, r.seed) for r in runs] == [
         ("Conv", 0),
         ("Conv", 1),
@@ -151,7 +157,7 @@ def test_plan_is_in_table_order_and_covers_the_seeds(suite: Suite, dataset: Arra
 
 
 def test_options_of_the_row_win_over_those_of_its_size():
-    row = Row("TAU", TAU, alpha=0.0, sizes={"smoke": {"alpha": 3.0, "mlp_ratio": 2}})
+    row = Row("TAU", TAU, {"alpha": 0.0}, sizes={"smoke": {"alpha": 3.0, "mlp_ratio": 2}})
     assert row.at("smoke") == {"alpha": 0.0, "mlp_ratio": 2}
     assert row.at("paper") == {"alpha": 0.0}
 
@@ -160,13 +166,13 @@ PLAIN = resolve_precision("auto", "cpu")  # of this processor
 
 
 def _key(suite, dataset, **kwargs):
-    return plan(suite, "smoke", dataset, "cpu", rows=["TAU"], **kwargs)[0].key
+    return plan_panel(suite, "smoke", dataset, "cpu", rows=["TAU"], **kwargs)[0].key
 
 
 def test_the_key_changes_with_whatever_changes_the_number(suite, dataset, clips_file):
     keys = [_key(suite, dataset), _key(suite, dataset, seeds=[1]), _key(suite, dataset, epochs=3)]
     keys.append(_key(suite, dataset, precision="bf16" if PLAIN == "fp32" else "fp32"))
-    options = (Row("TAU", TAU, alpha=0.5, sizes=suite.rows[2].sizes),)
+    options = (Row("TAU", TAU, {"alpha": 0.5}, sizes=suite.rows[2].sizes),)
     keys.append(_key(replace(suite, rows=options), dataset))
     keys.append(_key(suite, Arrays(clips_file, past=2)))
     assert len(set(keys)) == len(keys)
@@ -186,8 +192,8 @@ def test_a_users_suite_is_a_file(tmp_path):
     path = tmp_path / "my_suite.py"
     path.write_text(
         "from baselines import LastFrame\n"
-        "from benchmarks.experiment.spec import Row, Suite, Training\n"
-        "SUITE = Suite('mine', 'Mine', 'moving-mnist', (Row('a', LastFrame),),"
+        "from benchmarks import Panel, Row, Suite, Training\n"
+        "SUITE = Suite('mine', 'Mine', (Panel(None),), (Row('a', LastFrame),),"
         " {'smoke': Training(1)})\n"
     )
     assert find_suite(str(path)).name == "mine"
@@ -211,17 +217,37 @@ def test_clip_checks_its_sizes():
 
 def test_sequences_may_be_all_that_the_data_set_has(suite, dataset):
     suite = replace(suite, training={"smoke": Training(epochs=1, sequences=None, batch_size=4)})
-    runs = plan(suite, "smoke", dataset, "cpu")
+    runs = plan_panel(suite, "smoke", dataset, "cpu")
     assert {run.training.sequences for run in runs} == {dataset.train_sequences}
     assert runs[0].training.steps == dataset.train_sequences // 4
     with pytest.raises(ValueError, match="`plan` fills in"):
         _ = suite.training["smoke"].steps
 
 
-def test_rows_beside_must_be_rows_of_the_table(suite):
-    other = replace(suite, name="other", rows=(Row("Lost frame", LastFrame),))
+def test_rows_of_a_panel_must_be_rows_of_the_table(suite):
+    panel = Panel(MovingMNIST, title="other", rows=(Row("Lost frame", LastFrame),))
     with pytest.raises(ValueError, match="did you mean 'Last frame'"):
-        replace(suite, beside=other)
+        replace(suite, panels=(*suite.panels, panel))
+
+
+def test_a_panel_has_rows_of_its_own_in_the_places_of_the_suites(suite):
+    panel = Panel(MovingMNIST, title="other", rows=(Row("Conv", TAU),))
+    suite = replace(suite, panels=(*suite.panels, panel))
+    assert [row.model for row in suite.rows_of(panel)] == [LastFrame, TAU, TAU]
+    assert suite.rows_of(suite.panels[0]) == list(suite.rows)
+
+
+def test_panels_have_names_of_their_own(suite):
+    with pytest.raises(ValueError, match=r"repeats the panels \['moving-mnist'\]"):
+        replace(suite, panels=(Panel(MovingMNIST), Panel(MovingMNIST)))
+
+
+def test_a_row_may_have_options_called_as_fields_of_a_row():
+    class Odd(LastFrame):
+        def __init__(self, clip, training=0, note=""):
+            super().__init__(clip)
+
+    assert Row("odd", Odd, {"training": 3, "note": "x"}).at("paper") == {"training": 3, "note": "x"}
 
 
 def test_released_settings_of_every_data_set():
@@ -240,7 +266,7 @@ def test_released_settings_of_every_data_set():
             assert (training.epochs, training.schedule, training.batch_size) == (*wanted, 16)
             rows = {row.label: row for row in suite.rows}
             for label, rate in rates.items():
-                assert rows[label].training[scale]["rate"] == rate
+                assert rows[label].training[scale]["lr"] == rate
             assert rows["Ours"].at(scale)["drop_path"] == 0.1
             assert rows["PredRNN"].at(scale)["patch"] == 2
             depth = {"taxibj": (8, 8)}.get(name, (4, 6))

@@ -12,10 +12,31 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from baselines import LastFrame
+from benchmarks.data import MovingMNIST
+from benchmarks.experiment.spec import (
+    DatasetEntry,
+    DatasetTable,
+    Panel,
+    Row,
+    Suite,
+    Training,
+)
 from benchmarks.experiment.store import StoredRun
+from benchmarks.metrics import (
+    EPOCHS_TO_TARGET,
+    MAE,
+    MINUTES_TO_TARGET,
+    MSE,
+    PEAK_MEMORY,
+    PSNR,
+    SECONDS_PER_EPOCH,
+    SSIM,
+    TRAINING_SPEED,
+    Column,
+)
 from benchmarks.report import table as tables
-from benchmarks.report.published import Column
-from benchmarks.report.table import TableRow, TableSpec, build, latex, markdown, measure
+from benchmarks.report.table import check_published, latex, list_datasets, markdown
 from tau import Clip
 
 SEQUENCES, FRAMES = 60, 4
@@ -50,7 +71,7 @@ def make(label: str, seed: int = 0, level: float = 50.0, **changes: Any) -> Run:
             "sequences": 1000,
             "batch_size": 16,
             "optimiser": "adam",
-            "rate": 1e-3,
+            "lr": 1e-3,
             "schedule": "onecycle",
         },
         "clip": {"past": 10, "future": FRAMES, "channels": 1, "height": 64, "width": 64},
@@ -77,25 +98,43 @@ def fail(label: str, seed: int = 0, reason: str = "RuntimeError: out of memory",
     return Run(Path(f"{label}-{seed}"), kept | {"status": "failed", "reason": reason} | of)
 
 
-SPEC = TableSpec(
+def line(label: str, published: str | None = None, note: str = "") -> Row:
+    return Row(label, LastFrame, published=published, note=note)
+
+
+def with_columns(suite: Suite, *columns: Column) -> Suite:
+    return replace(suite, panels=(replace(suite.panels[0], columns=columns),))
+
+
+def measure(runs: list[Run], suite: Suite) -> pd.DataFrame:
+    return tables.measure(suite, suite.panels[0], runs)
+
+
+def build(runs: list[Run], suite: Suite, *others: list[Run]) -> tables.Table:
+    """The table of runs on the suite's first data set, and of others on the next ones."""
+    found = [runs, *others, *([] for _ in suite.panels[1 + len(others) :])]
+    return tables.build(suite, suite.name, list(zip(suite.panels, found, strict=True)))
+
+
+SPEC = Suite(
     name="ablation",
     title="Ablation_1 (Table 6)",
+    panels=(Panel(MovingMNIST, (MSE, SSIM), title="Moving MNIST"),),
     rows=(
-        TableRow("Last frame", None, "the floor"),
-        TableRow("SimVP", "SimVP"),
-        TableRow("Ours w/o DDR", "TAU w/o DDR"),
-        TableRow("Ours", "TAU"),
-        TableRow("MIM", "MIM"),
+        line("Last frame", None, "the floor"),
+        line("SimVP", "SimVP"),
+        line("Ours w/o DDR", "TAU w/o DDR"),
+        line("Ours", "TAU"),
+        line("MIM", "MIM"),
     ),
-    columns=("mse", "ssim"),
-    published_table="Table 6",
+    training={"quick": Training(1)},
+    published="Table 6",
     published_columns=(
-        Column("MSE", "Moving MNIST"),
-        Column("FLOPs_G", "Moving MNIST"),
-        Column("MSEx100", "TaxiBJ"),
+        ("MSE", "Moving MNIST"),
+        ("FLOPs_G", "Moving MNIST"),
+        ("MSEx100", "TaxiBJ"),
     ),
-    caption="Validation is not the test set",
-    conventions="mse: sums over pixels",
+    notes=("Validation is not the test set",),
 )
 RUNS = [
     make("Last frame", level=200, trained=False),
@@ -173,7 +212,6 @@ def test_failed_row_says_so_and_why() -> None:
 def test_a_failed_seed_leaves_the_mean_of_the_others() -> None:
     table = build([*RUNS[:-1], fail("Ours", 2)], SPEC)
     assert "the mean is over the other seeds" in dict(table.notes)["b"]
-    assert table.frame.at["Ours", "seeds"] == [0, 1]
     assert "0, 1, 2 for SimVP, Ours w/o DDR; 0, 1 for Ours" in table.caption
 
 
@@ -210,8 +248,8 @@ def test_frozen_weights_are_shown_as_not_trained() -> None:
 
 def test_more_notes_than_letters() -> None:
     labels = [f"row {i}" for i in range(30)]
-    rows = tuple(TableRow(label, note=f"note {label}") for label in labels)
-    spec = replace(SPEC, rows=rows, published_table=None, published_columns=())
+    rows = tuple(line(label, note=f"note {label}") for label in labels)
+    spec = replace(SPEC, rows=rows, published=None, published_columns=())
     table = build([make(label) for label in labels], spec)
     marks = [line.marks[0] for line in table.lines]
     assert (marks[0], marks[25], *marks[26:]) == ("a", "z", "aa", "ab", "ac", "ad")
@@ -230,9 +268,9 @@ def test_rows_with_nothing_to_show_are_left_out() -> None:
 
 
 def test_uncertain_published_values_are_marked() -> None:
-    columns = (Column("MAE", "Moving MNIST"),)
-    rows = (TableRow("Ours", "TAU"), TableRow("VPN", "VPN"))
-    spec = replace(SPEC, rows=rows, published_table="Table 2", published_columns=columns)
+    columns = (("MAE", "Moving MNIST"),)
+    rows = (line("Ours", "TAU"), line("VPN", "VPN"))
+    spec = replace(SPEC, rows=rows, published="Table 2", published_columns=columns)
     text = markdown(build([make("Ours")], spec))
     assert cells(text, "Ours")[-1] == "60.3<sup>‡</sup>"
     assert cells(text, "VPN")[-1] == "–"
@@ -251,7 +289,7 @@ def test_scores_that_are_not_a_number_are_shown_and_never_bold(stored: Any) -> N
     assert "not a finite number" in dict(table.notes)["*"]
 
 
-PSNR = replace(SPEC, columns=("mse", "psnr"))
+WITH_PSNR = with_columns(SPEC, MSE, PSNR)
 
 
 def flawless(label: str, frames: int, seed: int = 0, stored: Any = math.inf, level: float = 80):
@@ -265,7 +303,7 @@ def flawless(label: str, frames: int, seed: int = 0, stored: Any = math.inf, lev
 
 @pytest.mark.parametrize("stored", [math.inf, "Infinity"])
 def test_a_mean_that_is_infinite_is_the_best_and_says_why(stored: Any) -> None:
-    table = build([flawless("SimVP", 80, stored=stored), make("Ours")], PSNR)
+    table = build([flawless("SimVP", 80, stored=stored), make("Ours")], WITH_PSNR)
     text = markdown(table)
     assert cells(text, "SimVP")[1] == "**∞**<sup>§</sup>"
     assert not cells(text, "Ours")[1].startswith("**")
@@ -282,7 +320,7 @@ def test_a_mean_that_is_infinite_is_the_best_and_says_why(stored: Any) -> None:
 def test_infinite_means_are_equally_good_and_their_shares_are_told() -> None:
     seeds = [flawless("Ours", frames, seed) for seed, frames in ((0, 0), (1, 240), (2, 239))]
     seeds[0].record["means"]["psnr"] = 30.0
-    table = build([flawless("SimVP", 1), make("Ours w/o DDR"), *seeds], PSNR)
+    table = build([flawless("SimVP", 1), make("Ours w/o DDR"), *seeds], WITH_PSNR)
     bold = {line.label: line.cells[1].bold for line in table.lines if line.label != "MIM"}
     assert bold == {"SimVP": True, "Ours w/o DDR": False, "Ours": True}
     assert "0.417% (SimVP, PSNR dB), 66.5% (Ours, PSNR dB)" in dict(table.notes)["§"]
@@ -290,11 +328,10 @@ def test_infinite_means_are_equally_good_and_their_shares_are_told() -> None:
 
 @pytest.mark.parametrize(("share", "said"), [(1, "100%"), (1 - 1e-6, "99.9%"), (1e-5, "0.001%")])
 def test_hardly_all_frames_are_not_said_to_be_all(share: float, said: str) -> None:
-    frame = measure([flawless("SimVP", 240)], PSNR)
+    frame = measure([flawless("SimVP", 240)], WITH_PSNR)
     frame.loc["SimVP", "psnr_infinite"] = share
-    assert list(tables._flawless([tables._Panel("", PSNR, [], frame)])) == [
-        f"{said} (SimVP, PSNR dB)"
-    ]
+    group = tables.Group(WITH_PSNR, WITH_PSNR.panels[0], [], frame, True)
+    assert list(tables._flawless([group])) == [f"{said} (SimVP, PSNR dB)"]
 
 
 def test_an_infinite_error_is_no_feat() -> None:
@@ -325,7 +362,7 @@ def test_numbers_of_any_unit_keep_digits_that_tell_them_apart(mse: float, printe
 
 
 def test_values_are_printed_in_the_columns_unit() -> None:
-    spec = replace(SPEC, columns=("mse_x100", "peak_memory_bytes"))
+    spec = with_columns(SPEC, MSE.times(100), PEAK_MEMORY)
     run = make("Ours")
     run.record["means"]["mse"] = 0.34449
     run.record["cost"]["peak_memory_bytes"] = 3 * 2**29
@@ -342,7 +379,7 @@ def test_caption_and_notes_state_the_protocol() -> None:
     setting = "learning rate 0.001, one-cycle schedule; fp32; Some CPU, 2 threads per row."
     assert protocol["Training"].endswith(setting)
     assert protocol["Data"].endswith("frames of 1×64×64.")
-    assert protocol["Metrics"] == "mse: sums over pixels."
+    assert protocol["Metrics"] == f"mse: {MSE.convention}; ssim: {SSIM.convention}."
     assert "one multiply-add" in protocol["Cost"]
     assert "batch size 1" in protocol["Cost"]
     assert "Table 6 of the TAU paper" in protocol["Published"]
@@ -388,7 +425,7 @@ def test_times_of_different_machines_do_not_share_a_table(name: str, value: obje
     device = RUNS[1].record["device"]
     odd = make("Ours", device={**device, {"device": "name"}.get(name, name): value})
     build([make("SimVP"), odd], SPEC)
-    timed = replace(SPEC, columns=("mse", "seconds_per_epoch"), published_table=None)
+    timed = replace(with_columns(SPEC, MSE, SECONDS_PER_EPOCH), published=None)
     with pytest.raises(ValueError, match=f"agree in {name}"):
         build([make("SimVP"), odd], replace(timed, published_columns=()))
 
@@ -410,18 +447,19 @@ def test_bad_runs_are_rejected() -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"columns": ("mse", "fid")}, "fid"),
-        ({"columns": ("mse", "mse")}, "repeat"),
-        ({"rows": (TableRow("Ours"), TableRow("Ours"))}, "repeat"),
-        ({"columns": ("mse", "epochs_to_target")}, "need a target"),
-        ({"rows": (TableRow("Ours", "TAO"),)}, "did you mean 'TAU'"),
-        ({"published_table": "Table 66"}, "no table 'Table 66'"),
-        ({"published_columns": (Column("SSIM", "Moving MNIST"),)}, "no published numbers"),
+        ({"rows": (line("Ours", "TAO"),)}, "did you mean 'TAU'"),
+        ({"published": "Table 66"}, "no table 'Table 66'"),
+        ({"published_columns": (("SSIM", "Moving MNIST"),)}, "no published numbers"),
     ],
 )
-def test_a_wrong_specification_fails_at_once(change: dict, message: str) -> None:
+def test_a_wrong_published_name_fails_at_once(change: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        replace(SPEC, **change)
+        check_published(replace(SPEC, **change))
+
+
+def test_columns_that_tell_when_a_target_is_reached_need_one() -> None:
+    with pytest.raises(ValueError, match="need a target"):
+        with_columns(SPEC, MSE, EPOCHS_TO_TARGET)
 
 
 # --- LaTeX ---------------------------------------------------------------------------------------
@@ -484,10 +522,10 @@ HOSTILE = (
 
 def hostile() -> tables.Table:
     """A table of rows called as in HOSTILE; the same texts are all else that can be named."""
-    rows = tuple(TableRow(label, "TAU", label) for label in HOSTILE)
+    rows = tuple(line(label, "TAU", label) for label in HOSTILE)
     text = " ".join(HOSTILE[:-1])
-    beside = replace(TAXI, title=text, rows=rows)
-    spec = replace(SPEC, title=text, caption=text, conventions=text, rows=rows, beside=beside)
+    panels = (replace(SPEC.panels[0], title=text), TAXI)
+    spec = replace(SPEC, title=text, notes=(text,), rows=rows, panels=panels)
     data = {"caption": text, "digest": HOSTILE[11]}
     runs = [make(label, data=data, commit=HOSTILE[10]) for label in HOSTILE[1:]]
     failed = [fail(HOSTILE[0], 0, text), fail(HOSTILE[0], 1, text, status="unusable")]
@@ -497,13 +535,13 @@ def hostile() -> tables.Table:
 @cache
 def variants() -> dict[str, str]:
     """LaTeX of tables narrow and wide (in two parts), of failures, of cells that are not finite."""
-    wide = replace(SPEC, columns=("mse", "mae", "ssim", "psnr"), name="wide table")
-    narrow = replace(SPEC, columns=("mse",), published_columns=SPEC.published_columns[:2])
+    wide = with_columns(SPEC, MSE, MAE, SSIM, PSNR)
+    narrow = replace(with_columns(SPEC, MSE), published_columns=SPEC.published_columns[:2])
     nasty = replace(
         SPEC,
         title=NASTY,
-        caption=NASTY,
-        rows=(TableRow(f"Ours {NASTY[:30]}", "TAU", NASTY), TableRow("SimVP")),
+        notes=(NASTY,),
+        rows=(line(f"Ours {NASTY[:30]}", "TAU", NASTY), line("SimVP")),
     )
     failures = [*RUNS[:-3], fail("Ours", 0, NASTY), fail("Ours", 1, "", status=tables.NOT_RUN)]
     broken = make("Last frame", trained=False)
@@ -642,28 +680,18 @@ def test_every_committed_table_compiles(tmp_path: Path) -> None:
 # Two data sets in one table, and the table of data sets
 
 
-TAXI = TableSpec(
-    name="taxi",
-    title="TrafficBJ",
-    rows=(TableRow("Conv"), TableRow("Ours")),
-    columns=("mse_x100",),
-)
+TAXI = Panel(MovingMNIST, (MSE.times(100),), title="TaxiBJ")
 
 
-def with_taxi() -> TableSpec:
-    rows = (
-        TableRow("Conv", "Conv Baseline"),
-        TableRow("Ours", "TAU"),
-        TableRow("PredRNN++", "PredRNN++"),
-    )
-    return TableSpec(
+def with_taxi() -> Suite:
+    return Suite(
         name="both",
         title="Both",
-        rows=rows,
-        columns=("mse",),
-        published_table="Table 6",
-        published_columns=(Column("MSE", "Moving MNIST"), Column("MSEx100", "TaxiBJ")),
-        beside=TAXI,
+        panels=(Panel(MovingMNIST, (MSE,), title="Moving MNIST"), TAXI),
+        rows=(line("Conv", "Conv Baseline"), line("Ours", "TAU"), line("PredRNN++", "PredRNN++")),
+        training={"quick": Training(1)},
+        published="Table 6",
+        published_columns=(("MSE", "Moving MNIST"), ("MSEx100", "TaxiBJ")),
     )
 
 
@@ -679,31 +707,34 @@ def test_a_second_data_set_has_columns_of_its_own() -> None:
     table = build(runs, with_taxi(), others)
     heads = [(head.group, head.heading, head.unit, head.part) for head in table.heads]
     assert heads[:2] == [
-        ("measured", "MSE ↓", "", ""),
-        ("measured, TrafficBJ", "MSE ↓", "×100", ""),
+        ("measured, Moving MNIST", "MSE ↓", "", ""),
+        ("measured, TaxiBJ", "MSE ↓", "×100", ""),
     ]
     assert [head[3] for head in heads[-2:]] == ["Moving MNIST", "TaxiBJ"]
     text = markdown(table)
-    alone = measure(others, TAXI)
-    assert f"{alone.at['Conv', 'mse_x100']:.2f}" in cells(text, "Conv")[1]
+    alone = tables.measure(with_taxi(), TAXI, others)
+    assert f"{alone.at['Conv', 'mse']:.2f}" in cells(text, "Conv")[1]
     assert cells(text, "Ours")[0].startswith("**") and cells(text, "Conv")[1].startswith("**")
     assert cells(text, "PredRNN++")[-2:] == ["46.4", "44.8"]
     topics = [topic for topic, _ in table.protocol]
-    assert topics[:4] == ["Data", "Training", "Data, TrafficBJ", "Training, TrafficBJ"]
+    assert topics[:4] == [
+        *("Data, Moving MNIST", "Training, Moving MNIST"),
+        *("Data, TaxiBJ", "Training, TaxiBJ"),
+    ]
     assert "TrafficBJ's taxis" in text and "4×2×32×32" not in text and "2×32×32" in text
     check_structure(latex(table))
 
 
 def test_without_runs_the_second_data_set_is_left_out_and_the_caption_says_so() -> None:
     table = build([make("Conv"), make("Ours")], with_taxi())
-    assert not any("TrafficBJ" in head.group for head in table.heads)
-    assert "TrafficBJ was not measured." in table.caption
+    assert not any("TaxiBJ" in head.group for head in table.heads)
+    assert "TaxiBJ was not measured." in table.caption
 
 
 def test_a_failure_on_the_second_data_set_is_noted() -> None:
     table = build([make("Conv"), make("Ours")], with_taxi(), [taxi("Conv", 0.3), fail("Ours")])
     note = next(text for _, text in table.notes if "out of memory" in text)
-    assert note.startswith("on TrafficBJ failed: seed 0")
+    assert note.startswith("on TaxiBJ failed: seed 0")
     assert [cell.text for cell in table.lines[1].cells[:2]].index("failed") == 1
 
 
@@ -725,12 +756,17 @@ class Found:
 
 
 def test_data_sets_stand_beside_what_the_paper_counts() -> None:
-    lines = [
-        tables.SurveyLine("KTH", Found(Clip(10, 40, 1, 128, 128)), "KTH", 40),
-        tables.SurveyLine("Taxi", FileNotFoundError("no BJ13"), "TrafficBJ", 4),
-        tables.SurveyLine("Damaged", ValueError("BJ14 is cut short"), "TrafficBJ", 4),
-    ]
-    table = tables.survey(lines, "datasets", "Data sets", "Table 1", "Counts")
+    entries = (
+        DatasetEntry("KTH", MovingMNIST, "KTH", 40),
+        DatasetEntry("Taxi", MovingMNIST, "TrafficBJ", 4),
+        DatasetEntry("Damaged", MovingMNIST, "TrafficBJ", 4),
+    )
+    opened = {
+        "KTH": Found(Clip(10, 40, 1, 128, 128)),
+        "Taxi": FileNotFoundError("no BJ13"),
+        "Damaged": ValueError("BJ14 is cut short"),
+    }
+    table = list_datasets(DatasetTable("datasets", "Data sets", entries, "Table 1"), opened)
     text = markdown(table)
     found = ["18", "3", "7", "1×128×128", "10 → 40"]
     assert cells(text, "KTH") == [*found, "5200", "3167", "1×128×128", "10 → 40"]
@@ -745,12 +781,13 @@ def test_data_sets_stand_beside_what_the_paper_counts() -> None:
 
 
 def test_the_target_is_reached_at_the_first_epoch_below_it() -> None:
-    spec = TableSpec(
+    spec = Suite(
         name="fig8",
         title="Convergence",
-        rows=(TableRow("Last frame"), TableRow("SimVP"), TableRow("Ours")),
-        columns=("mse", "epochs_to_target", "minutes_to_target"),
-        target=35.0,
+        panels=(Panel(MovingMNIST, (MSE, EPOCHS_TO_TARGET, MINUTES_TO_TARGET)),),
+        rows=(line("Last frame"), line("SimVP"), line("Ours")),
+        training={"quick": Training(1)},
+        target=(35.0, "TAU"),
     )
 
     class Curved(Run):
@@ -769,11 +806,12 @@ def test_the_target_is_reached_at_the_first_epoch_below_it() -> None:
 
 
 def test_a_speed_has_the_spread_that_was_measured_within_the_run() -> None:
-    spec = TableSpec(
+    spec = Suite(
         name="speed",
         title="Efficiency",
-        rows=(TableRow("Ours"), TableRow("SimVP")),
-        columns=("training_sequences_per_second",),
+        panels=(Panel(MovingMNIST, (TRAINING_SPEED,)),),
+        rows=(line("Ours"), line("SimVP")),
+        training={"quick": Training(1)},
     )
     runs = [make("Ours"), make("SimVP"), make("SimVP", 1)]
     for run, speed in zip(runs, (20.0, 30.0, 34.0), strict=True):

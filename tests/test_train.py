@@ -23,7 +23,8 @@ from benchmarks import load
 from benchmarks.experiment import store
 from benchmarks.experiment.execute import execute
 from benchmarks.experiment.fabric import make_fabric
-from benchmarks.experiment.spec import Row, Suite, Training, plan
+from benchmarks.experiment.plan import plan_panel
+from benchmarks.experiment.spec import Row, Suite, Training
 from benchmarks.experiment.store import CHECKPOINT, PREVIOUS
 from benchmarks.experiment.train import NonFiniteLossError, make_optimiser, make_schedule, train
 from benchmarks.stopping import Stopped, stoppable
@@ -34,14 +35,14 @@ ROOT = Path(__file__).resolve().parent.parent
 
 def _run(suite: Suite, dataset, label="TAU", **changes):
     training = {"smoke": replace(suite.training["smoke"], **changes)}
-    return plan(
+    return plan_panel(
         replace(suite, training=training), "smoke", dataset, "cpu", rows=[label], precision="fp32"
     )[0]
 
 
 def _train(run, dataset, folder, **kwargs):
     folder.mkdir(exist_ok=True)
-    return train(run, dataset, folder, make_fabric("cpu", "fp32"), **kwargs)[0]
+    return train(run, folder, make_fabric("cpu", "fp32"), **kwargs)[0]
 
 
 def _equal(a: Predictor, b: Predictor) -> bool:
@@ -81,13 +82,13 @@ class Random(Predictor):
 def test_random_models_resume_to_the_same_scores(suite, dataset, tmp_path, monkeypatch):
     suite = replace(suite, rows=(Row("Random", Random),))
     run = _run(suite, dataset, "Random")
-    whole = execute(run, suite, dataset, tmp_path / "whole")
+    whole = execute(run, tmp_path / "whole")
     with monkeypatch.context() as context:
         context.setattr(type(dataset), "batch", _interrupting(type(dataset).batch, 5))
-        assert not execute(run, suite, dataset, tmp_path / "part", 0).done
+        assert not execute(run, tmp_path / "part", 0).done
     for generator in (torch.manual_seed, random.seed, np.random.seed):
         generator(7)  # whatever the interrupted process left behind
-    resumed = execute(run, suite, dataset, tmp_path / "part")
+    resumed = execute(run, tmp_path / "part")
     assert resumed.means == whole.means
     for name, values in whole.samples().items():
         assert (values == resumed.samples()[name]).all()
@@ -236,11 +237,11 @@ def test_a_failed_row_is_recorded_and_tried_again(suite, dataset, tmp_path):
     row = Row("exploding", Exploding, sizes=suite.rows[2].sizes)
     tiny = replace(suite, rows=(row,))
     run = _run(tiny, dataset, label="exploding")
-    failed = execute(run, tiny, dataset, tmp_path)
+    failed = execute(run, tmp_path)
     assert not failed.done and "nan at step 3" in failed.record["reason"]
     assert (tmp_path / run.folder / "failure.json").exists()
     Exploding.calls = -1000
-    again = execute(run, tiny, dataset, tmp_path)
+    again = execute(run, tmp_path)
     assert again.done and not (tmp_path / run.folder / "failure.json").exists()
 
 
@@ -257,7 +258,7 @@ def test_clipping_bounds_the_gradient_that_is_applied(suite, dataset, tmp_path, 
     _train(_run(suite, dataset), dataset, tmp_path / "free")
     free, norms[:] = list(norms), []
     bound = min(free) / 2
-    _train(_run(suite, dataset, clip_norm=bound), dataset, tmp_path / "clipped")
+    _train(_run(suite, dataset, max_grad_norm=bound), dataset, tmp_path / "clipped")
     assert norms and max(norms) <= bound * 1.001
 
 
@@ -289,7 +290,7 @@ def test_weight_decay_and_optimiser_are_honoured():
 def test_the_cosine_is_the_one_released_for_trafficbj():
     """timm's CosineLRScheduler: t_initial 50, 5 warm-up epochs from 1e-5, lr_min 1e-6."""
     training = Training(
-        epochs=50, sequences=32, batch_size=16, rate=5e-4, schedule="cosine", validation=1
+        epochs=50, sequences=32, batch_size=16, lr=5e-4, schedule="cosine", val_sequences=1
     )
     optimiser = make_optimiser(torch.nn.Linear(1, 1), training)
     schedule = make_schedule(optimiser, training)
@@ -308,7 +309,7 @@ def test_the_cosine_is_the_one_released_for_trafficbj():
 
 
 def test_a_constant_schedule_is_constant():
-    training = Training(epochs=1, schedule="constant", rate=0.5)
+    training = Training(epochs=1, schedule="constant", lr=0.5)
     optimiser = make_optimiser(torch.nn.Linear(1, 1), training)
     schedule = make_schedule(optimiser, training)
     for _ in range(3):
@@ -337,10 +338,10 @@ def test_bf16_is_used_when_asked_for(suite, dataset, tmp_path):
     tiny = replace(suite, rows=(row,))
     for precision, expected in (("fp32", False), ("bf16", True)):
         seen.clear()
-        run = plan(tiny, "smoke", dataset, "cpu", precision=precision)[0]
+        run = plan_panel(tiny, "smoke", dataset, "cpu", precision=precision)[0]
         folder = tmp_path / precision
         folder.mkdir()
-        train(run, dataset, folder, make_fabric("cpu", precision))
+        train(run, folder, make_fabric("cpu", precision))
         assert seen and set(seen) == {expected}
 
 
@@ -352,11 +353,14 @@ def test_kill_9_and_the_same_command_give_the_same_result(clips_file, tmp_path):
     """
     suite = tmp_path / "killed_suite.py"
     suite.write_text(
-        "from benchmarks.experiment.spec import Row, Suite, Training\n"
+        "from benchmarks import Panel, Row, Suite, Training\n"
+        "from benchmarks.data import MovingMNIST\n"
         "from tau import TAU\n"
-        "SUITE = Suite('killed', 'Killed', 'moving-mnist', (Row('TAU', TAU, spatial_hidden=8,"
-        " temporal_hidden=16, spatial_depth=2, temporal_depth=2, mlp_ratio=2),),"
-        " {'smoke': Training(epochs=2, sequences=480, batch_size=8, validation=4, test=4)})\n"
+        "SUITE = Suite('killed', 'Killed', (Panel(MovingMNIST),),"
+        " (Row('TAU', TAU, dict(spatial_hidden=8,"
+        " temporal_hidden=16, spatial_depth=2, temporal_depth=2, mlp_ratio=2)),),"
+        " {'smoke': Training(epochs=2, sequences=480, batch_size=8, val_sequences=4,"
+        " test_sequences=4)})\n"
     )
 
     def command(out: str, jobs: str = "2") -> list[str]:

@@ -16,7 +16,8 @@ from benchmarks import load
 from benchmarks.data import Arrays
 from benchmarks.experiment import code, store
 from benchmarks.experiment.execute import execute
-from benchmarks.experiment.spec import Row, Suite, Training, plan
+from benchmarks.experiment.plan import plan_panel
+from benchmarks.experiment.spec import Panel, Row, Suite, Training
 from benchmarks.experiment.trained import Trained
 from tau import Clip, Predictor
 
@@ -30,13 +31,13 @@ def conv(tmp_path_factory):
     suite = Suite(
         "s",
         "S",
-        None,
-        (Row("Conv", ConvBaseline, **small),),
-        {"smoke": Training(epochs=1, sequences=8, batch_size=4, validation=4, test=4)},
+        (Panel(None),),
+        (Row("Conv", ConvBaseline, small),),
+        {"smoke": Training(epochs=1, sequences=8, batch_size=4, val_sequences=4, test_sequences=4)},
     )
     dataset = Arrays(folder / "x.npy")
-    (run,) = plan(suite, "smoke", dataset, "cpu", precision="fp32")
-    return execute(run, suite, dataset, folder).folder
+    (run,) = plan_panel(suite, "smoke", dataset, "cpu", precision="fp32")
+    return execute(run, folder).folder
 
 
 class Double(Predictor):
@@ -110,11 +111,11 @@ def test_a_run_knows_whether_its_bytes_were_divided(data_range, tmp_path):
     clips = np.random.default_rng(0).integers(0, 255, (12, 4, 1, 8, 8)).astype(np.uint8)
     np.save(tmp_path / "x.npy", clips)
     row = Row("Last", LastFrame)
-    training = Training(epochs=1, sequences=8, batch_size=4, validation=4, test=4)
+    training = Training(epochs=1, sequences=8, batch_size=4, val_sequences=4, test_sequences=4)
     dataset = Arrays(tmp_path / "x.npy", data_range=data_range)
-    suite = Suite("s", "S", None, (row,), {"smoke": training})
-    (run,) = plan(suite, "smoke", dataset, "cpu")
-    predicted = load(execute(run, suite, dataset, tmp_path).folder).predict(clips[0, :2])
+    suite = Suite("s", "S", (Panel(None),), (row,), {"smoke": training})
+    (run,) = plan_panel(suite, "smoke", dataset, "cpu")
+    predicted = load(execute(run, tmp_path).folder).predict(clips[0, :2])
     assert predicted.dtype == (np.uint8 if data_range is None else np.float32)
     assert np.allclose(predicted, clips[0, 1], rtol=1e-6)
 
@@ -197,9 +198,9 @@ def test_a_users_model_is_loaded_with_trust_from_the_code_that_it_was_trained_wi
     (tmp_path / "mine_to_load.py").write_text(MODEL.format(helper="helper_to_load"))
     (tmp_path / "helper_to_load.py").write_text("FACTOR = 0.5\n")
     mine = code.import_file(tmp_path / "mine_to_load.py").Mine
-    tiny = replace(suite, rows=(Row("Mine", mine, kind=torch.nn.GELU),))
-    (run,) = plan(tiny, "smoke", dataset, "cpu", precision="fp32")
-    folder = execute(run, tiny, dataset, tmp_path / "runs").folder
+    tiny = replace(suite, rows=(Row("Mine", mine, {"kind": torch.nn.GELU}),))
+    (run,) = plan_panel(tiny, "smoke", dataset, "cpu", precision="fp32")
+    folder = execute(run, tmp_path / "runs").folder
     assert {"mine_to_load", "helper_to_load"} == json.loads(
         (folder / "code.json").read_text()
     ).keys()
@@ -225,8 +226,8 @@ def test_code_that_was_changed_after_training_is_refused(suite, dataset, tmp_pat
     )
     mine = code.import_file(tmp_path / "mine_changed.py").Mine
     tiny = replace(suite, rows=(Row("Mine", mine),))
-    (run,) = plan(tiny, "smoke", dataset, "cpu", precision="fp32")
-    folder = execute(run, tiny, dataset, tmp_path / "runs").folder
+    (run,) = plan_panel(tiny, "smoke", dataset, "cpu", precision="fp32")
+    folder = execute(run, tmp_path / "runs").folder
     path = folder / "code.json"
     path.write_text(path.read_text().replace("past[:, -1:]", "past[:, :1]"))
     with pytest.raises(ValueError, match=r"code\.json is damaged or was changed"):

@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SUITE = """
 import ctypes, os, sys, threading, time
 import torch
-from benchmarks.experiment.spec import Row, Suite, Training
+from benchmarks import Panel, Row, Suite, Training
+from benchmarks.data import MovingMNIST
 from tau import Predictor
 
 
@@ -100,8 +101,9 @@ class Scale(Predictor):
         return super().loss(past, future)
 
 
-TRAINING = Training(epochs=2, sequences=8, batch_size=4, validation=4, test=4, precision="fp32")
-SUITE = Suite("acting", "Acting", "moving-mnist", ROWS, {"smoke": TRAINING})
+TRAINING = Training(epochs=2, sequences=8, batch_size=4, val_sequences=4, test_sequences=4,
+                    precision="fp32")
+SUITE = Suite("acting", "Acting", (Panel(MovingMNIST),), ROWS, {"smoke": TRAINING})
 """
 
 
@@ -111,9 +113,7 @@ def acting(tmp_path, clips_file, request):
 
     def command(training: str = "", **rows: dict) -> list[str]:
         name = "acting_" + re.sub(r"\W", "_", request.node.name)
-        listed = "".join(
-            f"Row({label!r}, Scale, **{options!r})," for label, options in rows.items()
-        )
+        listed = "".join(f"Row({label!r}, Scale, {options!r})," for label, options in rows.items())
         text = SUITE.replace("ROWS,", f"({listed}),")
         if training:
             text = text.replace("Training(epochs=2, sequences=8", f"Training({training}")

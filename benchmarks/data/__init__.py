@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,20 @@ __all__ = [
     "DATASETS",
     "DATA_VARIABLE",
     "FILES",
+    "KTH",
     "Arrays",
     "Dataset",
+    "KTHAction",
+    "KittiCaltech",
+    "KittiRawCaltech",
     "MovingMNIST",
+    "TrafficBJ",
+    "TrafficBJReleased",
     "open_dataset",
     "open_own",
 ]
 
-DATASETS: dict[str, Callable[..., Dataset]] = {
+DATASETS: dict[str, Any] = {
     "moving-mnist": MovingMNIST,
     "trafficbj": TrafficBJ,
     "trafficbj-npz": TrafficBJReleased,
@@ -38,11 +45,13 @@ DATASETS: dict[str, Callable[..., Dataset]] = {
     "kitti-caltech": KittiCaltech,
     "kitti-raw-caltech": KittiRawCaltech,
 }
+for _key, _kind in DATASETS.items():
+    _kind.name = _key
 DATA_VARIABLE = "SPATIOTEMPORAL_DATA"
 
 
 def open_dataset(
-    name: str, root: Path | None = None, *, synthetic: bool = False, **options: Any
+    name: Any, root: Path | None = None, *, synthetic: bool = False, **options: Any
 ) -> Dataset:
     """Open and check a data set: a name in `DATASETS`, or the path of your own (see `open_own`).
 
@@ -51,6 +60,10 @@ def open_dataset(
     in the set's place. `options` are the constructor's. Raises ValueError for an unknown name or
     option, and what the constructor raises for unusable files.
     """
+    kind = None
+    if not isinstance(name, str):
+        kind = name
+        name = (kind.func if isinstance(kind, partial) else kind).name
     if root is None and os.environ.get(DATA_VARIABLE):
         root = Path(os.environ[DATA_VARIABLE])
     if root is not None and not root.is_dir():
@@ -69,7 +82,7 @@ def open_dataset(
             f"{', '.join(DATASETS)}, or the path of your own data: a folder, or a file that ends "
             f"in {', '.join(FILES)}"
         )
-    constructor = SYNTHETIC[name] if synthetic else DATASETS[name]
+    constructor = SYNTHETIC[name] if synthetic else kind or DATASETS[name]
     _check_options(f"synthetic {name}" if synthetic else name, constructor, options)
     return constructor(None if synthetic else root, **options)
 

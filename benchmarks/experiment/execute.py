@@ -16,11 +16,10 @@ import torch
 from filelock import FileLock, Timeout
 
 from benchmarks import files
-from benchmarks.data import Dataset
 from benchmarks.experiment import code, cost, store
 from benchmarks.experiment.evaluate import evaluate, sample
 from benchmarks.experiment.fabric import Fabric, make_fabric, seed_generators
-from benchmarks.experiment.spec import PROTOCOL, Run, Suite
+from benchmarks.experiment.plan import PROTOCOL, Run, encoded_options
 from benchmarks.experiment.store import StoredRun
 from benchmarks.experiment.train import train
 from benchmarks.experiment.trial import paper_cost
@@ -30,13 +29,7 @@ LEAST_CALLS = 5  # that a suite of timings takes its median of
 SAMPLES = 4  # test sequences whose predictions are kept for the figures
 
 
-def execute(
-    run: Run,
-    suite: Suite,
-    dataset: Dataset,
-    runs: Path,
-    checkpoint_seconds: float | None = None,
-) -> StoredRun:
+def execute(run: Run, runs: Path, checkpoint_seconds: float | None = None) -> StoredRun:
     """Run to completion and return what is stored; a run that is done already is only read.
 
     A run that raises is stored as failed, with its reason, and is tried again the next time.
@@ -49,13 +42,13 @@ def execute(
         stored = find_run(run, runs)
         if stored is not None and stored.done:
             return stored
-        base = describe(run, dataset)
+        base = describe(run)
         if fabric.is_global_zero:
             folder.mkdir(parents=True, exist_ok=True)
             files.remove_partial_files(folder, older_than=0)
             (folder / store.FAILURE).unlink(missing_ok=True)
         try:
-            measured = _measure(run, suite, dataset, folder, fabric, checkpoint_seconds)
+            measured = _measure(run, folder, fabric, checkpoint_seconds)
         except (Exception, SystemExit) as error:  # any fault of one row must not stop the others
             if fabric.is_global_zero:
                 failed = store_failure(runs, base, _reason(error), traceback.format_exc())
@@ -112,20 +105,16 @@ def find_run(run: Run, runs: Path) -> StoredRun | None:
 
 
 def _measure(
-    run: Run,
-    suite: Suite,
-    dataset: Dataset,
-    folder: Path,
-    fabric: Fabric,
-    checkpoint_seconds: float | None,
+    run: Run, folder: Path, fabric: Fabric, checkpoint_seconds: float | None
 ) -> dict[str, Any]:
+    dataset = run.dataset
     with cost.peak_memory(fabric.device) as peak:
-        model, trained = train(run, dataset, folder, fabric, checkpoint_seconds)
+        model, trained = train(run, folder, fabric, checkpoint_seconds)
     if not fabric.is_global_zero:
         return {}  # one process evaluates and stores
     files.write(folder / "model.pt", lambda file: torch.save(model.state_dict(), file))
     start = time.perf_counter()
-    batches = dataset.test(run.training.test, run.training.batch_size, fabric.device)
+    batches = dataset.test(run.training.test_sequences, run.training.batch_size, fabric.device)
     seed_generators("test", run.seed)
     scores = evaluate(model, batches, run.clip, dataset.value_range)
     seconds = {"train": trained["train"], "evaluate": time.perf_counter() - start}
@@ -142,8 +131,8 @@ def _measure(
         fabric.device,
         run.training.batch_size,
         run.training.precision,
-        seconds=suite.timing_seconds,
-        least=LEAST_CALLS if suite.timed else 1,
+        seconds=run.timing_seconds,
+        least=LEAST_CALLS if run.timed else 1,
     )
     dataset.check_unchanged()  # last: what was read must be what the plan describes
     return {
@@ -155,7 +144,7 @@ def _measure(
         "cost": {
             "parameters": cost.parameters(model),
             "macs": cost.macs(model, run.clip),
-            **paper_cost(run, suite),
+            **paper_cost(run),
             **speed,
             **_epoch(speed, dataset.train_sequences),
             "peak_memory_bytes": peak.bytes,
@@ -175,15 +164,16 @@ def _epoch(speed: dict[str, float | None], sequences: int) -> dict[str, float | 
     }
 
 
-def describe(run: Run, dataset: Dataset) -> dict[str, Any]:
+def describe(run: Run) -> dict[str, Any]:
     """What a record says of a run before it is measured."""
+    dataset = run.dataset
     return {
         "status": "started",
         "protocol": PROTOCOL,
         "suite": run.suite,
         "row": run.row.label,
         "model": code.qualified_name(run.row.model),
-        "options": run.row.encoded(run.scale),
+        "options": encoded_options(run.row, run.scale),
         "seed": run.seed,
         "key": run.key,
         "folder": run.folder,

@@ -1,4 +1,6 @@
-"""Memory of the C library's heap: keep what is freed, instead of giving it back and faulting it in.
+"""Device, precision, processor and the C library's heap.
+
+The heap keeps what is freed, instead of giving it back and faulting it in.
 
 glibc maps every buffer above 32 MiB anew and gives it back when it is freed, and shrinks its heap
 whenever the top of it is free. A training step on the CPU frees all its activations, so it takes
@@ -15,6 +17,12 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+from pathlib import Path
+
+import torch
+
+from benchmarks.experiment.spec import PRECISIONS
+from benchmarks.names import choose
 
 # Keys of mallopt (malloc.h)
 _M_TRIM_THRESHOLD = -1
@@ -68,3 +76,49 @@ def _user_has_set_malloc() -> bool:
     return "glibc.malloc." in os.environ.get("GLIBC_TUNABLES", "") or any(
         name.startswith("MALLOC_") for name in os.environ
     )
+
+
+def choose_device(asked: str) -> str:
+    """The device that was asked for; for "auto" a CUDA GPU if there is one.
+
+    Raises ValueError for a device that torch does not find.
+    """
+    if asked == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if not available[asked]:
+        raise ValueError(f"--device {asked}, but torch finds no such GPU; use --device cpu")
+    return asked
+
+
+def resolve_precision(precision: str, device: str) -> str:
+    """Turn "auto" into bf16 where the device computes it natively, else fp32.
+
+    Raises ValueError for a precision that the device has not: tf32 off CUDA, bf16 without native
+    support on CUDA.
+    """
+    choose("precision", precision, PRECISIONS)
+    if precision == "auto":
+        return "bf16" if has_native_bf16(device) else "fp32"
+    if precision == "tf32" and not (
+        device == "cuda" and torch.cuda.get_device_capability() >= (8, 0)
+    ):
+        raise ValueError("precision 'tf32' needs an NVIDIA GPU of compute capability 8 or more")
+    if precision == "bf16" and device != "cpu" and not has_native_bf16(device):
+        raise ValueError("precision 'bf16' is not native on this GPU; use fp32")
+    return precision
+
+
+def has_native_bf16(device: str) -> bool:
+    """Whether the device multiplies bfloat16 in hardware (CPU: AVX512-BF16 or AMX; GPU: native)."""
+    if device == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    cpuinfo = Path("/proc/cpuinfo")  # of Linux
+    if device == "cpu" and cpuinfo.is_file():
+        words = cpuinfo.read_text(encoding="utf-8", errors="replace").split()
+        return not {"avx512_bf16", "amx_bf16"}.isdisjoint(words)
+    return False

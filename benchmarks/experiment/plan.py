@@ -1,28 +1,43 @@
-"""What the command's options ask for: checked jobs, before anything trains."""
+"""From a suite and what the user asked for to runs; every check before training is here."""
 
 from __future__ import annotations
 
-import argparse
 import hashlib
-import importlib
-import pkgutil
+import re
 import sys
-from dataclasses import replace
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import torch
-
-from benchmarks import suites
 from benchmarks.data import DATASETS, FILES, Dataset, open_dataset, open_own
-from benchmarks.experiment.code import import_file
+from benchmarks.experiment.code import (
+    Code,
+    code_of,
+    digest,
+    encode,
+    objects_in,
+    qualified_name,
+)
 from benchmarks.experiment.fabric import group_size
-from benchmarks.experiment.spec import Run, Suite, Survey, plan, slug
+from benchmarks.experiment.hardware import choose_device, resolve_precision
+from benchmarks.experiment.spec import (
+    DatasetClass,
+    DatasetTable,
+    Panel,
+    Row,
+    Suite,
+    Training,
+    name_of,
+)
 from benchmarks.files import to_json
-from benchmarks.names import choose, printable
-from benchmarks.report.regression import precision_of
-from benchmarks.report.table import METRICS
-from benchmarks.suites import datasets
+from benchmarks.metrics import ToTarget
+from benchmarks.names import choose
+from tau import Clip, Predictor
+
+# Part of every run's key. Raise it when the loop, the data or the metrics change the numbers, or
+# what a record holds changes its meaning.
+PROTOCOL = 2
 
 SYNTHETIC_DATA = "synthetic"
 # Options that change what a table holds, in the order in which a table's name has them.
@@ -30,185 +45,377 @@ IN_NAME = (
     *("rows", "seeds", "epochs", "batch_size", "dataset", "data", "past", "future", "stride"),
     *("data_range", "layout", "variable", "crop", "pad", "precision", "device"),
 )
-# Bytes of a table's name: with the longest name of a second suite, and with what tells its files
-# apart, less than 200.
+OF_OWN_DATA = ("past", "future", "stride", "data_range", "layout", "variable", "crop", "pad")
+# Bytes of a table's name: with the longest name of a panel, and with what tells its files apart,
+# less than 200.
 NAME_BYTES, PART_BYTES = 110, 30
 
 
-class Job(NamedTuple):
-    """What the options ask for, checked: a suite at a scale, a data set, the runs on it."""
+@dataclass(frozen=True)
+class Options:
+    """What the user asked for: the command's options, None where nothing was said."""
 
-    suite: Suite
-    scale: str
-    dataset: Dataset
-    runs: list[Run]
+    suite: str
+    scale: str | None = None
+    rows: Sequence[str] | None = None
+    seeds: int | None = None
+    epochs: int | None = None
+    batch_size: int | None = None
+    device: str = "auto"
+    precision: str = "auto"
+    data: str | None = None  # a folder, a file, or "synthetic"
+    dataset: str | None = None
+    past: int | None = None  # from here to `pad`: of the user's own data
+    future: int | None = None
+    stride: int | None = None
+    data_range: Sequence[float] | None = None
+    layout: str | None = None
+    variable: str | None = None
+    crop: str | None = None
+    pad: str | None = None
+    out: Path = Path("results")
+    report: bool = False
+    dry_run: bool = False
+    resume: bool = True
+    checkpoint_seconds: float | None = None
+    jobs: int | None = None
+    check: Path | None = None
+    update: bool = False  # of the reference in `check`
 
+    def __post_init__(self) -> None:
+        if self.data is not None and not self.data.strip():
+            raise ValueError("--data is empty; expected a folder, a file or 'synthetic'")
 
-def find_suite(name: str) -> Suite | Survey:
-    """The suite of that name in benchmarks/suites, or the SUITE of a user's Python file."""
-    if name.endswith(".py"):
-        try:
-            module = import_file(Path(name))
-        except (ValueError, FileNotFoundError):
-            raise
-        except (Exception, SystemExit) as error:  # whatever the user's code raises
-            raise ValueError(
-                printable(f"{name} cannot be imported: {type(error).__name__}: {error}")
-                + "; run it with Python to see where"
-            ) from error
-        suite = getattr(module, "SUITE", None)
-        if not isinstance(suite, Suite | Survey):
-            raise ValueError(f"{name} has no SUITE; expected `SUITE = Suite(...)`")
-        return suite
-    choose("suite", name, suite_names())
-    module = importlib.import_module(f"benchmarks.suites.{name}")
-    found: Suite | Survey = module.SUITE
-    return found
+    @property
+    def root(self) -> Path | None:
+        """What --data names, if that is a folder or a file."""
+        return None if self.data in (None, SYNTHETIC_DATA) else Path(str(self.data))
 
+    @property
+    def of_own_data(self) -> dict[str, Any]:
+        """The options of the user's own data that were given."""
+        found = {name: getattr(self, name) for name in OF_OWN_DATA}
+        return {name: value for name, value in found.items() if value is not None}
 
-def suite_names() -> list[str]:
-    """Names of the suites in benchmarks/suites."""
-    return sorted(module.name for module in pkgutil.iter_modules(suites.__path__))
-
-
-def prepare(suite: Suite | Survey, args: argparse.Namespace) -> list[Job]:
-    """Turn options into runs of the suite, and of the one that stands beside it in its table.
-
-    Raises ValueError or FileNotFoundError before anything trains.
-    """
-    if not isinstance(suite, Suite):
-        raise ValueError(f"suite {suite.name!r} lists data sets; it has no rows to train")
-    device = choose_device(args.device)
-    scale = args.scale or _default_scale(suite, device)
-    choose(f"suite {suite.name!r}: scale", scale, suite.training)
-    datasets = [(suite, _open(suite, scale, args, args.dataset))]
-    if suite.beside is not None and not _is_own(suite, args) and args.check is None:
-        try:
-            datasets.append((suite.beside, _open(suite.beside, scale, args)))
-        except FileNotFoundError as error:
-            print(f"{suite.beside.title} is left out: {error}", file=sys.stderr)
-    seeds = range(args.seeds) if args.seeds else None
-    precision = args.precision
-    if args.check is not None and not args.accept:
-        precision = precision_of(args.check) if precision == "auto" else precision
-    jobs = []
-    for of, dataset in datasets:
-        labels = [row.label for row in of.rows]
-        rows = args.rows or suite.selected or labels
-        if of is not suite:
-            rows = [row for row in rows if row in labels]
-        if not rows:
-            continue
-        runs = plan(
-            of,
-            scale,
-            dataset,
-            device,
-            rows=rows,
-            seeds=seeds,
-            epochs=args.epochs,
-            batch_size=args.batch_size,
-            precision=precision,
-            processes=group_size(),
+    def is_own(self, panel: Panel) -> bool:
+        """Whether --data names the user's own data."""
+        root = self.root
+        return root is not None and (
+            panel.dataset is None or root.suffix.lower() in FILES or root.is_file()
         )
-        if of is suite:
-            of = _as_asked(suite, args)
-        jobs.append(Job(of, scale, dataset, runs))
-    return jobs
 
 
-def _as_asked(suite: Suite, args: argparse.Namespace) -> Suite:
-    """The suite without what holds for its own data set only, if it runs on another one.
+@dataclass(frozen=True)
+class Run:
+    """One training of one row on one data set: a value that any process can execute.
 
-    That is its title, its published numbers, target and notes, and those of its rows. A set that
-    the paper counts as the same, such as KTH's videos beside its images, keeps all but the title.
+    `key` hashes everything that can change the number: model class and source, options, clip,
+    training, data, seed, device type, precision, PROTOCOL, the number of processes, and whether it
+    was to be timed. `code` is the source that the key was made from.
     """
-    own = suite.data is not None and _is_own(suite, args)
-    if not own and args.dataset in (None, suite.data):
+
+    suite: str
+    panel: str
+    row: Row
+    scale: str
+    seed: int
+    training: Training
+    dataset: Dataset
+    device: str
+    key: str
+    paper_clip: Clip  # at which costs are given besides the run's own
+    timed: bool = False
+    timing_seconds: float = 0.3
+    processes: int = 1  # that share each batch
+    code: Code = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def clip(self) -> Clip:
+        """The task."""
+        return self.dataset.clip
+
+    @property
+    def folder(self) -> str:
+        """Name of the run's folder: readable, and unique by its key."""
+        return f"{slug(self.row.label)}-{self.scale}-{self.seed}-{self.key}"
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The constructor's options."""
+        return self.row.at(self.scale)
+
+    def build(self) -> Predictor:
+        """Build the model with this run's options."""
+        return self.row.build(self.clip, self.scale)
+
+
+def slug(text: str) -> str:
+    """A text as part of a file's name: lower-case letters, digits and hyphens, 60 at most."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60].strip("-") or "x"
+
+
+def adapt(suite: Suite, options: Options) -> Suite:
+    """The suite as the options have it: on its own data sets, on another one, or on own data.
+
+    On other data it has one panel, and neither title, published numbers, target nor notes of its
+    own. A set that the paper counts as the same, such as KTH's videos beside its images, keeps all
+    but the title.
+    """
+    first = suite.panels[0]
+    own = options.is_own(first)
+    if options.check is not None:  # a reference is of one data set
+        suite = replace(suite, panels=(first,))
+    if not own and options.dataset in (None, first.name):
         return suite
-    versions = {row.data: row.published for row in datasets.SUITE.rows}
-    if args.dataset in versions and versions[args.dataset] == versions.get(str(suite.data)):
-        return replace(suite, title=f"{suite.title}, on {args.dataset}")
-    what = f"Own data: {Path(args.data).name}" if own else f"Data set {args.dataset}"
+    if own and options.dataset is not None:
+        raise ValueError(
+            f"--dataset {options.dataset} has no effect on your own data; leave it out"
+        )
+    if own and first.dataset is None:
+        return suite
+    dataset: DatasetClass | None = None
+    what = f"Own data: {Path(str(options.data)).name}"
+    if not own:
+        what = f"Data set {options.dataset}"
+        dataset = DATASETS[choose("data set", str(options.dataset), DATASETS)]
+        for version in first.versions:
+            if name_of(version) == options.dataset:
+                panel = replace(first, dataset=version, title="")
+                return replace(suite, title=f"{suite.title}, on {options.dataset}", panels=(panel,))
+    columns = tuple(c for c in first.columns if not isinstance(c, ToTarget))
     return replace(
         suite,
         title=f"{what}, rows of {suite.name}",
-        rows=tuple(row.but(note="") for row in suite.rows),
-        columns=tuple(name for name in suite.columns if not METRICS[name].to_target),
+        panels=(replace(first, dataset=dataset, title="", columns=columns),),
+        rows=tuple(replace(row, note="") for row in suite.rows),
         published=None,
         published_columns=(),
         also_published=(),
         target=None,
         notes=(),
-        beside=None if own else suite.beside,
     )
 
 
-def choose_device(asked: str) -> str:
-    """The device that was asked for; for "auto" a CUDA GPU if there is one.
+# --- runs ----------------------------------------------------------------------------------------
 
-    Raises ValueError for a device that torch does not find.
+
+def plan(suite: Suite, options: Options) -> list[Run]:
+    """All runs of a suite that options ask for, by panel and in table order.
+
+    A panel whose data are not present is left out with a message, unless all are. Raises ValueError
+    or FileNotFoundError before anything trains. No model is built: that runs a row's own code (see
+    `trial`).
     """
-    if asked == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    available = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
+    device = choose_device(options.device)
+    scale = options.scale or _default_scale(suite, device)
+    choose(f"suite {suite.name!r}: scale", scale, suite.training)
+    runs: list[Run] = []
+    missing: list[FileNotFoundError] = []
+    for panel in suite.panels:
+        try:
+            dataset = _open(suite, panel, scale, options)
+        except FileNotFoundError as error:
+            missing.append(error)
+            if len(missing) == len(suite.panels):
+                raise missing[0] from None
+            print(f"{panel.name} is left out: {error}", file=sys.stderr)
+            continue
+        runs += plan_panel(
+            suite,
+            scale,
+            dataset,
+            device,
+            panel=panel,
+            rows=options.rows or suite.selected,
+            seeds=range(options.seeds) if options.seeds else None,
+            epochs=options.epochs,
+            batch_size=options.batch_size,
+            precision=options.precision,
+            processes=group_size(),
+        )
+    return runs
+
+
+def plan_panel(
+    suite: Suite,
+    scale: str,
+    dataset: Dataset,
+    device: str,
+    *,
+    panel: Panel | None = None,
+    rows: Sequence[str] | None = None,
+    seeds: Iterable[int] | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    precision: str = "auto",
+    processes: int = 1,
+) -> list[Run]:
+    """All runs of a suite's panel (default: the first) on its data set, in table order.
+
+    `rows` selects by label; `processes` share each batch. Raises ValueError.
+    """
+    panel = panel or suite.panels[0]
+    choose(f"suite {suite.name!r}: scale", scale, suite.training)
+    for label in rows or ():
+        choose(f"suite {suite.name!r}: row", label, [row.label for row in suite.rows])
+    runs: list[Run] = []
+    for row in suite.rows_of(panel):
+        if rows and row.label not in rows:
+            continue
+        try:
+            training = replace(suite.training_of(panel, scale), **row.training.get(scale, {}))
+            training = replace(
+                training,
+                epochs=training.epochs if epochs is None else epochs,
+                batch_size=training.batch_size if batch_size is None else batch_size,
+                sequences=training.sequences or dataset.train_sequences,
+                precision=resolve_precision(
+                    training.precision if precision == "auto" else precision, device
+                ),
+            )
+        except ValueError as error:
+            raise ValueError(f"row {row.label!r} at scale {scale!r}: {error}") from error
+        _check_batch(row, training, dataset, processes)
+        code = code_of(row.model, objects_in(row.at(scale)))
+        for seed in suite.seeds if seeds is None else seeds:
+            run = Run(
+                suite=suite.name,
+                panel=panel.name,
+                row=row,
+                scale=scale,
+                seed=seed,
+                training=training,
+                dataset=dataset,
+                device=device,
+                key="",
+                paper_clip=panel.clip,
+                timed=suite.timed,
+                timing_seconds=suite.timing_seconds,
+                processes=processes,
+                code=code,
+            )
+            runs.append(replace(run, key=run_key(run)))
+    _check_folders(runs)
+    _check_comparable(runs)
+    return runs
+
+
+def run_key(run: Run) -> str:
+    """Twelve hex digits that identify a run's result (see `Run`)."""
+    row = f"row {run.row.label!r}"
+    identity = {
+        "protocol": PROTOCOL,
+        "model": qualified_name(run.row.model),
+        "source": digest(run.code),
+        "options": encoded_options(run.row, run.scale),
+        "clip": vars(run.clip),
+        "training": encode(vars(run.training), f"{row}: training"),
+        "data": run.dataset.digest,
+        "seed": run.seed,
+        "device": run.device,
+        **({"timed": True} if run.timed else {}),
+        **({"processes": run.processes} if run.processes > 1 else {}),
     }
-    if not available[asked]:
-        raise ValueError(f"--device {asked}, but torch finds no such GPU; use --device cpu")
-    return asked
+    text = to_json(identity, sort_keys=True)
+    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:12]
 
 
-def open_survey(survey: Survey, args: argparse.Namespace) -> dict[str, Dataset | Exception]:
-    """The survey's data sets by label, or why one is not there.
+def encoded_options(row: Row, scale: str) -> dict[str, Any]:
+    """The constructor's options at a scale as JSON; ValueError for one without such a form."""
+    return {
+        name: encode(value, f"row {row.label!r}: option {name!r}")
+        for name, value in sorted(row.at(scale).items())
+    }
 
-    Raises ValueError for an option that has no effect on a survey.
+
+def _check_batch(row: Row, training: Training, dataset: Dataset, processes: int) -> None:
+    if training.batch_size > dataset.train_sequences:
+        raise ValueError(
+            f"row {row.label!r}: a batch of {training.batch_size} needs as many training "
+            f"sequences; {dataset.name} has {dataset.train_sequences}: --batch-size makes it "
+            "smaller"
+        )
+    if training.batch_size % processes:
+        raise ValueError(
+            f"row {row.label!r}: a batch of {training.batch_size} cannot be divided among "
+            f"{processes} processes; expected a number of processes that divides it"
+        )
+
+
+def _check_comparable(runs: Sequence[Run]) -> None:
+    """Raise ValueError for rows whose trainings no table would compare."""
+    for name in ("epochs", "precision"):
+        found = {getattr(run.training, name): run.row.label for run in reversed(runs)}
+        if len(found) > 1:
+            listed = "; ".join(f"{value} for row {label!r}" for value, label in found.items())
+            raise ValueError(
+                f"rows of one table must have the same {name}, but have {listed}: change them, or "
+                "choose rows with --rows"
+            )
+
+
+def _check_folders(runs: Iterable[Run]) -> None:
+    """Raise ValueError if two rows are the same training under labels that give one folder."""
+    labels: dict[str, str] = {}
+    for run in runs:
+        other = labels.setdefault(run.folder, run.row.label)
+        if other != run.row.label:
+            raise ValueError(
+                f"rows {other!r} and {run.row.label!r} are one and the same training, and their "
+                "labels give one folder's name; choose labels that differ in letters or digits"
+            )
+
+
+# --- names and data sets --------------------------------------------------------------------------
+
+
+def open_datasets(table: DatasetTable, options: Options) -> dict[str, Dataset | Exception]:
+    """The table's data sets by label, or why one is not present.
+
+    Raises ValueError for an option that has no effect on a table of data sets.
     """
     for name in ("scale", "rows", "seeds", "epochs", "batch_size", "jobs", "check", "dataset"):
-        if getattr(args, name) is not None:
+        if getattr(options, name) is not None:
             raise ValueError(
-                f"--{name.replace('_', '-')} has no effect on suite {survey.name!r}, which trains "
+                f"--{name.replace('_', '-')} has no effect on suite {table.name!r}, which trains "
                 "nothing; leave it out"
             )
     opened: dict[str, Dataset | Exception] = {}
-    for row in survey.rows:
+    for entry in table.entries:
         try:
-            opened[row.label] = open_dataset(
-                row.data, _root(args), synthetic=args.data == SYNTHETIC_DATA, **row.options
+            opened[entry.label] = open_dataset(
+                entry.dataset, options.root, synthetic=options.data == SYNTHETIC_DATA
             )
         except (ValueError, OSError, ModuleNotFoundError) as error:
-            opened[row.label] = error
+            opened[entry.label] = error
     return opened
 
 
-def report_name(job: Job | Survey, args: argparse.Namespace) -> str:
+def table_name(suite: Suite | DatasetTable, options: Options, runs: Sequence[Run] = ()) -> str:
     """Name of the table, its record and figures: suite and scale, and what else was asked for.
 
     Labels of rows, places of files and their content do not fit into a name; a hash of the request
     then tells names apart. A name has letters, digits and "_.-", at most NAME_BYTES of them.
     """
-    suite = job.suite if isinstance(job, Job) else job
-    asked: dict[str, Any] = {name: getattr(args, name, None) for name in IN_NAME}
-    if isinstance(job, Job) and args.rows:
-        asked["rows"] = list(dict.fromkeys(run.row.label for run in job.runs))
-    if isinstance(job, Job) and args.check is not None:  # which gives the precision
-        asked |= {"precision": job.runs[0].training.precision, "check": "check"}
+    asked: dict[str, Any] = {name: getattr(options, name) for name in IN_NAME}
+    if runs and options.rows:
+        asked["rows"] = list(dict.fromkeys(run.row.label for run in runs))
+    if runs and options.check is not None:  # which gives the precision
+        asked |= {"precision": runs[0].training.precision, "check": "check"}
     if (processes := group_size()) > 1:
         asked["processes"] = processes
     asked = {name: value for name, value in asked.items() if value not in (None, "auto")}
-    parts = [suite.name, *([job.scale] if isinstance(job, Job) else [])]
+    parts = [suite.name, *(run.scale for run in runs[:1])]
     name = "-".join([*parts, *(_part(option, value) for option, value in asked.items())])
 
-    places = {"suite": args.suite} if args.suite.endswith(".py") else {}
-    if (root := _root(args)) is not None:
-        places["data"] = root
+    places = {"suite": options.suite} if options.suite.endswith(".py") else {}
+    if options.root is not None:
+        places["data"] = str(options.root)
     if not asked.keys() & {"rows"} and not places and len(name) <= NAME_BYTES:
         return name
     request = {"name": parts, **asked, **{k: str(Path(v).resolve()) for k, v in places.items()}}
-    if isinstance(job, Job) and _is_own(job.suite, args):
-        request["digest"] = job.dataset.digest
+    if isinstance(suite, Suite) and runs and options.is_own(suite.panels[0]):
+        request["digest"] = runs[0].dataset.digest
     text = to_json(request, sort_keys=True).encode(errors="backslashreplace")
     ending = f"-{hashlib.sha256(text).hexdigest()[:8]}"
     return name[: NAME_BYTES - len(ending)].rstrip("-") + ending
@@ -229,30 +436,12 @@ def _default_scale(suite: Suite, device: str) -> str:
     return wanted if wanted in suite.training else next(iter(suite.training))
 
 
-def _root(args: argparse.Namespace) -> Path | None:
-    """The folder with the official files, if --data names one."""
-    if args.data is not None and not args.data.strip():
-        raise ValueError("--data is empty; expected a folder, a file or 'synthetic'")
-    return None if args.data in (None, SYNTHETIC_DATA) else Path(args.data)
-
-
-def _is_own(suite: Suite, args: argparse.Namespace) -> bool:
-    """Whether --data names the user's own data."""
-    root = _root(args)
-    return root is not None and (
-        suite.data is None or root.suffix.lower() in FILES or root.is_file()
-    )
-
-
-def _open(suite: Suite, scale: str, args: argparse.Namespace, other: str | None = None) -> Dataset:
-    """The suite's data set, or the `other` of that name, or the user's own."""
-    of_own = ("past", "future", "stride", "data_range", "layout", "variable", "crop", "pad")
-    own = {name: value for name in of_own if (value := getattr(args, name)) is not None}
-    if _is_own(suite, args):
-        if other is not None:
-            raise ValueError(f"--dataset {other} has no effect on your own data; leave it out")
-        dataset = open_own(Path(args.data), **own)
-        for line in (() if args.dry_run else (dataset.caption,)) + dataset.notes:
+def _open(suite: Suite, panel: Panel, scale: str, options: Options) -> Dataset:
+    """The panel's data set, or the user's own."""
+    own = options.of_own_data
+    if options.is_own(panel):
+        dataset = open_own(Path(str(options.data)), **own)
+        for line in (() if options.dry_run else (dataset.caption,)) + dataset.notes:
             print(line, file=sys.stderr)
         return dataset
     if own:
@@ -260,16 +449,18 @@ def _open(suite: Suite, scale: str, args: argparse.Namespace, other: str | None 
             f"--{next(iter(own)).replace('_', '-')} is for your own data: --data FILE that ends in "
             f"{', '.join(FILES)}, or --suite compare --data FOLDER"
         )
-    if suite.data is None:
+    if panel.dataset is None:
         raise ValueError(f"suite {suite.name!r} runs on your own data; give --data FILE or FOLDER")
-    name = suite.data if other is None else choose("data set", other, DATASETS)
-    synthetic = args.data == SYNTHETIC_DATA
-    options = suite.data_options.get(scale, {})
     try:
-        return open_dataset(name, _root(args), synthetic=synthetic, **options)
+        return open_dataset(
+            panel.dataset,
+            options.root,
+            synthetic=options.data == SYNTHETIC_DATA,
+            **panel.dataset_options.get(scale, {}),
+        )
     except FileNotFoundError as error:
-        if args.data is None or not Path(args.data).is_dir():
+        if options.root is None or not options.root.is_dir():
             raise
         raise FileNotFoundError(
-            f"{error}; if these are recordings of your own: --suite compare --data {args.data}"
+            f"{error}; if these are recordings of your own: --suite compare --data {options.data}"
         ) from error

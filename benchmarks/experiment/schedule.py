@@ -13,7 +13,6 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -22,7 +21,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks.data import Dataset
 from benchmarks.experiment import code, server
 from benchmarks.experiment import hardware as heap
 from benchmarks.experiment.execute import (
@@ -33,7 +31,7 @@ from benchmarks.experiment.execute import (
     locked,
     store_failure,
 )
-from benchmarks.experiment.spec import Run, Suite
+from benchmarks.experiment.plan import Run
 from benchmarks.experiment.store import StoredRun
 from benchmarks.experiment.trial import Trial, fitting_sizes, try_run
 from benchmarks.files import set_aside
@@ -42,14 +40,6 @@ from benchmarks.stopping import Stopped, deferred, stoppable
 
 GRACE_SECONDS = 15.0  # for a step and its checkpoint; then the one before has to do
 POLL_SECONDS = 1.0  # between looks at what runs here, and in other commands
-
-
-class Task(NamedTuple):
-    """A run, with what it needs to be executed anywhere: all of it can be pickled."""
-
-    run: Run
-    suite: Suite
-    dataset: Dataset
 
 
 class Died(NamedTuple):
@@ -91,7 +81,7 @@ class Pool:
     def __init__(self, size: int, threads: int | None, device: str) -> None:
         self.size, self.threads = size, threads or torch.get_num_threads()
         self._context = server.context(device)
-        self._running: dict[int, _Process] = {}
+        self._running: dict[str, _Process] = {}
 
     def __enter__(self) -> Pool:
         return self
@@ -109,8 +99,8 @@ class Pool:
         """Whether no call is running."""
         return not self._running
 
-    def start(self, number: int, run: Run, call: Callable[..., Any], *args: Any) -> None:
-        """Start a call with picklable arguments; `number` identifies its outcome."""
+    def start(self, name: str, run: Run, call: Callable[..., Any], *args: Any) -> None:
+        """Start a call with picklable arguments; `name` identifies its outcome."""
         payload = pickle.dumps((call, args))
         with deferred():  # a process that runs is one that `stop` knows of
             receiver, sender = self._context.Pipe(duplex=False)
@@ -119,10 +109,10 @@ class Pool:
             )
             process.start()
             sender.close()  # the process has its own end; when that closes, the pipe ends
-            self._running[number] = _Process(process, receiver)
+            self._running[name] = _Process(process, receiver)
 
-    def outcomes(self) -> list[tuple[int, Any]]:
-        """Calls that have ended, of each its number and its result, exception, or `Died`.
+    def outcomes(self) -> dict[str, Any]:
+        """Calls that have ended, by name: each one's result, exception, or `Died`.
 
         Waits up to POLL_SECONDS for one. A process may have left others behind, which keep its
         pipe open: that it is alive itself is what counts.
@@ -130,10 +120,10 @@ class Pool:
         running = self._running.values()
         if not running:
             time.sleep(POLL_SECONDS)
-            return []
+            return {}
         wait([end for process, pipe in running for end in (pipe, process.sentinel)], POLL_SECONDS)
-        ended = []
-        for number, (process, pipe) in list(self._running.items()):
+        ended: dict[str, Any] = {}
+        for name, (process, pipe) in list(self._running.items()):
             alive = process.is_alive()  # before the pipe is looked at: a result may come between
             has_result = pipe.poll()
             if alive and not has_result:
@@ -144,8 +134,8 @@ class Pool:
                 outcome = None
             process.join()
             pipe.close()
-            del self._running[number]
-            ended.append((number, Died(process.exitcode or 0) if outcome is None else outcome))
+            del self._running[name]
+            ended[name] = Died(process.exitcode or 0) if outcome is None else outcome
         return ended
 
     def stop(self) -> None:
@@ -204,165 +194,161 @@ def _end_with_parent() -> None:
 
 
 def try_all(
-    tasks: Sequence[Task], pool: Pool, call: Callable[..., Trial] = try_run
-) -> list[Trial | Died]:
-    """Try each row once, whatever its seeds; results in the tasks' order.
+    runs: Sequence[Run], pool: Pool, call: Callable[[Run], Trial] = try_run
+) -> dict[str, Trial | Died]:
+    """Try each row once, whatever its seeds: results by the runs' folders.
 
     Raises ValueError with a line for each row that cannot work.
     """
-    first: dict[int, int] = {}  # of each task, the first one of the same row
-    for number, task in enumerate(tasks):
-        same = (i for i in first.values() if _is_same(tasks[i], task))
-        first[number] = next(same, number)
-    waiting = sorted(set(first.values()))
-    results: dict[int, Any] = {}
+    rows: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        rows.setdefault((run.panel, run.row.label), []).append(run)
+    waiting = {of[0].folder: of for of in rows.values()}
+    order = list(waiting)
+    trying: dict[str, list[Run]] = {}
+    results: dict[str, Any] = {}
     while waiting or not pool.is_idle:
         while waiting and not pool.is_full:
-            number = waiting.pop(0)
-            pool.start(number, tasks[number].run, call, *_light(tasks[number]))
-        results.update(pool.outcomes())
-    errors = [str(result) for _, result in sorted(results.items()) if isinstance(result, Exception)]
+            name = next(iter(waiting))
+            trying[name] = waiting.pop(name)
+            pool.start(name, trying[name][0], call, trying[name][0])
+        results |= pool.outcomes()
+    errors = [str(results[name]) for name in order if isinstance(results[name], Exception)]
     if errors:
         several = len(errors) > 1
-        if sizes := fitting_sizes(task.run for task in tasks):
+        if sizes := fitting_sizes(runs):
             errors.append(f"frames that fit all rows: {sizes}, for data of your own")
         raise ValueError("\n  ".join(["some rows cannot work:"] * several + errors))
     for result in results.values():
         if isinstance(result, Trial) and result.warning:
             print(f"warning: {result.warning}", file=sys.stderr)
-    return [results[first[number]] for number in range(len(tasks))]
-
-
-def _is_same(a: Task, b: Task) -> bool:
-    return a.run.row is b.run.row and a.dataset is b.dataset
-
-
-def _light(task: Task) -> Task:
-    """The task with a suite of nothing but its row: other rows' classes need not travel."""
-    suite = replace(task.suite, rows=(task.run.row,), beside=None, selected=(), orderings=())
-    return task._replace(suite=suite)
+    return {run.folder: results[name] for name, of in trying.items() for run in of}
 
 
 def execute_all(
-    tasks: Sequence[Task],
-    runs: Path,
+    runs: Sequence[Run],
+    folder: Path,
     *,
     jobs: int | None,
     threads: int | None = None,
     resume: bool = True,
     checkpoint_seconds: float | None = None,
 ) -> list[StoredRun]:
-    """Run all tasks to completion, several at a time if that pays; results in the tasks' order.
+    """Run all to completion, several in parallel if that pays; results in the runs' order.
 
-    `jobs` at a time (None: what pays), with `threads` threads each (None: their share of the
+    `jobs` in parallel (None: what pays), with `threads` threads each (None: their share of the
     cores). Runs that another command has in work are left to it, and waited for at the end. Raises
     ValueError for rows that cannot work, before anything trains.
     """
-    runs = runs.absolute()  # a row may change its process's folder
+    folder = folder.absolute()  # a row may change its process's folder
     if not resume:
-        _set_all_aside(tasks, runs)
-    done: dict[int, StoredRun] = {}
-    for number, task in enumerate(tasks):
-        if (stored := look_up(task, runs)) is not None and stored.is_final:
-            done[number] = stored
+        _set_all_aside(runs, folder)
+    done: dict[str, StoredRun] = {}
+    for run in runs:
+        if (stored := look_up(run, folder)) is not None and stored.is_final:
+            done[run.folder] = stored
+    todo = [run for run in runs if run.folder not in done]
     cores = torch.get_num_threads()
-    size = jobs or (max(1, cores // threads) if threads else _default_jobs(tasks[0]))
-    size = max(1, min(size, len(tasks) - len(done)))
-    with Pool(size, threads or max(1, cores // size), tasks[0].run.device) as pool:
-        todo = [number for number in range(len(tasks)) if number not in done]
-        trials = dict(zip(todo, try_all([tasks[i] for i in todo], pool), strict=True))
-        for number, trial in trials.items():
-            if isinstance(trial, Died):
-                done[number] = _failed(tasks[number], runs, trial.reason)
-        waiting = [number for number in todo if number not in done]
-        # the longest first, so that the last ones fill the gaps
-        waiting.sort(key=lambda number: -trials[number].training_macs)  # type: ignore[union-attr]
-        done |= _train_all(tasks, waiting, runs, pool, checkpoint_seconds)
-    return [done[number] for number in range(len(tasks))]
+    size = jobs or (max(1, cores // threads) if threads else _default_jobs(runs[0]))
+    size = max(1, min(size, len(todo)))
+    with Pool(size, threads or max(1, cores // size), runs[0].device) as pool:
+        cost: dict[str, int] = {}
+        for name, trial in try_all(todo, pool).items():
+            if isinstance(trial, Trial):
+                cost[name] = trial.training_macs
+            else:
+                run = next(run for run in todo if run.folder == name)
+                done[name] = _failed(run, folder, trial.reason)
+        waiting = [run for run in todo if run.folder not in done]
+        waiting.sort(key=lambda run: -cost[run.folder])  # so that short ones fill the gaps
+        done |= _train_all(waiting, folder, pool, checkpoint_seconds, len(runs))
+    return [done[run.folder] for run in runs]
 
 
 def _train_all(
-    tasks: Sequence[Task],
-    waiting: list[int],
-    runs: Path,
+    waiting: list[Run],
+    folder: Path,
     pool: Pool,
     checkpoint_seconds: float | None,
-) -> dict[int, StoredRun]:
-    done: dict[int, StoredRun] = {}
-    elsewhere: set[int] = set()  # in work in another command
+    total: int,
+) -> dict[str, StoredRun]:
+    done: dict[str, StoredRun] = {}
+    training: dict[str, Run] = {}
+    elsewhere: set[str] = set()  # in work in another command
     while waiting or not pool.is_idle:
-        for number in list(waiting):
+        for run in list(waiting):
             if pool.is_full:
                 break
-            task = tasks[number]
-            if _is_locked(runs, task.run):
-                if number not in elsewhere:
-                    _say(task, "another command is working on it; waiting for its result")
-                    elsewhere.add(number)
+            if _is_locked(folder, run):
+                if run.folder not in elsewhere:
+                    _say(run, "another command is working on it; waiting for its result")
+                    elsewhere.add(run.folder)
                 continue
-            waiting.remove(number)
-            _say(task, f"starts ({len(tasks) - len(waiting)} of {len(tasks)})")
-            pool.start(number, task.run, execute, *_light(task), runs, checkpoint_seconds)
-        for number, outcome in pool.outcomes():
+            waiting.remove(run)
+            training[run.folder] = run
+            _say(run, f"starts ({total - len(waiting)} of {total})")
+            pool.start(run.folder, run, execute, run, folder, checkpoint_seconds)
+        for name, outcome in pool.outcomes().items():
+            run = training[name]
             if isinstance(outcome, BlockingIOError):
-                waiting.append(number)  # another command was faster
+                waiting.append(run)  # another command was faster
             elif isinstance(outcome, StoredRun):
-                done[number] = outcome
+                done[name] = outcome
                 if not outcome.done:
-                    _say(tasks[number], f"failed: {outcome.record['reason']}")
+                    _say(run, f"failed: {outcome.record['reason']}")
             else:
                 reason = outcome.reason if isinstance(outcome, Died) else str(outcome)
-                done[number] = _failed(tasks[number], runs, reason)
+                done[name] = _failed(run, folder, reason)
     return done
 
 
 def execute_here(
-    tasks: Sequence[Task], runs: Path, *, resume: bool, checkpoint_seconds: float | None
+    runs: Sequence[Run], folder: Path, *, resume: bool, checkpoint_seconds: float | None
 ) -> list[StoredRun]:
-    """Run all tasks to completion in this process, one of a group that torchrun started."""
+    """Run all to completion in this process, one of a group that torchrun started."""
     if not resume:
         raise ValueError("--fresh does not work under torchrun; move the stored runs away by hand")
-    if tasks[0].run.device == "cuda":
+    if runs[0].device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    runs = runs.absolute()  # a row may change its process's folder
-    for task in tasks:
-        try_run(*task)
+    folder = folder.absolute()  # a row may change its process's folder
+    for run in runs:
+        try_run(run)
     done = []
-    for task in tasks:
-        stored = look_up(task, runs)
+    for run in runs:
+        stored = look_up(run, folder)
         if stored is None or not stored.is_final:
-            stored = execute(*task, runs, checkpoint_seconds)
+            stored = execute(run, folder, checkpoint_seconds)
         done.append(stored)
     return done
 
 
-def look_up(task: Task, runs: Path) -> StoredRun | None:
-    """The stored result of a task, if any; one that is damaged is told and marked unusable."""
+def look_up(run: Run, folder: Path) -> StoredRun | None:
+    """The stored result of a run, if any; one that is damaged is told and marked unusable."""
     try:
-        return find_run(task.run, runs)
+        return find_run(run, folder)
     except ValueError as error:
-        _say(task, str(error))
-        record = {**describe(task.run, task.dataset), "status": "unusable", "reason": str(error)}
-        return StoredRun(runs / task.run.folder, record)
+        _say(run, str(error))
+        record = {**describe(run), "status": "unusable", "reason": str(error)}
+        return StoredRun(folder / run.folder, record)
 
 
-def _failed(task: Task, runs: Path, reason: str) -> StoredRun:
-    _say(task, f"failed: {reason}")
-    return store_failure(runs, describe(task.run, task.dataset), reason)
+def _failed(run: Run, folder: Path, reason: str) -> StoredRun:
+    _say(run, f"failed: {reason}")
+    return store_failure(folder, describe(run), reason)
 
 
-def _set_all_aside(tasks: Sequence[Task], runs: Path) -> None:
+def _set_all_aside(runs: Sequence[Run], folder: Path) -> None:
     """Move the folders of all runs aside; raises BlockingIOError, before any, if one is in work."""
-    for task in tasks:
-        with locked(runs, task.run):
+    for run in runs:
+        with locked(folder, run):
             pass
-    for task in tasks:
-        with locked(runs, task.run):
-            set_aside(runs / task.run.folder, "replaced")
+    for run in runs:
+        with locked(folder, run):
+            set_aside(folder / run.folder, "replaced")
 
 
-def _is_locked(runs: Path, run: Run) -> bool:
-    lock = lock_of(runs, run)
+def _is_locked(folder: Path, run: Run) -> bool:
+    lock = lock_of(folder, run)
     try:
         lock.acquire(timeout=0)
     except TimeoutError:
@@ -371,12 +357,11 @@ def _is_locked(runs: Path, run: Run) -> bool:
     return False
 
 
-def _default_jobs(task: Task) -> int:
+def _default_jobs(run: Run) -> int:
     """Small models leave most of several cores idle, so on a CPU each core takes a row."""
-    small = task.run.scale in ("smoke", "quick") and task.run.device == "cpu"
-    return torch.get_num_threads() if small and not task.suite.timed else 1
+    small = run.scale in ("smoke", "quick") and run.device == "cpu"
+    return torch.get_num_threads() if small and not run.timed else 1
 
 
-def _say(task: Task, text: str) -> None:
-    run = task.run
-    print(f"{run.row.label} on {task.dataset.name}, seed {run.seed}: {text}", file=sys.stderr)
+def _say(run: Run, text: str) -> None:
+    print(f"{run.row.label} on {run.dataset.name}, seed {run.seed}: {text}", file=sys.stderr)

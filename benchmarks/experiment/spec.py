@@ -1,34 +1,21 @@
-"""What is measured: Row, Training, Suite, Run, and the plan that turns a suite into runs.
+"""What is measured: Training, Row, Panel and Suite, plain values without logic.
 
-Everything is checked here, before anything trains. A row holds the model class itself; the
-constructor's signature is the schema of its options.
+A row holds the model's class and a panel the data set's; the constructor's signature is the schema
+of its options.
 """
 
 from __future__ import annotations
 
-import hashlib
 import inspect
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from pathlib import Path
+from functools import partial
 from typing import Any, NamedTuple
 
-import torch
-
 from benchmarks.data import Dataset
-from benchmarks.experiment.code import (
-    Code,
-    Source,
-    code_of,
-    digest,
-    encode,
-    objects_in,
-    qualified_name,
-)
-from benchmarks.files import to_json
+from benchmarks.metrics import MAE, MSE, PSNR, SSIM, Column, ToTarget
 from benchmarks.names import choose
-from benchmarks.report.table import METRICS as COLUMNS
 from tau import Clip, Predictor
 
 SCALES = ("smoke", "quick", "standard", "paper")
@@ -36,41 +23,36 @@ OPTIMISERS = ("adam", "adamw")
 SCHEDULES = ("onecycle", "cosine", "constant")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 
-# Part of every run's key. Raise it when the loop, the data or the metrics change the numbers, or
-# what a record holds changes its meaning.
-PROTOCOL = 2
+DatasetClass = type[Dataset] | partial[Any]
 
 
 @dataclass(frozen=True)
 class Training:
-    """How a row is trained, validated and tested.
+    """How a row is trained, validated and tested. Raises ValueError naming the field.
 
-    An epoch counts `sequences` training sequences (None: all that the data set has); `rate` is the
-    peak of the schedule; onecycle is torch's OneCycleLR stepped every iteration (warm-up over 30 %,
-    cosine, Adam's first momentum cycling between 0.95 and 0.85), as TAU was released; cosine, as
-    TAU was released for TrafficBJ, changes every epoch: from 1e-5 up over the first tenth of the
-    epochs, then down to 1e-6. `clip_norm` bounds the gradient's norm.
-    `validation` sequences are drawn from the training side after each epoch; `test` test sequences
-    are scored at the end (None: all). Raises ValueError naming the field.
+    The schedule "onecycle" is torch's OneCycleLR stepped every iteration (warm-up over 30 %,
+    cosine, Adam's first momentum cycling between 0.95 and 0.85), as TAU was released. "cosine", as
+    TAU was released for TaxiBJ, changes every epoch: from 1e-5 up over the first tenth of the
+    epochs, then down to 1e-6.
     """
 
     epochs: int
-    sequences: int | None = 10_000
+    sequences: int | None = 10_000  # training sequences per epoch; None: all of the data set
     batch_size: int = 16
     optimiser: str = "adam"
-    rate: float = 1e-3
+    lr: float = 1e-3  # peak of the schedule
     weight_decay: float = 0.0
     schedule: str = "onecycle"
-    clip_norm: float | None = None
+    max_grad_norm: float | None = None  # bounds the gradient's norm
     precision: str = "auto"
-    validation: int = 1_000
-    test: int | None = None
+    val_sequences: int = 1_000  # of the training split, scored after each epoch
+    test_sequences: int | None = None  # scored at the end; None: all
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "validation"):
+        for name in ("epochs", "batch_size", "val_sequences"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more")
-        for name in ("sequences", "test"):
+        for name in ("sequences", "test_sequences"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; expected 1 or more, or None for all")
@@ -79,13 +61,15 @@ class Training:
                 f"an epoch of {self.sequences} sequences holds no batch of {self.batch_size}; "
                 "expected as many or more: --batch-size makes batches smaller"
             )
-        if not self.rate > 0 or self.weight_decay < 0:
+        if not self.lr > 0 or self.weight_decay < 0:
             raise ValueError(
-                f"rate is {self.rate}, weight_decay is {self.weight_decay}; expected a positive "
-                "rate and a weight_decay of 0 or more"
+                f"lr is {self.lr}, weight_decay is {self.weight_decay}; expected a positive lr and "
+                "a weight_decay of 0 or more"
             )
-        if self.clip_norm is not None and not self.clip_norm > 0:
-            raise ValueError(f"clip_norm is {self.clip_norm}; expected a positive number or None")
+        if self.max_grad_norm is not None and not self.max_grad_norm > 0:
+            raise ValueError(
+                f"max_grad_norm is {self.max_grad_norm}; expected a positive number or None"
+            )
         choose("optimiser", self.optimiser, OPTIMISERS)
         choose("schedule", self.schedule, SCHEDULES)
         choose("precision", self.precision, PRECISIONS)
@@ -103,80 +87,48 @@ class Training:
         return self.epochs * self.steps_per_epoch
 
 
-@dataclass(frozen=True, init=False)
+@dataclass(frozen=True)
 class Row:
-    """One line of a table: a label, a model class and its options.
-
-    `options` hold at every scale. `sizes` gives further options for a scale by name; a scale that
-    it does not name gets the constructor's defaults, which are the paper's size. `training`
-    changes fields of the suite's Training at a scale. `published` is the method's name in
-    published.csv; `note` is printed under the table.
-    """
+    """One line of a table: a label, a model's class and its options."""
 
     label: str
     model: type[Predictor]
-    options: Mapping[str, Any]
-    sizes: Mapping[str, Mapping[str, Any]]
-    training: Mapping[str, Mapping[str, Any]]
-    published: str | None
-    note: str
+    options: Mapping[str, Any] = field(default_factory=dict)  # of the constructor, at every scale
+    sizes: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict
+    )  # further options by scale; a scale without an entry has the constructor's defaults
+    training: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict
+    )  # changes to the suite's Training by scale
+    published: str | None = None  # the method's name in published.csv
+    note: str = ""  # printed below the table
 
-    def __init__(
-        self,
-        label: str,
-        model: type[Predictor],
-        *,
-        sizes: Mapping[str, Mapping[str, Any]] | None = None,
-        training: Mapping[str, Mapping[str, Any]] | None = None,
-        published: str | None = None,
-        note: str = "",
-        **options: Any,
-    ) -> None:
-        for name, value in {
-            "label": label,
-            "model": model,
-            "options": options,
-            "sizes": sizes or {},
-            "training": training or {},
-            "published": published,
-            "note": note,
-        }.items():
-            object.__setattr__(self, name, value)
-        if not isinstance(label, str) or not label.strip():
-            raise ValueError(f"a row's label is {label!r}; expected text")
-        if not (inspect.isclass(model) and issubclass(model, Predictor)):
-            raise ValueError(f"row {label!r}: {model!r} is not a class derived from tau.Predictor")
+    def __post_init__(self) -> None:
+        if not isinstance(self.label, str) or not self.label.strip():
+            raise ValueError(f"a row's label is {self.label!r}; expected text")
+        name = f"row {self.label!r}"
+        if not (inspect.isclass(self.model) and issubclass(self.model, Predictor)):
+            raise ValueError(f"{name}: {self.model!r} is not a class derived from tau.Predictor")
+        for mapping in (self.options, self.sizes, self.training):
+            if not isinstance(mapping, Mapping):
+                raise ValueError(f"{name}: {mapping!r} is not a mapping of names to values")
         for scale in (*self.sizes, *self.training):
-            choose(f"row {label!r}: scale", scale, SCALES)
-        for chosen in (self.options, *self.sizes.values()):
-            for option in chosen:
-                choose(f"row {label!r}: option", option, self._accepted())
+            choose(f"{name}: scale", scale, SCALES)
+        accepted = [p for p in inspect.signature(self.model).parameters if p != "clip"]
+        for options in (self.options, *self.sizes.values()):
+            for option in options:
+                choose(f"{name}: option", option, accepted)
         for changes in self.training.values():
-            for name in changes:
-                choose(f"row {label!r}: training", name, [f.name for f in fields(Training)])
+            for field_name in changes:
+                choose(f"{name}: training", field_name, [f.name for f in fields(Training)])
 
-    def but(self, **changes: Any) -> Row:
-        """This row with other fields, or further options of its model."""
-        own = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "options"}
-        return Row(**{**own, **self.options, **changes})
-
-    def _accepted(self) -> list[str]:
-        return [p for p in inspect.signature(self.model).parameters if p != "clip"]
+    def with_options(self, **options: Any) -> Row:
+        """This row with further options of its model."""
+        return replace(self, options={**self.options, **options})
 
     def at(self, scale: str) -> dict[str, Any]:
         """The constructor's options at a scale."""
         return {**self.sizes.get(scale, {}), **self.options}
-
-    def encoded(self, scale: str) -> dict[str, Any]:
-        """The constructor's options at a scale as JSON; ValueError for one without such a form."""
-        return {
-            name: encode(value, f"row {self.label!r}: option {name!r}")
-            for name, value in sorted(self.at(scale).items())
-        }
-
-    def code(self, scale: str) -> dict[str, Source]:
-        """The source of the model and of the classes and functions among its options."""
-        return code_of(self.model, objects_in(self.at(scale)))
 
     def build(self, clip: Clip, scale: str) -> Predictor:
         """Build the model; raises ValueError that names the row if an option does not fit."""
@@ -186,82 +138,114 @@ class Row:
             raise ValueError(f"row {self.label!r} at scale {scale!r}: {error}") from error
 
 
+def name_of(dataset: DatasetClass) -> str:
+    """The name of a data set's class, or of a partial of it."""
+    kind: Any = dataset.func if isinstance(dataset, partial) else dataset
+    return str(kind.name)
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Columns on one data set. A table has one or more, and none is special."""
+
+    dataset: DatasetClass | None  # None: the user's own data
+    columns: Sequence[Column] = (MSE, MAE, SSIM, PSNR)
+    title: str = ""  # names the data set in tables and messages; default: its name
+    clip: Clip = Clip()  # noqa: RUF009 - of the paper's task, at which costs are given
+    dataset_options: Mapping[str, Mapping[str, Any]] = field(
+        default_factory=dict
+    )  # further options of the data set by scale
+    rows: Sequence[Row] = ()  # replace the suite's rows with the same labels
+    training: Mapping[str, Training] = field(default_factory=dict)  # by scale; default: the suite's
+    versions: Sequence[DatasetClass] = ()  # the same data in other forms, for --dataset
+
+    def __post_init__(self) -> None:
+        for column in self.columns:
+            if not isinstance(column, Column):
+                raise ValueError(
+                    f"panel {self.name!r}: column {column!r} is no Column; expected an object of "
+                    "benchmarks.metrics, such as MSE"
+                )
+        names = [column.name for column in self.columns]
+        if repeated := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"panel {self.name!r} repeats the columns {sorted(repeated)}")
+
+    @property
+    def name(self) -> str:
+        """What the panel is called."""
+        if self.title or self.dataset is None:
+            return self.title or "own data"
+        return name_of(self.dataset)
+
+
 @dataclass(frozen=True)
 class Suite:
-    """One table or figure: rows on a data set under one training protocol for each scale.
-
-    `data` is a data set's name, or None for a suite that runs on a user's own. `clip` is the
-    paper's task, at which parameters and multiply-adds are always given. `columns` are names of
-    tables.METRICS. `beside` trains the same rows on another data set and puts its columns into the
-    same table; without that set's files it is left out, and the table says so. `published` names
-    the table of the TAU paper in published.csv and `published_columns` its columns to print:
-    (metric, dataset), and the protocol where the table has several; `also_published` are methods
-    that the paper's table has and this suite cannot train yet. `data_options` go to the data set at
-    a scale. `target` is a horizontal line (value, label) in the learning curves of the scales in
-    `target_scales`. `notes` are sentences for the caption. `orderings` (metric, better row, worse
-    row) are what `--check` insists on. `selected` are the rows that are trained unless others are
-    asked for (all, if empty). `timing_seconds` is how long a run's speed is measured, in training
-    and in inference. A suite that is `timed` for its own sake trains one row at a time, shares no
-    runs with suites that are not, and takes medians of five calls or more.
-    """
+    """One table or figure: rows on one data set or several, under one protocol per scale."""
 
     name: str
     title: str
-    data: str | None
+    panels: Sequence[Panel]
     rows: Sequence[Row]
-    training: Mapping[str, Training]
-    clip: Clip = Clip()  # noqa: RUF009 - frozen, so one instance serves all
-    columns: Sequence[str] = ("mse", "mae", "ssim", "psnr")
+    training: Mapping[str, Training]  # by scale
     seeds: Sequence[int] = (0,)
-    data_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    published: str | None = None
+    published: str | None = None  # table of the TAU paper in published.csv
     published_columns: Sequence[tuple[str, str] | tuple[str, str, str]] = ()
-    also_published: Sequence[str] = ()
-    target: tuple[float, str] | None = None
-    target_scales: Sequence[str] = ("standard", "paper")
-    notes: Sequence[str] = ()
-    orderings: Sequence[tuple[str, str, str]] = ()
-    beside: Suite | None = None
-    selected: Sequence[str] = ()
-    timing_seconds: float = 0.3
-    timed: bool = False
+    # (metric, data set), and the protocol where the published table has several
+    also_published: Sequence[str] = ()  # methods of that table without a row here
+    target: tuple[float, str] | None = None  # validation MSE and label: a line in learning curves
+    target_scales: Sequence[str] = ("standard", "paper")  # at which that line is drawn
+    notes: Sequence[str] = ()  # sentences for the caption
+    orderings: Sequence[tuple[str, str, str]] = ()  # metric, better row, worse row: for --check
+    selected: Sequence[str] = ()  # rows that are trained unless others are asked for; default: all
+    timing_seconds: float = 0.3  # how long speed is measured, in training and in inference
+    timed: bool = False  # for its times: one row at a time, no runs shared with other suites
 
     def __post_init__(self) -> None:
+        name = f"suite {self.name!r}"
         check_name("suite", self.name)
         labels = [row.label for row in self.rows]
-        if not labels:
-            raise ValueError(f"suite {self.name!r} has no rows")
-        for label in labels:
-            if labels.count(label) > 1:
-                raise ValueError(f"suite {self.name!r} has two rows labelled {label!r}")
+        for what, found in (("rows", labels), ("panels", [panel.name for panel in self.panels])):
+            if not found:
+                raise ValueError(f"{name} has no {what}")
+            if repeated := {x for x in found if found.count(x) > 1}:
+                raise ValueError(f"{name} repeats the {what} {sorted(repeated)}")
         for scale in self.training:
-            choose(f"suite {self.name!r}: scale", scale, SCALES)
+            choose(f"{name}: scale", scale, SCALES)
         for label in self.selected:
-            choose(f"suite {self.name!r}: selected row", label, labels)
-        for column in self.columns:
-            choose(f"suite {self.name!r}: column", column, COLUMNS)
-        if self.beside is not None:
-            for row in self.beside.rows:
-                choose(f"suite {self.beside.name!r}: row", row.label, labels)
+            choose(f"{name}: selected row", label, labels)
+        for panel in self.panels:
+            for row in panel.rows:
+                choose(f"{name}, panel {panel.name!r}: row", row.label, labels)
+            needing = [c.name for c in panel.columns if isinstance(c, ToTarget)]
+            if needing and self.target is None:
+                raise ValueError(f"{name}: columns {needing} need a target; give one")
+
+    def rows_of(self, panel: Panel) -> list[Row]:
+        """The rows on a panel's data set, in table order."""
+        own = {row.label: row for row in panel.rows}
+        return [own.get(row.label, row) for row in self.rows]
+
+    def training_of(self, panel: Panel, scale: str) -> Training:
+        """How rows are trained on a panel's data set at a scale."""
+        return panel.training.get(scale) or self.training[scale]
 
 
-class SurveyRow(NamedTuple):
-    """A data set in a `Survey`: its name, options, and its names in the paper's Table 1."""
+class DatasetEntry(NamedTuple):
+    """A data set in a `DatasetTable`, and its names in the paper's Table 1."""
 
     label: str
-    data: str
-    options: Mapping[str, Any]
+    dataset: DatasetClass
     published: str
     published_future: int
 
 
 @dataclass(frozen=True)
-class Survey:
-    """A table of data sets, as the TAU paper's Table 1: what is there, beside what is printed."""
+class DatasetTable:
+    """A table of data sets, as the TAU paper's Table 1: what is present, beside what is printed."""
 
     name: str
     title: str
-    rows: Sequence[SurveyRow]
+    entries: Sequence[DatasetEntry]
     published: str
     notes: Sequence[str] = ()
 
@@ -279,199 +263,3 @@ def check_name(what: str, name: str) -> None:
             f"the name of a {what} is {name!r}; expected 1 to 60 letters (a to z), digits, '_', "
             "'-' and '.', as files are named after it"
         )
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training of one row: what it is, and the key that identifies its result.
-
-    `key` hashes everything that can change the number: model class and source, options, clip,
-    training, data, seed, device type, precision, PROTOCOL, the number of processes, and whether it
-    was to be timed. `code` is the source that the key was made from. A run can be pickled.
-    """
-
-    suite: str
-    row: Row
-    scale: str
-    seed: int
-    training: Training
-    clip: Clip
-    device: str
-    key: str
-    processes: int = 1  # that share each batch
-    code: Code = field(default_factory=dict, repr=False, compare=False)
-
-    @property
-    def folder(self) -> str:
-        """Name of the run's folder: readable, and unique by its key."""
-        return f"{slug(self.row.label)}-{self.scale}-{self.seed}-{self.key}"
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """The constructor's options."""
-        return self.row.at(self.scale)
-
-    def build(self) -> Predictor:
-        """Build the model with this run's options."""
-        return self.row.build(self.clip, self.scale)
-
-
-def slug(text: str) -> str:
-    """A text as part of a file's name: lower-case letters, digits and hyphens, 60 at most."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60].strip("-") or "x"
-
-
-def plan(
-    suite: Suite,
-    scale: str,
-    dataset: Dataset,
-    device: str,
-    *,
-    rows: Sequence[str] | None = None,
-    seeds: Iterable[int] | None = None,
-    epochs: int | None = None,
-    batch_size: int | None = None,
-    precision: str = "auto",
-    processes: int = 1,
-) -> list[Run]:
-    """All runs of a suite at a scale, in table order; raises ValueError before anything trains.
-
-    `rows` selects by label; `processes` share each batch. No model is built: that runs a row's own
-    code (see `trial`).
-    """
-    choose(f"suite {suite.name!r}: scale", scale, suite.training)
-    labels = [row.label for row in suite.rows]
-    for label in rows or ():
-        choose(f"suite {suite.name!r}: row", label, labels)
-    runs: list[Run] = []
-    for row in suite.rows:
-        if rows and row.label not in rows:
-            continue
-        try:
-            training = replace(suite.training[scale], **row.training.get(scale, {}))
-            training = replace(
-                training,
-                epochs=training.epochs if epochs is None else epochs,
-                batch_size=training.batch_size if batch_size is None else batch_size,
-                sequences=training.sequences or dataset.train_sequences,
-                precision=resolve_precision(
-                    training.precision if precision == "auto" else precision, device
-                ),
-            )
-        except ValueError as error:
-            raise ValueError(f"row {row.label!r} at scale {scale!r}: {error}") from error
-        _check_batch(row, training, dataset, processes)
-        code = row.code(scale)
-        for seed in suite.seeds if seeds is None else seeds:
-            key = run_key(
-                *(row, scale, seed, training, dataset, device, code),
-                timed=suite.timed,
-                processes=processes,
-            )
-            runs.append(
-                Run(
-                    *(suite.name, row, scale, seed, training, dataset.clip, device, key),
-                    processes=processes,
-                    code=code,
-                )
-            )
-    _check_folders(runs)
-    _check_comparable(runs)
-    return runs
-
-
-def _check_batch(row: Row, training: Training, dataset: Dataset, processes: int) -> None:
-    if training.batch_size > dataset.train_sequences:
-        raise ValueError(
-            f"row {row.label!r}: a batch of {training.batch_size} needs as many training "
-            f"sequences; {dataset.name} has {dataset.train_sequences}: --batch-size makes it "
-            "smaller"
-        )
-    if training.batch_size % processes:
-        raise ValueError(
-            f"row {row.label!r}: a batch of {training.batch_size} cannot be divided among "
-            f"{processes} processes; expected a number of processes that divides it"
-        )
-
-
-def _check_comparable(runs: Sequence[Run]) -> None:
-    """Raise ValueError for rows whose trainings no table would compare."""
-    for name in ("epochs", "precision"):
-        found = {getattr(run.training, name): run.row.label for run in reversed(runs)}
-        if len(found) > 1:
-            listed = "; ".join(f"{value} for row {label!r}" for value, label in found.items())
-            raise ValueError(
-                f"rows of one table must have the same {name}, but have {listed}: change them, or "
-                "choose rows with --rows"
-            )
-
-
-def _check_folders(runs: Iterable[Run]) -> None:
-    """Raise ValueError if two rows are the same training under labels that give one folder."""
-    labels: dict[str, str] = {}
-    for run in runs:
-        other = labels.setdefault(run.folder, run.row.label)
-        if other != run.row.label:
-            raise ValueError(
-                f"rows {other!r} and {run.row.label!r} are one and the same training, and their "
-                "labels give one folder's name; choose labels that differ in letters or digits"
-            )
-
-
-def run_key(
-    row: Row,
-    scale: str,
-    seed: int,
-    training: Training,
-    dataset: Dataset,
-    device: str,
-    code: Code,
-    *,
-    timed: bool = False,
-    processes: int = 1,
-) -> str:
-    """Twelve hex digits that identify a run's result (see `Run`)."""
-    identity = {
-        "protocol": PROTOCOL,
-        "model": qualified_name(row.model),
-        "source": digest(code),
-        "options": row.encoded(scale),
-        "clip": vars(dataset.clip),
-        "training": encode(vars(training), f"row {row.label!r}: training"),
-        "data": dataset.digest,
-        "seed": seed,
-        "device": device,
-        **({"timed": True} if timed else {}),
-        **({"processes": processes} if processes > 1 else {}),
-    }
-    text = to_json(identity, sort_keys=True)
-    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:12]
-
-
-def resolve_precision(precision: str, device: str) -> str:
-    """Turn "auto" into bf16 where the device computes it natively, else fp32.
-
-    Raises ValueError for a precision that the device has not: tf32 off CUDA, bf16 without native
-    support on CUDA.
-    """
-    choose("precision", precision, PRECISIONS)
-    if precision == "auto":
-        return "bf16" if has_native_bf16(device) else "fp32"
-    if precision == "tf32" and not (
-        device == "cuda" and torch.cuda.get_device_capability() >= (8, 0)
-    ):
-        raise ValueError("precision 'tf32' needs an NVIDIA GPU of compute capability 8 or more")
-    if precision == "bf16" and device != "cpu" and not has_native_bf16(device):
-        raise ValueError("precision 'bf16' is not native on this GPU; use fp32")
-    return precision
-
-
-def has_native_bf16(device: str) -> bool:
-    """Whether the device multiplies bfloat16 in hardware (CPU: AVX512-BF16 or AMX; GPU: native)."""
-    if device == "cuda":
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    cpuinfo = Path("/proc/cpuinfo")  # of Linux
-    if device == "cpu" and cpuinfo.is_file():
-        words = cpuinfo.read_text(encoding="utf-8", errors="replace").split()
-        return not {"avx512_bf16", "amx_bf16"}.isdisjoint(words)
-    return False

@@ -17,16 +17,16 @@ from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from benchmarks import files
-from benchmarks.data import Dataset
 from benchmarks.experiment.evaluate import mean_squared_error
 from benchmarks.experiment.fabric import Fabric, seed_generators
+from benchmarks.experiment.plan import Run
 from benchmarks.experiment.progress import Progress
-from benchmarks.experiment.spec import Run, Training
+from benchmarks.experiment.spec import Training
 from benchmarks.experiment.store import CHECKPOINT, DAMAGED, PREVIOUS
 from benchmarks.stopping import Stopped, deferred
 from tau import Predictor
 
-WARM_UP_RATE, FINAL_RATE = 1e-5, 1e-6  # of the cosine schedule
+WARM_UP_LR, FINAL_LR = 1e-5, 1e-6  # of the cosine schedule
 
 
 class NonFiniteLossError(RuntimeError):
@@ -71,11 +71,7 @@ class Clock:
 
 
 def train(
-    run: Run,
-    dataset: Dataset,
-    folder: Path,
-    fabric: Fabric,
-    checkpoint_seconds: float | None = None,
+    run: Run, folder: Path, fabric: Fabric, checkpoint_seconds: float | None = None
 ) -> tuple[Predictor, dict[str, float]]:
     """Train a run's model from its start or its checkpoint; returns it with seconds and steps.
 
@@ -100,7 +96,7 @@ def train(
     optimiser = make_optimiser(model, training)
     schedule = make_schedule(optimiser, training)
     objective, _ = fabric.setup(Objective(model), optimiser)
-    loop = _Loop(run, model, optimiser, schedule, dataset, folder, fabric, checkpoint_seconds)
+    loop = _Loop(run, model, optimiser, schedule, folder, fabric, checkpoint_seconds)
     loop.restore()
     with Progress(run.row.label, training.steps, loop.step, fabric.is_global_zero) as progress:
         try:
@@ -122,12 +118,11 @@ class _Loop:
         model: Predictor,
         optimiser: Optimizer,
         schedule: LRScheduler,
-        dataset: Dataset,
         folder: Path,
         fabric: Fabric,
         checkpoint_seconds: float | None,
     ) -> None:
-        self.run, self.model, self.fabric, self.dataset = run, model, fabric, dataset
+        self.run, self.model, self.fabric, self.dataset = run, model, fabric, run.dataset
         self.optimiser, self.schedule = optimiser, schedule
         self.folder, self.path = folder, folder / CHECKPOINT
         self.checkpoint_seconds = checkpoint_seconds
@@ -143,7 +138,7 @@ class _Loop:
         self.lag = 0 if fabric.device.type == "cpu" else 1
 
     @property
-    def rate(self) -> float:
+    def lr(self) -> float:
         """The learning rate of the next step."""
         return float(self.schedule.get_last_lr()[0])
 
@@ -159,7 +154,7 @@ class _Loop:
             with deferred():
                 advance(objective)
             advance = self.advance
-            progress.update(self.step, self.last_loss, self.rate)
+            progress.update(self.step, self.last_loss, self.lr)
 
     def compile(self, objective: nn.Module) -> None:
         """The first step after a start on a GPU, which compiles: not on the clock.
@@ -185,8 +180,8 @@ class _Loop:
         self.model.train()
         loss = objective(*run.clip.split(clips))
         fabric.backward(loss)
-        if run.training.clip_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), run.training.clip_norm)
+        if run.training.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), run.training.max_grad_norm)
         self.pending.append((self.step + 1, loss.detach()))
         self.read_losses(self.lag)
         self.optimiser.step()
@@ -204,7 +199,7 @@ class _Loop:
             if not math.isfinite(self.last_loss):
                 raise NonFiniteLossError(
                     f"{self.run.row.label}: the loss is {self.last_loss} at step {step} of "
-                    f"{self.run.training.steps}; try a lower rate, clip_norm, or precision fp32. "
+                    f"{self.run.training.steps}; try a lower lr, max_grad_norm, or precision fp32. "
                     f"The last good checkpoint stays in {self.folder}"
                 )
             self.losses.append(self.last_loss)
@@ -218,7 +213,7 @@ class _Loop:
             if fabric.is_global_zero:
                 seed_generators("validation", self.run.seed, self.epochs)
                 clips = self.dataset.validation(
-                    training.validation, training.batch_size, fabric.device
+                    training.val_sequences, training.batch_size, fabric.device
                 )
                 point = {
                     "epoch": self.step // training.steps_per_epoch,
@@ -227,7 +222,7 @@ class _Loop:
                     "seconds": self.clock.seconds,
                     "train_loss": sum(self.losses) / len(self.losses),
                     "val_mse": mean_squared_error(self.model, clips, self.dataset.value_range),
-                    "rate": self.rate,
+                    "lr": self.lr,
                 }
                 progress.epoch(point)
             with deferred():
@@ -342,23 +337,21 @@ def write_curve(folder: Path, curve: list[dict[str, float]]) -> None:
 def make_optimiser(model: nn.Module, training: Training) -> Optimizer:
     """Adam or AdamW with betas 0.9 and 0.999, in its fused form (one pass over the weights)."""
     kind: type[Adam] = {"adam": Adam, "adamw": AdamW}[training.optimiser]
-    return kind(
-        model.parameters(), lr=training.rate, weight_decay=training.weight_decay, fused=True
-    )
+    return kind(model.parameters(), lr=training.lr, weight_decay=training.weight_decay, fused=True)
 
 
 def cosine(epoch: int, training: Training) -> float:
-    """The rate of an epoch as a fraction of the peak: linear warm-up, then a cosine.
+    """The learning rate of an epoch as a fraction of the peak: linear warm-up, then a cosine.
 
     As timm's scheduler, with which TAU was released for TrafficBJ: from 1e-5 over the first tenth
     of the epochs (5 of 50), to 1e-6; the cosine counts epochs from the start of training.
     """
-    peak, epochs = training.rate, training.epochs
+    peak, epochs = training.lr, training.epochs
     warm_up = epochs // 10
     if epoch < warm_up:
-        return (WARM_UP_RATE + epoch * (peak - WARM_UP_RATE) / warm_up) / peak
+        return (WARM_UP_LR + epoch * (peak - WARM_UP_LR) / warm_up) / peak
     swing = (1 + math.cos(math.pi * epoch / epochs)) / 2
-    return (FINAL_RATE + swing * (peak - FINAL_RATE)) / peak
+    return (FINAL_LR + swing * (peak - FINAL_LR)) / peak
 
 
 def make_schedule(optimiser: Optimizer, training: Training) -> LRScheduler:
@@ -369,7 +362,7 @@ def make_schedule(optimiser: Optimizer, training: Training) -> LRScheduler:
         return LambdaLR(optimiser, lambda step: cosine(step // training.steps_per_epoch, training))
     return OneCycleLR(
         optimiser,
-        max_lr=training.rate,
+        max_lr=training.lr,
         total_steps=training.steps,
         pct_start=0.3,
         anneal_strategy="cos",

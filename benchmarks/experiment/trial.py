@@ -15,11 +15,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from benchmarks.data import Dataset
 from benchmarks.experiment import cost
 from benchmarks.experiment.code import belongs_to_user
 from benchmarks.experiment.evaluate import evaluate
-from benchmarks.experiment.spec import Row, Run, Suite
+from benchmarks.experiment.plan import Run
+from benchmarks.experiment.spec import Row
 from benchmarks.metrics import METRICS
 from benchmarks.names import printable
 from tau import Predictor
@@ -43,7 +43,7 @@ class Trial(NamedTuple):
     warning: str = ""
 
 
-def try_run(run: Run, suite: Suite, dataset: Dataset) -> Trial:
+def try_run(run: Run) -> Trial:
     """Build a run's model, count it, and take one loss and one scored prediction of it.
 
     Raises ValueError that names the row for whatever is wrong with it.
@@ -51,14 +51,14 @@ def try_run(run: Run, suite: Suite, dataset: Dataset) -> Trial:
     device = torch.device(run.device)
     with naming(run.row):
         model = run.build().to(device)
-        clips = next(iter(dataset.test(SEQUENCES, SEQUENCES, device)))
+        clips = next(iter(run.dataset.test(SEQUENCES, SEQUENCES, device)))
         low, high = _try_prediction(model, clips[:, : run.clip.past].clone(), run.clip.future)
         evaluate(model, [clips], run.clip)
         _try_loss(model, *run.clip.split(clips.clone()))
-    return count(run, suite, dataset)._replace(warning=_warning(run, low, high))
+    return count(run)._replace(warning=_warning(run, low, high))
 
 
-def count(run: Run, suite: Suite, _: Dataset) -> Trial:
+def count(run: Run) -> Trial:
     """Count a run's model, without memory for it where shapes alone are enough.
 
     Raises ValueError that names the row, also for frames too small for a metric.
@@ -69,15 +69,15 @@ def count(run: Run, suite: Suite, _: Dataset) -> Trial:
         for metric in METRICS.values():
             metric(frames, frames, clip.data_range)
         parameters, macs = cost.size(run.row.model, run.clip, run.options)
-        paper = paper_cost(run, suite)
+        paper = paper_cost(run)
     # forward and backward cost three times the forward pass
     sequences = run.training.steps * run.training.batch_size
     return Trial(parameters, macs, 3 * macs * sequences * bool(parameters), paper)
 
 
-def paper_cost(run: Run, suite: Suite) -> dict[str, int]:
+def paper_cost(run: Run) -> dict[str, int]:
     """Parameters and MACs of the run's row at the paper's size and clip."""
-    parameters, macs = cost.size(run.row.model, suite.clip, run.row.at("paper"))
+    parameters, macs = cost.size(run.row.model, run.paper_clip, run.row.at("paper"))
     return {"paper_parameters": parameters, "paper_macs": macs}
 
 

@@ -22,7 +22,7 @@ SOURCES = {
 }
 
 
-class Column(NamedTuple):
+class PublishedColumn(NamedTuple):
     """One published column. Name the protocol or the epochs where a table has several."""
 
     metric: str
@@ -159,7 +159,7 @@ def methods(source: str = PAPER) -> list[str]:
     return sorted(rows.loc[rows["source"] == source, "method"].unique())
 
 
-def lookup(rows: pd.DataFrame, method: str, column: Column) -> Value | None:
+def lookup(rows: pd.DataFrame, method: str, column: PublishedColumn) -> Value | None:
     """The number of `method` in `column`, or None where the table leaves the cell blank.
 
     `rows` come from `published`. Raises ValueError if the table has no such method or column, or

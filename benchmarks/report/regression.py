@@ -206,3 +206,31 @@ def _identity(record: Mapping[str, Any]) -> dict[str, Any]:
 
 def _is_better(metric: str, a: float, b: float) -> bool:
     return a < b if METRICS[metric].better == "lower" else a > b
+
+
+def verdict(runs: Sequence[StoredRun], reference: Path | None) -> tuple[str, int]:
+    """What is wrong with runs, a line for each fault, and the command's exit status."""
+    faults = [
+        f"FAILED {run.record['row']}, seed {run.record['seed']}: {run.record['reason']}"
+        for run in runs
+        if not run.done
+    ]
+    for run in runs:
+        if run.done and (wrong := [name for name in METRICS if _is_wrong(name, run.means[name])]):
+            faults.append(
+                f"NOT A NUMBER {run.record['row']}, seed {run.record['seed']}: {', '.join(wrong)}; "
+                "it predicts NaN or infinity"
+            )
+    said = list(faults)
+    if reference is not None:
+        moved = check(runs, reference)
+        faults += moved
+        said += [f"MOVED {fault}" for fault in moved]
+        within = f"all metrics within the tolerances of {reference}"
+        said.append(other_version(runs, reference) if moved else within)
+    return "".join(f"{line}\n" for line in said if line), 1 if faults else 0
+
+
+def _is_wrong(metric: str, mean: float) -> bool:
+    """Whether a mean is no score: NaN, or infinite where that is not the best there can be."""
+    return math.isnan(mean) or (math.isinf(mean) and METRICS[metric].better == "lower")

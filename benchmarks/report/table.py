@@ -11,65 +11,31 @@ import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from benchmarks.names import printable
+from benchmarks.data import Dataset
+from benchmarks.experiment.spec import DatasetTable, Panel, Suite
+from benchmarks.experiment.store import StoredRun
+from benchmarks.metrics import PEAK_MEMORY, SECONDS_PER_EPOCH, Column, Cost, Metric, ToTarget
+from benchmarks.names import choose, printable
 from benchmarks.report import stats
 from benchmarks.report.published import (
     PAPER,
     SOURCES,
-    Column,
+    PublishedColumn,
     Value,
     conventions,
     lookup,
+    methods,
     published,
 )
 
-if TYPE_CHECKING:
-    from benchmarks.data import Dataset
-    from benchmarks.experiment.store import StoredRun
-
-
 # --- what a table shows --------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Metric:
-    """How a measured column is headed and printed: `factor` times the stored number."""
-
-    heading: str
-    lower_is_better: bool
-    digits: int
-    unit: str = ""
-    stored: str = ""  # name in the record where it differs from the column's
-    factor: float = 1.0
-    cost: bool = False  # measured once a run, not once a test sequence: never tested for bold
-    to_target: str = ""  # column of the learning curve where it first reaches the spec's target
-
-
-METRICS: Mapping[str, Metric] = {
-    "mse": Metric("MSE", True, 2),
-    "mse_x100": Metric("MSE", True, 2, "×100", stored="mse", factor=100.0),
-    "mae": Metric("MAE", True, 2),
-    "ssim": Metric("SSIM", False, 4),
-    "ssim_range2": Metric("SSIM", False, 4, "range 2"),
-    "ssim_uint8": Metric("SSIM", False, 4, "8-bit"),
-    "psnr": Metric("PSNR", False, 2, "dB"),
-    "psnr_uint8_wrap": Metric("PSNR", False, 2, "wrapped"),
-    "seconds_per_epoch": Metric("Epoch", True, 1, "s", cost=True),
-    "epochs_to_target": Metric("To target", True, 0, "epochs", cost=True, to_target="epoch"),
-    "minutes_to_target": Metric(
-        "To target", True, 1, "min", factor=1 / 60, cost=True, to_target="seconds"
-    ),
-    "training_sequences_per_second": Metric("Training", False, 1, "seq./s", cost=True),
-    "inference_sequences_per_second": Metric("Inference", False, 1, "seq./s", cost=True),
-    "peak_memory_bytes": Metric("Memory", True, 2, "GiB", factor=2.0**-30, cost=True),
-}
 
 PUBLISHED: Mapping[str, tuple[str, str, bool]] = {  # heading, unit, cost
     "MSE": ("MSE ↓", "", False),
@@ -93,55 +59,55 @@ FLAWLESS = "§"  # marks a mean that is infinitely good
 NOT_RUN = "not run"  # status of a run that nothing is stored of; the others are a record's
 
 
-class TableRow(NamedTuple):
-    """A row's label, its method's name in the published table, and a note to print below."""
-
-    label: str
-    published: str | None = None
-    note: str = ""
-
-
 @dataclass(frozen=True)
-class TableSpec:
-    """What a table shows, apart from the runs.
+class Group:
+    """The runs of one panel and their numbers."""
 
-    `columns` are keys of METRICS. `caption` follows the title; `conventions` says what the metrics
-    mean. `target` is the validation MSE of the columns that tell when it is reached. `beside` are
-    further columns, of the same rows on another data set, called by its title.
-    Raises ValueError for a name that is unknown or repeats, or a column without its target.
-    """
+    suite: Suite
+    panel: Panel
+    runs: Sequence[StoredRun]
+    frame: pd.DataFrame
+    is_alone: bool  # in its table, whose headings then need not name it
 
-    name: str
-    title: str
-    rows: tuple[TableRow, ...]
-    columns: tuple[str, ...]
-    published_table: str | None = None
-    published_columns: tuple[Column, ...] = ()
-    source: str = PAPER
-    caption: str = ""
-    conventions: str = ""
-    target: float | None = None
-    beside: TableSpec | None = None
+    def numbers(self, label: str) -> pd.Series | None:
+        """The numbers of a row, if it has runs."""
+        return self.frame.loc[label] if label in self.frame.index else None
 
-    def __post_init__(self) -> None:
-        unknown = [name for name in self.columns if name not in METRICS]
-        if unknown:
-            raise ValueError(f"columns {unknown} are unknown; expected some of {list(METRICS)}")
-        timed = [name for name in self.columns if METRICS[name].to_target]
-        if timed and self.target is None:
-            raise ValueError(f"columns {timed} need a target; give one, or leave them out")
-        for names in ([row.label for row in self.rows], list(self.columns)):
-            if len(set(names)) < len(names):
-                raise ValueError(f"names {names} repeat; expected each once")
-        for row in self.rows:
-            self.published_values(row)
+    @property
+    def suffix(self) -> str:
+        """What tells a heading or a topic from those of the other panels."""
+        return "" if self.is_alone else f", {self.panel.name}"
 
-    def published_values(self, row: TableRow) -> list[Value | None]:
-        """The row's published number for each of `published_columns`."""
-        if row.published is None or self.published_table is None:
-            return [None] * len(self.published_columns)
-        numbers = published(self.published_table, self.source)
-        return [lookup(numbers, row.published, column) for column in self.published_columns]
+
+def published_columns(suite: Suite) -> list[PublishedColumn]:
+    """The published columns that a suite's table prints."""
+    return [PublishedColumn(*column) for column in suite.published_columns]
+
+
+def published_values(suite: Suite, method: str | None) -> list[Value | None]:
+    """A method's published number for each of these columns; ValueError for an unknown name."""
+    if suite.published is None or method is None:
+        return [None] * len(suite.published_columns)
+    numbers = published(suite.published)
+    return [lookup(numbers, method, column) for column in published_columns(suite)]
+
+
+def check_published(suite: Suite) -> None:
+    """Raise ValueError for a name of a published table, method or column that does not exist."""
+    for row in suite.rows:
+        if row.published is not None:
+            choose(f"row {row.label!r}: published", row.published, methods())
+    for _, method, _ in _lines(suite):
+        published_values(suite, method)
+
+
+def _lines(suite: Suite) -> Iterator[tuple[str, str | None, str]]:
+    """Label, published method and note of each line of a suite's table."""
+    in_table = set(published(suite.published)["method"]) if suite.published else set()
+    rows = [(r.label, r.published if r.published in in_table else None, r.note) for r in suite.rows]
+    yield from rows[:1]
+    yield from ((method, method, "") for method in suite.also_published)
+    yield from rows[1:]
 
 
 class Head(NamedTuple):
@@ -173,7 +139,7 @@ class Line(NamedTuple):
 
 @dataclass(frozen=True)
 class Table:
-    """A table ready to print. `frame` holds the measured numbers behind it."""
+    """A table ready to print."""
 
     name: str
     title: str
@@ -183,7 +149,6 @@ class Table:
     notes: tuple[tuple[str, str], ...]  # mark and text
     protocol: tuple[tuple[str, str], ...]  # topic and text
     provenance: tuple[str, ...]
-    frame: pd.DataFrame = field(repr=False, compare=False)
 
 
 # --- from runs to numbers ------------------------------------------------------------------------
@@ -224,49 +189,48 @@ def check_comparable(runs: Sequence[StoredRun], *, times: bool = False) -> None:
             )
 
 
-def measure(runs: Sequence[StoredRun], spec: TableSpec) -> pd.DataFrame:
-    """Numbers of the table, one row per label that has runs, in the spec's order.
+def measure(suite: Suite, panel: Panel, runs: Sequence[StoredRun]) -> pd.DataFrame:
+    """Numbers of a panel, one row per label that has runs, in the suite's order.
 
-    For each column of the spec `<name>` and `<name>_std`, in printed units, `<name>_best`, and
+    For each column `<name>` and `<name>_std`, in printed units, `<name>_best`, and
     `<name>_infinite`, the share of predicted frames with an infinite score; the sizes `parameters`,
     `macs`, `paper_parameters`, `paper_macs`; `untrained`, for parameters of which none is
     trainable; the `seeds`, and the `failures` as (seed, status, reason).
-    Raises ValueError if runs are not comparable, repeat a seed or have a label the spec lacks.
+    Raises ValueError if runs are not comparable, repeat a seed or have a label the suite lacks.
     """
     if not runs:
-        raise ValueError(f"table {spec.name!r} has no runs; expected at least one")
-    by_label: dict[str, list[StoredRun]] = {row.label: [] for row in spec.rows}
+        raise ValueError(f"panel {panel.name!r} has no runs; expected at least one")
+    by_label: dict[str, list[StoredRun]] = {row.label: [] for row in suite.rows}
     for run in runs:
         if run.record["row"] not in by_label:
             raise ValueError(
-                f"{_describe(run)} is not a row of {spec.name!r}, which has {list(by_label)}"
+                f"{_describe(run)} is not a row of {suite.name!r}, which has {list(by_label)}"
             )
         for other in by_label[run.record["row"]]:
             if other.record["seed"] == run.record["seed"]:
                 raise ValueError(f"{_describe(run)} and {_describe(other)} repeat a row and a seed")
         by_label[run.record["row"]].append(run)
-    check_comparable(runs, times=any(METRICS[name].cost for name in spec.columns))
+    check_comparable(runs, times=any(isinstance(column, Cost) for column in panel.columns))
 
-    rows = {label: _measure_row(of, spec) for label, of in by_label.items() if of}
+    rows = {label: _measure_row(of, suite, panel) for label, of in by_label.items() if of}
     frame = pd.DataFrame(rows.values(), index=list(rows))
     scores = {x: [run.scores() for run in of if run.done] for x, of in by_label.items()}
     scores = {label: of for label, of in scores.items() if of}
-    for name in spec.columns:
-        metric = METRICS[name]
+    for column in panel.columns:
         best: set[str] = set()
         infinite: dict[str, float] = {}
-        if not metric.cost:
-            by_seed = {x: [s[metric.stored or name] for s in of] for x, of in scores.items()}
+        if isinstance(column, Metric):
+            by_seed = {x: [s[column.name] for s in of] for x, of in scores.items()}
             infinite = {x: float(np.isinf(np.stack(of)).mean()) for x, of in by_seed.items()}
             if len(scores) > 1:
                 means = {label: stats.per_sequence(of) for label, of in by_seed.items()}
-                best = stats.best_group(means, metric.lower_is_better)
-        frame[f"{name}_best"] = [label in best for label in frame.index]
-        frame[f"{name}_infinite"] = [infinite.get(label, 0.0) for label in frame.index]
+                best = stats.best_group(means, column.lower_is_better)
+        frame[f"{column.name}_best"] = [label in best for label in frame.index]
+        frame[f"{column.name}_infinite"] = [infinite.get(label, 0.0) for label in frame.index]
     return frame
 
 
-def _measure_row(runs: Sequence[StoredRun], spec: TableSpec) -> dict[str, Any]:
+def _measure_row(runs: Sequence[StoredRun], suite: Suite, panel: Panel) -> dict[str, Any]:
     finished = [run for run in runs if run.done]
     done = [run.record for run in finished]
     row: dict[str, Any] = {
@@ -276,34 +240,34 @@ def _measure_row(runs: Sequence[StoredRun], spec: TableSpec) -> dict[str, Any]:
         ],
         "untrained": any(r.record["cost"]["parameters"] and not r.trained for r in finished),
     }
-    for name in spec.columns:
-        metric = METRICS[name]
-        values = [_value(run, name, spec) for run in finished]
+    for column in panel.columns:
+        name = column.name
+        values = [_value(run, column, suite) for run in finished]
         row[name] = row[f"{name}_std"] = None
         if values and None not in values:  # None: was not measured
             summary = stats.over_seeds(
-                [metric.factor * value for value in values if value is not None]
+                [column.factor * value for value in values if value is not None]
             )
             row[name], row[f"{name}_std"] = summary.mean, summary.std
             if len(done) == 1 and (within := done[0]["cost"].get(f"{name}_spread")) is not None:
-                row[f"{name}_std"] = metric.factor * within
+                row[f"{name}_std"] = column.factor * within
     for size, *_ in SIZES:
         for name in (size, f"paper_{size}"):
             row[name] = done[0]["cost"][name] if done else None
     return row
 
 
-def _value(run: StoredRun, name: str, spec: TableSpec) -> float | None:
-    """A run's stored number, or where its learning curve first reaches the spec's target."""
-    metric = METRICS[name]
-    if not metric.to_target:
-        stored: Mapping[str, float | None] = run.record["cost"] if metric.cost else run.means
-        return stored[metric.stored or name]
-    if not run.trained:
+def _value(run: StoredRun, column: Column, suite: Suite) -> float | None:
+    """A run's stored number, or where its learning curve first reaches the suite's target."""
+    if not isinstance(column, ToTarget):
+        stored = run.record["cost"] if isinstance(column, Cost) else run.means
+        value: float | None = stored[column.name]
+        return value
+    if not run.trained or suite.target is None:
         return None
     curve = run.curve()
-    reached = curve[curve["val_mse"].astype(float) <= spec.target]
-    return None if reached.empty else float(reached[metric.to_target].iloc[0])
+    reached = curve[curve["val_mse"].astype(float) <= suite.target[0]]
+    return None if reached.empty else float(reached[column.curve].iloc[0])
 
 
 def _describe(run: StoredRun) -> str:
@@ -323,74 +287,63 @@ def _known(value: Any) -> float | None:
 # --- from numbers to cells -----------------------------------------------------------------------
 
 
-class _Panel(NamedTuple):
-    """Runs on one data set and their numbers; the title is empty for the table's own data set."""
+def build(suite: Suite, name: str, panels: Sequence[tuple[Panel, Sequence[StoredRun]]]) -> Table:
+    """The table of a suite's runs, those of each panel apart; a panel without runs is left out.
 
-    title: str
-    spec: TableSpec
-    runs: Sequence[StoredRun]
-    frame: pd.DataFrame
-
-    def numbers(self, label: str) -> pd.Series | None:
-        """The numbers of a row, if it has runs."""
-        return self.frame.loc[label] if label in self.frame.index else None
-
-    def suffix(self) -> str:
-        """What tells a heading or a topic from that of the table's own data set."""
-        return f", {self.title}" if self.title else ""
-
-
-def build(runs: Sequence[StoredRun], spec: TableSpec, beside: Sequence[StoredRun] = ()) -> Table:
-    """The table of `runs`. Rows with neither a run nor a published method are left out.
-
-    `beside` are the runs on the data set of `spec.beside`; without any its columns are left out.
-    Raises ValueError as `measure` does.
+    Rows with neither a run nor a published method are left out too. Raises ValueError as `measure`
+    does, and if no panel has runs.
     """
-    panels = [_Panel("", spec, runs, measure(runs, spec))]
-    if beside and (other := spec.beside):
-        panels.append(_Panel(other.title, other, beside, measure(beside, other)))
-    frame = panels[0].frame
+    present = [(panel, runs) for panel, runs in panels if runs]
+    if not present:
+        raise ValueError(f"table {name!r} has no runs; expected at least one")
+    alone = len(present) == 1
+    groups = [
+        Group(suite, panel, runs, measure(suite, panel, runs), alone) for panel, runs in present
+    ]
+    frame = groups[0].frame
     ran_small = any(
         _known(frame.at[label, size]) != _known(frame.at[label, f"paper_{size}"])
         for label in frame.index
         for size, *_ in SIZES
     )
     notes: dict[str, str] = {}
-    rows = (_line(row, spec, panels, ran_small, notes) for row in spec.rows)
-    lines = [line for line in rows if line is not None]
-    notes |= _legend(lines, panels)
-    protocol = [*(of for panel in panels for of in _setting(panel)), *_protocol(spec, ran_small)]
-    everything = [*runs, *beside]
+    found = (_line(*line, suite, groups, ran_small, notes) for line in _lines(suite))
+    lines = [line for line in found if line is not None]
+    notes |= _legend(lines, groups)
+    protocol = [*(of for group in groups for of in _setting(group))]
+    protocol += _protocol(suite, groups, ran_small)
+    everything = [run for group in groups for run in group.runs]
     generated = any("synthetic" in run.record.get("data", {}) for run in everything)
     return Table(
-        name=spec.name,
-        title=spec.title + " on synthetic data" * generated,
-        caption=" ".join(filter(None, (_sentence(text) for text in _caption(panels)))),
-        heads=tuple(_heads(spec, ran_small, panels)),
+        name=name,
+        title=suite.title + " on synthetic data" * generated,
+        caption=" ".join(filter(None, (_sentence(text) for text in _caption(suite, groups)))),
+        heads=tuple(_heads(suite, ran_small, groups)),
         lines=tuple(lines),
         notes=tuple((mark, _sentence(text)) for mark, text in notes.items()),
         protocol=tuple((topic, _sentence(text)) for topic, text in protocol if text),
         provenance=tuple(_provenance([run for run in everything if run.done])),
-        frame=frame,
     )
 
 
 def _line(
-    row: TableRow,
-    spec: TableSpec,
-    panels: Sequence[_Panel],
+    label: str,
+    method: str | None,
+    note: str,
+    suite: Suite,
+    groups: Sequence[Group],
     ran_small: bool,
     notes: dict[str, str],
 ) -> Line | None:
     """A row as it is printed, or None if it has nothing to show; its note joins `notes`."""
-    found = [panel.numbers(row.label) for panel in panels]
+    found = [group.numbers(label) for group in groups]
     is_measured = any(numbers is not None for numbers in found)
-    if not is_measured and row.published is None:
+    if not is_measured and method is None:
         return None
     marks = [] if is_measured else [ONLY_PUBLISHED]
-    texts = [row.note]
-    for panel, numbers in zip(panels, found, strict=True):
-        where = f"on {panel.title} " if panel.title else ""
+    texts = [note]
+    for group, numbers in zip(groups, found, strict=True):
+        where = "" if group.is_alone else f"on {group.panel.name} "
         texts += [f"{where}{text}" for text in _remarks(numbers)]
     if any(texts):
         marks.append(_letter(len(notes)))
@@ -398,15 +351,15 @@ def _line(
     own = found[0]
     cells = (
         *(
-            _measured_cell(numbers, name)
-            for panel, numbers in zip(panels, found, strict=True)
-            for name in panel.spec.columns
+            _measured_cell(numbers, column)
+            for group, numbers in zip(groups, found, strict=True)
+            for column in group.panel.columns
         ),
         *(_size_cell(own, f"paper_{size}", by) for size, *_, by in SIZES),
         *(_size_cell(own, size, by) for size, *_, by in SIZES if ran_small),
-        *(_published_cell(value) for value in spec.published_values(row)),
+        *(_published_cell(value) for value in published_values(suite, method)),
     )
-    return Line(row.label, tuple(marks), cells)
+    return Line(label, tuple(marks), cells)
 
 
 def _letter(number: int) -> str:
@@ -430,7 +383,7 @@ def _remarks(row: pd.Series | None) -> Iterator[str]:
         yield "the mean is over the other seeds"
 
 
-def _legend(lines: Sequence[Line], panels: Sequence[_Panel]) -> dict[str, str]:
+def _legend(lines: Sequence[Line], groups: Sequence[Group]) -> dict[str, str]:
     """What the marks mean that are used."""
     used = {mark for line in lines for mark in (*line.marks, *(c.mark for c in line.cells))}
     texts = {
@@ -438,42 +391,42 @@ def _legend(lines: Sequence[Line], panels: Sequence[_Panel]) -> dict[str, str]:
         UNCERTAIN: "published, but which row it belongs to is inferred",
         NOT_FINITE: "at least one score is not a finite number",
         FLAWLESS: "a frame that is predicted without an error has an infinite score; such frames "
-        f"are, of all predicted ones, {', '.join(_flawless(panels))}",
+        f"are, of all predicted ones, {', '.join(_flawless(groups))}",
     }
     return {mark: text for mark, text in texts.items() if mark in used}
 
 
-def _flawless(panels: Sequence[_Panel]) -> Iterator[str]:
+def _flawless(groups: Sequence[Group]) -> Iterator[str]:
     """For each mean that is infinitely good, the share of frames that make it so."""
-    for panel in panels:
-        for name in panel.spec.columns:
-            for label, row in panel.frame.iterrows():
-                if _is_flawless(row, name):
-                    share = row[f"{name}_infinite"]
+    for group in groups:
+        for column in group.panel.columns:
+            for label, row in group.frame.iterrows():
+                if _is_flawless(row, column):
+                    share = row[f"{column.name}_infinite"]
                     percent = 100.0 if share == 1 else min(100 * share, 99.9)
-                    heading = " ".join(filter(None, (METRICS[name].heading, METRICS[name].unit)))
-                    yield f"{percent:.3g}% ({label}, {heading}{panel.suffix()})"
+                    heading = " ".join(filter(None, (column.heading, column.unit)))
+                    yield f"{percent:.3g}% ({label}, {heading}{group.suffix})"
 
 
-def _is_flawless(row: pd.Series, name: str) -> bool:
-    metric = METRICS[name]
-    return bool(row[name] == math.inf) and not (metric.cost or metric.lower_is_better)
+def _is_flawless(row: pd.Series, column: Column) -> bool:
+    best = isinstance(column, Metric) and not column.lower_is_better
+    return best and bool(row[column.name] == math.inf)
 
 
-def _measured_cell(row: pd.Series | None, name: str) -> Cell:
+def _measured_cell(row: pd.Series | None, column: Column) -> Cell:
     if row is None:
         return Cell(ABSENT)
     if not row["seeds"]:
         return Cell(row["failures"][0][1])
-    metric, mean, std = METRICS[name], _known(row[name]), _known(row[f"{name}_std"])
+    mean, std = _known(row[column.name]), _known(row[f"{column.name}_std"])
     if mean is None:
-        return Cell(ABSENT) if metric.cost else Cell("nan", mark=NOT_FINITE)
-    bold = bool(row[f"{name}_best"])
+        return Cell(ABSENT) if isinstance(column, Cost) else Cell("nan", mark=NOT_FINITE)
+    bold = bool(row[f"{column.name}_best"])
     if math.isinf(mean):
-        mark = FLAWLESS if _is_flawless(row, name) else NOT_FINITE
+        mark = FLAWLESS if _is_flawless(row, column) else NOT_FINITE
         return Cell("∞" if mean > 0 else "−∞", bold=bold, mark=mark)
-    spread = "" if std is None else _number(std, mean, metric.digits)
-    return Cell(_number(mean, mean, metric.digits), spread, bold)
+    spread = "" if std is None else _number(std, mean, column.digits)
+    return Cell(_number(mean, mean, column.digits), spread, bold)
 
 
 def _number(value: float, mean: float, digits: int) -> str:
@@ -496,24 +449,24 @@ def _published_cell(value: Value | None) -> Cell:
     return Cell(value.printed, mark=UNCERTAIN if value.uncertain else "")
 
 
-def _heads(spec: TableSpec, ran_small: bool, panels: Sequence[_Panel]) -> Iterator[Head]:
-    for panel in panels:
-        for name in panel.spec.columns:
-            metric = METRICS[name]
-            arrow = "↓" if metric.lower_is_better else "↑"
-            group = f"{MEASURED}{panel.suffix()}"
-            yield Head(group, "", f"{metric.heading} {arrow}", metric.unit, metric.cost)
-    for group in ("paper size", "run size") if ran_small else ("paper size",):
+def _heads(suite: Suite, ran_small: bool, groups: Sequence[Group]) -> Iterator[Head]:
+    for group in groups:
+        for column in group.panel.columns:
+            arrow = "↓" if column.lower_is_better else "↑"
+            heading = f"{column.heading} {arrow}"
+            cost = isinstance(column, Cost)
+            yield Head(f"{MEASURED}{group.suffix}", "", heading, column.unit, cost)
+    for size in ("paper size", "run size") if ran_small else ("paper size",):
         for _, heading, unit, _ in SIZES:
-            yield Head(group, "", heading, unit, True)
-    columns = spec.published_columns
-    for column in columns:
+            yield Head(size, "", heading, unit, True)
+    printed = published_columns(suite)
+    for of in printed:
         parts = [
             str(part).replace("->", "→")
-            for part, *others in zip(column[1:], *(c[1:] for c in columns), strict=True)
+            for part, *others in zip(of[1:], *(other[1:] for other in printed), strict=True)
             if len(set(others)) > 1
         ]
-        yield Head("published", ", ".join(parts), *PUBLISHED[column.metric])
+        yield Head("published", ", ".join(parts), *PUBLISHED[of.metric])
 
 
 # --- caption and protocol ------------------------------------------------------------------------
@@ -531,13 +484,12 @@ def _either(values: Iterable[Any]) -> str:
     return " or ".join(dict.fromkeys(NAMES.get(str(value), str(value)) for value in values))
 
 
-def _caption(panels: Sequence[_Panel]) -> Iterator[str]:
-    spec, frame = panels[0].spec, panels[0].frame
-    yield spec.caption
+def _caption(suite: Suite, groups: Sequence[Group]) -> Iterator[str]:
+    yield from suite.notes
     labels: dict[str, list[str]] = {}
-    for label, seeds in frame["seeds"].items():
-        if seeds:
-            labels.setdefault(", ".join(map(str, seeds)), []).append(str(label))
+    for label, seeds in (pair for group in groups for pair in group.frame["seeds"].items()):
+        of = labels.setdefault(", ".join(map(str, seeds)), []) if seeds else [str(label)]
+        of += [str(label)] * (str(label) not in of)
     if not labels:
         yield "No run has finished"
     elif not any("," in seeds for seeds in labels):
@@ -546,16 +498,19 @@ def _caption(panels: Sequence[_Panel]) -> Iterator[str]:
         listed = "; ".join(f"{seeds} for {', '.join(of)}" for seeds, of in labels.items())
         which = next(iter(labels)) if len(labels) == 1 else listed
         yield f"Mean ± sample std over seeds ({which})"
-    if spec.beside is not None and len(panels) == 1:
-        yield f"{spec.beside.title} was not measured"
-    within = [n for n in spec.columns if METRICS[n].cost and frame[f"{n}_std"].notna().any()]
+    measured = [group.panel.name for group in groups]
+    for panel in suite.panels:
+        if panel.name not in measured:
+            yield f"{panel.name} was not measured"
+    columns = [(group.frame, column) for group in groups for column in group.panel.columns]
+    costs = [(of, column) for of, column in columns if isinstance(column, Cost)]
+    within = any(of[f"{column.name}_std"].notna().any() for of, column in costs)
     if within and not any("," in seeds for seeds in labels):
         yield "Speeds are the median ± half the IQR, after warming up"
-    if any(METRICS[name].to_target for name in spec.columns):
-        yield f"The target is a validation MSE of {spec.target:g}"
-    columns = [(panel.frame, name) for panel in panels for name in panel.spec.columns]
-    if any(of[f"{name}_best"].any() for of, name in columns):
-        infinite = any(_is_flawless(row, name) for of, name in columns for _, row in of.iterrows())
+    if suite.target is not None and any(isinstance(column, ToTarget) for _, column in columns):
+        yield f"The target is a validation MSE of {suite.target[0]:g}"
+    if any(of[f"{column.name}_best"].any() for of, column in columns):
+        infinite = any(_is_flawless(row, c) for of, c in columns for _, row in of.iterrows())
         yield (
             "Bold: the best mean, and every mean that does not differ from it significantly "
             f"(paired bootstrap over test sequences, {stats.RESAMPLES:,} resamples, two-sided, "
@@ -564,9 +519,9 @@ def _caption(panels: Sequence[_Panel]) -> Iterator[str]:
         )
 
 
-def _setting(panel: _Panel) -> Iterator[tuple[str, str]]:
+def _setting(group: Group) -> Iterator[tuple[str, str]]:
     """Data and training of the runs on one data set."""
-    done = [run for run in panel.runs if run.done]
+    done = [run for run in group.runs if run.done]
     if not done:
         return
     records = [run.record for run in done if run.trained] or [done[0].record]
@@ -574,7 +529,7 @@ def _setting(panel: _Panel) -> Iterator[tuple[str, str]]:
     clip, (low, high) = first["clip"], first["value_range"]
     own_unit = f"; errors are in the data's own unit, which spans {low:g} to {high:g}"
     yield (
-        f"Data{panel.suffix()}",
+        f"Data{group.suffix}",
         f"{_sentence(first['data']['caption'])} {first['test_sequences']:,} test "
         f"sequences; from {clip['past']} frames the next {clip['future']}; frames of "
         f"{clip['channels']}×{clip['height']}×{clip['width']}"
@@ -582,34 +537,35 @@ def _setting(panel: _Panel) -> Iterator[tuple[str, str]]:
     )
     shared = f"; {first['processes']} processes share each batch" * (first["processes"] > 1)
     yield (
-        f"Training{panel.suffix()}",
+        f"Training{group.suffix}",
         f"scale {first['scale']}: {_counted(training[0]['epochs'], 'epoch')} of "
         f"{_either(format(t['sequences'], ',') for t in training)} sequences, batch size "
         f"{_either(t['batch_size'] for t in training)}; "
         f"{_either(t['optimiser'] for t in training)}, learning rate "
-        f"{_either(t['rate'] for t in training)}, "
+        f"{_either(t['lr'] for t in training)}, "
         f"{_either(t['schedule'] for t in training)} schedule; {first['precision']}; "
         f"{_either(_device(record) for record in records)}{shared}",
     )
 
 
-def _protocol(spec: TableSpec, ran_small: bool) -> Iterator[tuple[str, str]]:
-    if spec.conventions:
-        yield "Metrics", spec.conventions
+def _protocol(suite: Suite, groups: Sequence[Group], ran_small: bool) -> Iterator[tuple[str, str]]:
+    columns = {column.name: column for group in groups for column in group.panel.columns}
+    metrics = [column for column in columns.values() if isinstance(column, Metric)]
+    yield "Metrics", "; ".join(f"{metric.name}: {metric.convention}" for metric in metrics)
     where = "the run's own size stands beside it" if ran_small else "which these runs have"
     epoch = "; an epoch's seconds are those of all training sequences of the data set"
     memory = "; memory is the peak in training"
     yield (
         "Cost",
         "one FLOP is one multiply-add (fvcore), counted over the whole rollout at batch size 1; "
-        f"parameters and FLOPs are given at the paper's size, {where}"
-        f"{epoch * ('seconds_per_epoch' in spec.columns)}"
-        f"{memory * ('peak_memory_bytes' in spec.columns)}",
+        f"parameters and FLOPs are given at the paper's size{groups[0].suffix}, {where}"
+        f"{epoch * (SECONDS_PER_EPOCH.name in columns)}"
+        f"{memory * (PEAK_MEMORY.name in columns)}",
     )
-    if spec.published_table and spec.published_columns:
-        metrics = {column.metric for column in spec.published_columns}
-        texts = [f"{spec.published_table} of {SOURCES[spec.source]}, not measured here"]
-        texts += conventions(spec.source, spec.published_table, metrics)
+    if suite.published and suite.published_columns:
+        printed = {column.metric for column in published_columns(suite)}
+        texts = [f"{suite.published} of {SOURCES[PAPER]}, not measured here"]
+        texts += conventions(PAPER, suite.published, printed)
         yield "Published", " ".join(map(_sentence, texts))
 
 
@@ -636,62 +592,47 @@ def _provenance(done: Sequence[StoredRun]) -> Iterator[str]:
 # --- data sets -----------------------------------------------------------------------------------
 
 
-SURVEYED = ("Train", "Validation", "Test", "C×H×W", "Frames")
+FOUND = ("Train", "Validation", "Test", "C×H×W", "Frames")
 
 
-class SurveyLine(NamedTuple):
-    """A data set to list: it, or why it could not be opened, and its place in the paper's table."""
+def list_datasets(table: DatasetTable, opened: Mapping[str, Dataset | Exception]) -> Table:
+    """The table of data sets: sequences and shapes that were found, beside the published ones.
 
-    label: str
-    dataset: Dataset | Exception
-    published: str
-    future: int
-
-
-def survey(
-    lines: Sequence[SurveyLine], name: str, title: str, published_table: str, caption: str
-) -> Table:
-    """The table of data sets: sequences and shapes that were found, beside the published ones."""
-    numbers = published(published_table)
+    `opened` has each entry's data set by label, or why there is none.
+    """
+    numbers = published(table.published)
     out: list[Line] = []
     notes: dict[str, str] = {}
-    for line in lines:
+    for entry in table.entries:
+        dataset = opened[entry.label]
         notes[mark := _letter(len(notes))] = (
-            line.dataset.caption
-            if not isinstance(line.dataset, Exception)
-            else f"{_absence(line.dataset)}: {line.dataset}"
+            dataset.caption
+            if not isinstance(dataset, Exception)
+            else f"{_absence(dataset)}: {dataset}"
         )
         printed = {
             row["metric"]: row["printed"]
-            for _, row in numbers[numbers["method"] == line.published].iterrows()
-            if row["metric"] != "T_out" or row["value"] == line.future
+            for _, row in numbers[numbers["method"] == entry.published].iterrows()
+            if row["metric"] != "T_out" or row["value"] == entry.published_future
         }
-        found = _shape(line.dataset)
-        cells = [*found, *(printed.get(key, ABSENT) for key in ("N_train", "N_test"))]
+        cells = [*_shape(dataset), *(printed.get(key, ABSENT) for key in ("N_train", "N_test"))]
         cells.append("×".join(printed[key] for key in ("C", "H", "W")))
         cells.append(f"{printed['T_in']} → {printed['T_out']}")
-        out.append(Line(line.label, (mark,), tuple(Cell(cell) for cell in cells)))
+        out.append(Line(entry.label, (mark,), tuple(Cell(cell) for cell in cells)))
     heads = [
-        *(Head("found", "", text, "", False) for text in SURVEYED),
-        *(Head("published", "", text, "", False) for text in SURVEYED if text != "Validation"),
+        *(Head("found", "", text, "", False) for text in FOUND),
+        *(Head("published", "", text, "", False) for text in FOUND if text != "Validation"),
     ]
-    generated = any(
-        not isinstance(line.dataset, Exception) and line.dataset.synthetic for line in lines
-    )
+    found = [(label, of) for label, of in opened.items() if not isinstance(of, Exception)]
     return Table(
-        name=name,
-        title=title + " on synthetic data" * generated,
-        caption=_sentence(caption),
+        name=table.name,
+        title=table.title + " on synthetic data" * any(of.synthetic for _, of in found),
+        caption=" ".join(map(_sentence, table.notes)),
         heads=tuple(heads),
         lines=tuple(out),
         notes=tuple((mark, _sentence(text)) for mark, text in notes.items()),
-        protocol=(("Published", _sentence(f"{published_table} of {SOURCES[PAPER]}")),),
-        provenance=tuple(
-            f"{line.label}: data {line.dataset.digest}"
-            for line in lines
-            if not isinstance(line.dataset, Exception)
-        ),
-        frame=pd.DataFrame(),
+        protocol=(("Published", _sentence(f"{table.published} of {SOURCES[PAPER]}")),),
+        provenance=tuple(f"{label}: data {of.digest}" for label, of in found),
     )
 
 

@@ -8,14 +8,13 @@ from pathlib import Path
 
 from benchmarks import files
 from benchmarks.data import Dataset
-from benchmarks.experiment.spec import Run, Suite, Survey
+from benchmarks.experiment.plan import Run, slug
+from benchmarks.experiment.spec import DatasetTable, Panel, Suite
 from benchmarks.experiment.store import DAMAGED, RECORD, RERUN, StoredRun
-from benchmarks.metrics import METRICS
-from benchmarks.names import choose
+from benchmarks.metrics import METRICS, Cost
 from benchmarks.report import figures
 from benchmarks.report import table as tables
-from benchmarks.report.published import Column, methods, published
-from benchmarks.report.table import SurveyLine, Table, TableRow, TableSpec
+from benchmarks.report.table import Table
 
 
 @dataclass(frozen=True)
@@ -30,35 +29,32 @@ class Report:
 def report(
     suite: Suite,
     scale: str,
-    runs: Sequence[StoredRun],
+    runs: Mapping[str, Sequence[StoredRun]],
     out: Path,
     name: str,
-    beside: Sequence[StoredRun] = (),
 ) -> Report:
     """Write tables/`name`.tex and .md, records/`name`.json and the figures under `out`.
 
-    Reads the runs' files only. Runs that failed, were not run or are damaged are shown as such.
-    `beside` are the runs of `suite.beside`; their figures stand beside the others under its name. A
-    suite whose columns are all costs has no figures.
+    `runs` are those of each panel, by its name. Reads the runs' files only. Runs that failed, were
+    not run or are damaged are shown as such. A panel whose columns are all costs has no figures.
     """
-    spec = table_spec(suite, name)
-    runs = [_checked(run, spec) for run in runs]
-    beside = [_checked(run, spec.beside) for run in beside if spec.beside is not None]
-    table = tables.build(runs, spec, beside)
-    shown = (*runs, *beside)
+    found = [(panel, runs[panel.name]) for panel in suite.panels if runs.get(panel.name)]
+    checked = [(panel, [_checked(run, suite, panel) for run in of]) for panel, of in found]
+    table = tables.build(suite, name, checked)
+    shown = [run for _, of in checked for run in of]
     records = files.to_json([run.record for run in shown], indent=1) + "\n"
     written = _write(table, out, {f"records/{name}.json": records})
     paths = list(written.paths)
-    for of, drawn, title in ((suite, runs, name), (suite.beside, beside, None)):
-        if of is not None and drawn and not _is_all_cost(of):
+    for panel, of in checked:
+        if not all(isinstance(column, Cost) for column in panel.columns):
             paths += figures.draw(
-                drawn,
-                [row.label for row in of.rows],
+                of,
+                [row.label for row in suite.rows],
                 out / "figures",
-                title or f"{name}-and-{of.name}",
-                target=of.target if scale in of.target_scales else None,
+                name if len(checked) == 1 else f"{name}-{slug(panel.name)}",
+                target=suite.target if scale in suite.target_scales else None,
             )
-    return Report(written.text, tuple(paths), shown)
+    return Report(written.text, tuple(paths), tuple(shown))
 
 
 def planned(run: Run, stored: StoredRun | None, folder: Path) -> StoredRun:
@@ -73,7 +69,7 @@ def planned(run: Run, stored: StoredRun | None, folder: Path) -> StoredRun:
     return stored
 
 
-def _checked(run: StoredRun, spec: TableSpec) -> StoredRun:
+def _checked(run: StoredRun, suite: Suite, panel: Panel) -> StoredRun:
     """The run, or the same as unusable if something that a report reads of it is damaged.
 
     All of it is read here, for this run alone, so that it cannot spoil the report of the others.
@@ -84,7 +80,9 @@ def _checked(run: StoredRun, spec: TableSpec) -> StoredRun:
         "scores.npz": lambda: _check_scores(run),
         "samples.npz": lambda: figures.samples_of(run),
         "curve.jsonl": lambda: figures.curve_of(run) if run.trained else None,
-        RECORD: lambda: tables.build([run], spec),  # last, as it needs the others
+        RECORD: lambda: tables.build(
+            suite, suite.name, [(panel, [run])]
+        ),  # last, as it needs the others
     }
     for name, read in reads.items():
         path = run.folder / name
@@ -110,19 +108,11 @@ def _unusable(run: StoredRun, reason: str) -> StoredRun:
     return replace(run, record={**run.record, "status": "unusable", "reason": reason})
 
 
-def _is_all_cost(suite: Suite) -> bool:
-    """Whether the suite tells what its rows cost, and nothing of what they predict."""
-    return all(tables.METRICS[name].cost for name in suite.columns)
-
-
-def survey(plan: Survey, opened: Mapping[str, Dataset | Exception], out: Path, name: str) -> Report:
-    """Write the table of data sets: `opened` has each row's data set, or why there is none."""
-    lines = [
-        SurveyLine(row.label, opened[row.label], row.published, row.published_future)
-        for row in plan.rows
-    ]
-    table = tables.survey(lines, name, plan.title, plan.published, " ".join(plan.notes))
-    return _write(table, out, {})
+def report_datasets(
+    table: DatasetTable, opened: Mapping[str, Dataset | Exception], out: Path, name: str
+) -> Report:
+    """Write the table of data sets: `opened` has each entry's data set, or why there is none."""
+    return _write(replace(tables.list_datasets(table, opened), name=name), out, {})
 
 
 def _write(table: Table, out: Path, more: Mapping[str, str]) -> Report:
@@ -137,36 +127,3 @@ def _write(table: Table, out: Path, more: Mapping[str, str]) -> Report:
     for path, text in texts.items():
         files.write_text(out / path, text)
     return Report(markdown, tuple(out / path for path in texts))
-
-
-def table_spec(suite: Suite, name: str) -> TableSpec:
-    """What a suite's table shows."""
-    in_table = set(published(suite.published)["method"]) if suite.published else set()
-    for row in suite.rows:
-        if row.published is not None:
-            choose(f"row {row.label!r}: published", row.published, methods())
-    rows = [
-        TableRow(row.label, row.published if row.published in in_table else None, row.note)
-        for row in suite.rows
-    ]
-    rows[1:1] = [TableRow(method, method) for method in suite.also_published]
-    return TableSpec(
-        name=name,
-        title=suite.title,
-        rows=tuple(rows),
-        columns=tuple(suite.columns),
-        published_table=suite.published,
-        published_columns=tuple(Column(*column) for column in suite.published_columns),
-        caption=" ".join(suite.notes),
-        conventions=_conventions(suite),
-        target=None if suite.target is None else suite.target[0],
-        beside=None if suite.beside is None else table_spec(suite.beside, suite.beside.name),
-    )
-
-
-def _conventions(suite: Suite) -> str:
-    columns = [*suite.columns, *(suite.beside.columns if suite.beside else ())]
-    stored = dict.fromkeys(
-        tables.METRICS[name].stored or name for name in columns if not tables.METRICS[name].cost
-    )
-    return "; ".join(f"{name}: {METRICS[name].convention}" for name in stored)

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from benchmarks.experiment import hardware as heap
-from benchmarks.experiment.spec import has_native_bf16
+from benchmarks.experiment.hardware import has_native_bf16
 from tau import TAU, Clip
 
 BATCH = 16

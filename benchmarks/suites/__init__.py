@@ -2,44 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import importlib
+import pkgutil
+from pathlib import Path
 
-from baselines import LastFrame
-from benchmarks.experiment.spec import Row
+from benchmarks.experiment.code import import_file
+from benchmarks.experiment.spec import DatasetTable, Suite
+from benchmarks.names import choose, printable
 
-Options = Mapping[str, Any]
-
-LAST_FRAME = Row("Last frame", LastFrame, note="repeats the last observed frame; the floor")
-SMALL_RATE = {"smoke": {"rate": 5e-3}, "quick": {"rate": 5e-3}}
-
-
-def at_scales(small: Mapping[str, Options], **released: Any) -> dict[str, Options]:
-    """Options by scale: `small` for smoke and quick, `released` for standard and paper."""
-    return {**small, "standard": released, "paper": released}
+SHARED = ("notes", "sizes")  # modules that hold no suite
 
 
-# How rows differ on purpose from the code behind published numbers, for the tables of all suites.
-# Each figure is of the paper's size and holds for every data set; docs/deviations.md has the rest.
-PORT = "OpenSTL's port (v0.3.0 and v1.0.0)"
-NOTES = {
-    "ConvLSTM": "the paper's cell, h' = o tanh(c'); OpenSTL's port has o tanh(g) up to v0.3.0, "
-    "with which its numbers were published, and the paper's cell in v1.0.0; either has 3.41 M "
-    "parameters more, unused; same multiply-adds",
-    "PredRNN++": "W_c acts on c, as in the paper; OpenSTL's port applies it to m up to v0.3.0, "
-    "with which its numbers were published, and to c in v1.0.0; either has 3.28 M parameters more, "
-    "unused; same multiply-adds",
-    "MIM": f"states start afresh with each sequence and gradients flow through them; {PORT} "
-    "carries a detached state from batch to batch and has 98,304 parameters more, unused; same "
-    "multiply-adds",
-    "E3D-LSTM": f"m lives, depth is padded and attention is per pixel, as in the paper; {PORT} has "
-    "none of these and about half the multiply-adds",
-    "PhyDNet": f"minimises the paper's loss; {PORT} minimises the mean squared difference between "
-    "that scalar and the future's pixels; same cost",
-    "CrevNet": "reads the whole past before it forecasts, where OpenSTL's port (v0.3.0, the last "
-    "to have it) reads three frames, and takes batch statistics over all steps at once; same cost "
-    "(the 270.7 G published for Moving MNIST count 16 samples)",
-    "PredNet": "after the past, a prediction is compared with the one before it, as in the "
-    "authors' code and OpenSTL's port (v0.3.0, the last to have it), and not with itself, as the "
-    "author describes it; same cost",
-}
+def find_suite(name: str) -> Suite | DatasetTable:
+    """The suite of that name in benchmarks/suites, or the SUITE of a user's Python file."""
+    if name.endswith(".py"):
+        try:
+            module = import_file(Path(name))
+        except (ValueError, FileNotFoundError):
+            raise
+        except (Exception, SystemExit) as error:  # whatever the user's code raises
+            raise ValueError(
+                printable(f"{name} cannot be imported: {type(error).__name__}: {error}")
+                + "; run it with Python to see where"
+            ) from error
+        suite = getattr(module, "SUITE", None)
+        if not isinstance(suite, Suite | DatasetTable):
+            raise ValueError(f"{name} has no SUITE; expected `SUITE = Suite(...)`")
+        return suite
+    choose("suite", name, suite_names())
+    module = importlib.import_module(f"benchmarks.suites.{name}")
+    found: Suite | DatasetTable = module.SUITE
+    return found
+
+
+def suite_names() -> list[str]:
+    """Names of the suites in benchmarks/suites."""
+    found = (module.name for module in pkgutil.iter_modules(__path__))
+    return sorted(name for name in found if name not in SHARED)

@@ -2,64 +2,59 @@
 
 from __future__ import annotations
 
-from baselines import ConvLSTM, CrevNet, PredNet, PredRNN, SimVP
-from benchmarks.experiment.spec import Row, Suite, Training
-from benchmarks.suites import LAST_FRAME, NOTES, SMALL_RATE, ablation, at_scales
+from baselines import ConvLSTM, CrevNet, LastFrame, PredNet, PredRNN, SimVP
+from benchmarks.data import KittiCaltech, KittiRawCaltech
+from benchmarks.experiment.spec import Panel, Row, Suite, Training
+from benchmarks.metrics import MAE, MSE, PSNR, PSNR_UINT8_WRAP, SSIM, SSIM_RANGE2
+from benchmarks.suites import ablation, sizes
+from benchmarks.suites.notes import NOTES
+from benchmarks.suites.sizes import SMALL_LR, at_scales
 from tau import TAU, Clip
 
-TRANSLATING = {
-    "smoke": ablation.TRANSLATING["smoke"],
-    "quick": {"spatial_hidden": 16, "temporal_hidden": 64, "spatial_depth": 2, "temporal_depth": 4},
-}
-ATTENTION = {scale: size | {"mlp_ratio": 4} for scale, size in TRANSLATING.items()}
-RECURRENT = {
-    "smoke": ablation.RECURRENT["smoke"],
-    "quick": {"hidden": (32, 32), "kernel": 3, "patch": 4, "sampling_stop": 150},
-}
-
-# As released for this data set, and for KTH: sizes, one-cycle rates with Adam, 100 epochs.
-SPATIAL = {"spatial_hidden": 64, "temporal_hidden": 256, "spatial_depth": 2}
-SIMVP = at_scales(TRANSLATING, **SPATIAL, temporal_depth=4)
-OURS = at_scales(ATTENTION, **SPATIAL, temporal_depth=6, drop_path=0.1)
+# As released for this data set, and for KTH: one cycle with Adam, 100 epochs.
 RELEASED = Training(epochs=100, sequences=None)
 
 SUITE = Suite(
     name="caltech",
     title="KITTI to Caltech Pedestrian (Table 4)",
-    data="kitti-caltech",
-    clip=Clip(10, 1, 3, 128, 160),
+    panels=(
+        Panel(
+            KittiCaltech,
+            (MSE, MAE, SSIM, SSIM_RANGE2, PSNR, PSNR_UINT8_WRAP),
+            clip=Clip(10, 1, 3, 128, 160),
+            dataset_options={"smoke": {"downsample": 8}, "quick": {"downsample": 4}},
+            versions=(KittiRawCaltech,),
+        ),
+    ),
     rows=(
-        LAST_FRAME,
+        Row("Last frame", LastFrame, note=NOTES["Last frame"]),
         Row(
             "ConvLSTM",
             ConvLSTM,
-            sizes=at_scales(RECURRENT, patch=2),
-            training=at_scales(SMALL_RATE, rate=5e-3),
+            sizes=sizes.LARGE_RECURRENT,
+            training=at_scales(SMALL_LR, lr=5e-3),
             note=NOTES["ConvLSTM"],
         ),
         Row(
             "PredRNN",
             PredRNN,
-            sizes=at_scales(RECURRENT, patch=2),
-            training=at_scales(SMALL_RATE, rate=1e-2),
+            sizes=sizes.LARGE_RECURRENT,
+            training=at_scales(SMALL_LR, lr=1e-2),
         ),
         Row(
             "PredNet",
             PredNet,
-            feedback="previous",
-            sizes={"smoke": {"hidden": (8, 16)}, "quick": {"hidden": (16, 32)}},
-            training=at_scales(SMALL_RATE, rate=1e-3),
+            {"feedback": "previous"},
+            sizes=sizes.CALTECH_PREDNET,
+            training=at_scales(SMALL_LR, lr=1e-3),
             published="PredNet",
             note=NOTES["PredNet"],
         ),
         Row(
             "CrevNet",
             CrevNet,
-            sizes={
-                "smoke": {"blocks": (1, 1), "layers": 2},
-                "quick": {"blocks": (1, 1), "layers": 2},
-            },
-            training=at_scales(SMALL_RATE, rate=5e-3),
+            sizes=sizes.CALTECH_CREVNET,
+            training=at_scales(SMALL_LR, lr=5e-3),
             published="CrevNet",
             note="size and rate as for Moving MNIST, as none were released for these data; "
             + NOTES["CrevNet"],
@@ -67,26 +62,27 @@ SUITE = Suite(
         Row(
             "SimVP",
             SimVP,
-            sizes=SIMVP,
-            training=at_scales(SMALL_RATE, rate=5e-3),
+            sizes=sizes.LARGE_SIMVP,
+            training=at_scales(SMALL_LR, lr=5e-3),
             published="SimVP",
         ),
         Row(
             "Ours",
             TAU,
-            sizes=OURS,
-            training=at_scales(SMALL_RATE, rate=1e-2),
+            sizes=sizes.LARGE_TAU,
+            training=at_scales(SMALL_LR, lr=1e-2),
             published="TAU",
             note="the divergence needs three frames, so with one to predict there is none",
         ),
     ),
     training={
         "smoke": ablation.TRAINING["smoke"],
-        "quick": Training(epochs=8, sequences=120, batch_size=4, validation=32, test=200),
+        "quick": Training(
+            epochs=8, sequences=120, batch_size=4, val_sequences=32, test_sequences=200
+        ),
         "standard": RELEASED,
         "paper": RELEASED,
     },
-    columns=("mse", "mae", "ssim", "ssim_range2", "psnr", "psnr_uint8_wrap"),
     published="Table 4",
     published_columns=(("SSIM", "KITTI->Caltech"), ("PSNR", "KITTI->Caltech")),
     also_published=(
@@ -105,5 +101,4 @@ SUITE = Suite(
         "GAN-MAE",
         "STMFANet",
     ),
-    data_options={"smoke": {"downsample": 8}, "quick": {"downsample": 4}},
 )

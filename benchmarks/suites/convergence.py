@@ -9,12 +9,18 @@ from __future__ import annotations
 from dataclasses import replace
 
 from benchmarks.experiment.spec import SCALES, Suite
+from benchmarks.metrics import EPOCHS_TO_TARGET, MINUTES_TO_TARGET, MSE, SECONDS_PER_EPOCH, SSIM
 from benchmarks.suites import ablation, mmnist
 
 SUITE = Suite(
     name="convergence",
     title="Convergence on Moving MNIST (Fig. 8)",
-    data="moving-mnist",
+    panels=(
+        replace(
+            ablation.MOVING_MNIST,
+            columns=(MSE, SSIM, EPOCHS_TO_TARGET, MINUTES_TO_TARGET, SECONDS_PER_EPOCH),
+        ),
+    ),
     rows=mmnist.ROWS,
     selected=("PhyDNet", "CrevNet", "Ours"),
     # At small scales as many sequences an epoch as the slowest of these rows has in its own suite.
@@ -24,8 +30,6 @@ SUITE = Suite(
         "standard": replace(ablation.TRAINING["standard"], epochs=50),
         "paper": replace(ablation.TRAINING["paper"], epochs=200),
     },
-    data_options=ablation.SUITE.data_options,
-    columns=("mse", "ssim", "epochs_to_target", "minutes_to_target", "seconds_per_epoch"),
     target=ablation.SUITE.target,
     target_scales=SCALES,
     timed=True,

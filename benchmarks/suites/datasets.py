@@ -2,21 +2,32 @@
 
 from __future__ import annotations
 
-from benchmarks.experiment.spec import Survey, SurveyRow
+from functools import partial
 
-SUITE = Survey(
+from benchmarks.data import (
+    KTH,
+    KittiCaltech,
+    KittiRawCaltech,
+    KTHAction,
+    MovingMNIST,
+    TrafficBJ,
+    TrafficBJReleased,
+)
+from benchmarks.experiment.spec import DatasetEntry, DatasetTable
+
+SUITE = DatasetTable(
     name="datasets",
     title="Data sets (Table 1)",
-    rows=(
-        SurveyRow("Moving MNIST", "moving-mnist", {}, "MMNIST", 10),
-        SurveyRow("TrafficBJ", "trafficbj", {}, "TrafficBJ", 4),
-        SurveyRow("TrafficBJ, as released", "trafficbj-npz", {}, "TrafficBJ", 4),
-        SurveyRow("KTH, 10 to 20", "kth", {}, "KTH", 20),
-        SurveyRow("KTH, 10 to 40", "kth", {"future": 40}, "KTH", 40),
-        SurveyRow("KTH, curated, 10 to 20", "kth-action", {}, "KTH", 20),
-        SurveyRow("KTH, curated, 10 to 40", "kth-action", {"future": 40}, "KTH", 40),
-        SurveyRow("KITTI to Caltech", "kitti-caltech", {}, "Caltech", 1),
-        SurveyRow("KITTI raw to Caltech", "kitti-raw-caltech", {}, "Caltech", 1),
+    entries=(
+        DatasetEntry("Moving MNIST", MovingMNIST, "MMNIST", 10),
+        DatasetEntry("TrafficBJ", TrafficBJ, "TrafficBJ", 4),
+        DatasetEntry("TrafficBJ, as released", TrafficBJReleased, "TrafficBJ", 4),
+        DatasetEntry("KTH, 10 to 20", KTH, "KTH", 20),
+        DatasetEntry("KTH, 10 to 40", partial(KTH, future=40), "KTH", 40),
+        DatasetEntry("KTH, curated, 10 to 20", KTHAction, "KTH", 20),
+        DatasetEntry("KTH, curated, 10 to 40", partial(KTHAction, future=40), "KTH", 40),
+        DatasetEntry("KITTI to Caltech", KittiCaltech, "Caltech", 1),
+        DatasetEntry("KITTI raw to Caltech", KittiRawCaltech, "Caltech", 1),
     ),
     published="Table 1",
     notes=(

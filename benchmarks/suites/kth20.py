@@ -7,53 +7,52 @@ released.
 
 from __future__ import annotations
 
-from baselines import E3DLSTM, ConvLSTM, PredRNN, PredRNNpp, SimVP
-from benchmarks.experiment.spec import Row, Suite, Training
-from benchmarks.suites import LAST_FRAME, NOTES, PORT, SMALL_RATE, ablation, at_scales, caltech
+from baselines import E3DLSTM, ConvLSTM, LastFrame, PredRNN, PredRNNpp, SimVP
+from benchmarks.data import KTH, KTHAction
+from benchmarks.experiment.spec import Panel, Row, Suite, Training
+from benchmarks.metrics import MSE, PSNR, PSNR_UINT8_WRAP, SSIM, SSIM_RANGE2
+from benchmarks.suites import ablation, caltech, sizes
+from benchmarks.suites.notes import NOTES, PORT
+from benchmarks.suites.sizes import SMALL_LR, at_scales
 from tau import TAU, Clip
-
-VOLUMETRIC = {
-    "smoke": {"hidden": (8, 8), "kernel": 3, "patch": 4, "sampling_stop": 60},
-    "quick": {"hidden": (16, 16), "kernel": 3, "patch": 4, "sampling_stop": 150},
-}
 
 TRAINING = {
     "smoke": ablation.TRAINING["smoke"],
-    "quick": Training(epochs=6, sequences=160, batch_size=4, validation=32, test=160),
+    "quick": Training(epochs=6, sequences=160, batch_size=4, val_sequences=32, test_sequences=160),
     "standard": caltech.RELEASED,
     "paper": caltech.RELEASED,
 }
 
 ROWS = (
-    LAST_FRAME,
+    Row("Last frame", LastFrame, note=NOTES["Last frame"]),
     Row(
         "ConvLSTM",
         ConvLSTM,
-        sizes=at_scales(caltech.RECURRENT, patch=2),
-        training=at_scales(SMALL_RATE, rate=1e-3),
+        sizes=sizes.LARGE_RECURRENT,
+        training=at_scales(SMALL_LR, lr=1e-3),
         published="ConvLSTM",
         note=NOTES["ConvLSTM"],
     ),
     Row(
         "PredRNN",
         PredRNN,
-        sizes=at_scales(caltech.RECURRENT, patch=2),
-        training=at_scales(SMALL_RATE, rate=1e-3),
+        sizes=sizes.LARGE_RECURRENT,
+        training=at_scales(SMALL_LR, lr=1e-3),
         published="PredRNN",
     ),
     Row(
         "PredRNN++",
         PredRNNpp,
-        sizes=at_scales(caltech.RECURRENT, patch=2),
-        training=at_scales(SMALL_RATE, rate=1e-3),
+        sizes=sizes.LARGE_RECURRENT,
+        training=at_scales(SMALL_LR, lr=1e-3),
         published="PredRNN++",
         note=NOTES["PredRNN++"],
     ),
     Row(
         "E3D-LSTM",
         E3DLSTM,
-        sizes=at_scales(VOLUMETRIC, patch=8),
-        training=at_scales(SMALL_RATE, rate=5e-4),
+        sizes=sizes.KTH_E3DLSTM,
+        training=at_scales(SMALL_LR, lr=5e-4),
         published="E3d-LSTM",
         note=f"m lives, depth is padded and attention is per pixel, as in the paper; {PORT} has "
         "none of these, and its convolutions stride by 2 in depth and space, which counts 216.95 G "
@@ -62,15 +61,15 @@ ROWS = (
     Row(
         "SimVP",
         SimVP,
-        sizes=caltech.SIMVP,
-        training=at_scales(SMALL_RATE, rate=1e-3),
+        sizes=sizes.LARGE_SIMVP,
+        training=at_scales(SMALL_LR, lr=1e-3),
         published="SimVP",
     ),
     Row(
         "Ours",
         TAU,
-        sizes=caltech.OURS,
-        training=at_scales(SMALL_RATE, rate=1e-3),
+        sizes=sizes.LARGE_TAU,
+        training=at_scales(SMALL_LR, lr=1e-3),
         published="TAU",
     ),
 )
@@ -85,18 +84,21 @@ ALSO_PUBLISHED = (
     "SAVP-VAE",
     "STMFANet",
 )
-COLUMNS = ("mse", "ssim", "ssim_range2", "psnr", "psnr_uint8_wrap")
+PANEL = Panel(
+    KTHAction,
+    (MSE, SSIM, SSIM_RANGE2, PSNR, PSNR_UINT8_WRAP),
+    clip=Clip(10, 20, 1, 128, 128),
+    dataset_options={"smoke": {"downsample": 8}, "quick": {"downsample": 4}},
+    versions=(KTH,),
+)
 
 SUITE = Suite(
     name="kth20",
     title="KTH, 10 to 20 frames (Table 5)",
-    data="kth-action",
-    clip=Clip(10, 20, 1, 128, 128),
+    panels=(PANEL,),
     rows=ROWS,
     training=TRAINING,
-    columns=COLUMNS,
     published="Table 5",
     published_columns=(("SSIM", "KTH", "10->20"), ("PSNR", "KTH", "10->20")),
     also_published=(*ALSO_PUBLISHED, "VPN", "Znet", "MSNET"),
-    data_options={"smoke": {"downsample": 8}, "quick": {"downsample": 4}},
 )

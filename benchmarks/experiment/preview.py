@@ -1,0 +1,79 @@
+"""What --dry-run prints: runs, keys, sizes, costs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from benchmarks.experiment.plan import Run
+from benchmarks.experiment.schedule import Pool, look_up, try_all
+from benchmarks.experiment.spec import Suite
+from benchmarks.experiment.store import CHECKPOINT
+from benchmarks.experiment.trial import Trial, count, try_run
+
+LAYOUT = "{:<16} {:>4} {:<12} {:<10} {:>8} {:>9} {:>6} {:>12} {:>9}"
+HEADS = ("row", "seed", "key", "state", "params", "GMACs", "epochs", "train TMACs", "precision")
+
+
+def describe_plan(suite: Suite, runs: Sequence[Run], folder: Path) -> str:
+    """The plan as text; each row is tried at a small scale, else counted.
+
+    Raises ValueError for a row that cannot work.
+    """
+    small = runs[0].scale in ("smoke", "quick")  # in which a step takes a moment
+    with Pool(1, None, runs[0].device) as pool:
+        trials = try_all(runs, pool, try_run if small else count)
+    sizes: dict[str, Trial] = {}
+    for run in runs:
+        trial = trials[run.folder]
+        if not isinstance(trial, Trial):
+            raise ValueError(f"row {run.row.label!r}: {trial.reason}")
+        sizes[run.folder] = trial
+    return "\n".join(_lines(suite, runs, sizes, folder, small))
+
+
+def _lines(
+    suite: Suite, runs: Sequence[Run], sizes: dict[str, Trial], folder: Path, small: bool
+) -> Iterator[str]:
+    yield suite.title
+    for panel in suite.panels:
+        of_panel = [run for run in runs if run.panel == panel.name]
+        if not of_panel:
+            continue
+        clip = of_panel[0].clip
+        yield of_panel[0].dataset.caption
+        yield f"past frames: {clip.past}; future frames, to predict: {clip.future}"
+        yield LAYOUT.format(*HEADS)
+        yield from (_line(run, sizes[run.folder], folder) for run in of_panel)
+    total = sum(size.training_macs for size in sizes.values())
+    counted = f"{len(runs)} run{'s' * (len(runs) > 1)}"
+    yield f"{counted}, {total / 1e12:.1f} TMACs of training; runs go to {folder}"
+    if small:
+        yield "at the paper's size:"
+        for label, cost in {run.row.label: sizes[run.folder].paper for run in runs}.items():
+            yield (
+                f"  {label:<16} {cost['paper_parameters'] / 1e6:8.2f}M "
+                f"{cost['paper_macs'] / 1e9:9.3f} GMACs"
+            )
+
+
+def _line(run: Run, size: Trial, folder: Path) -> str:
+    return LAYOUT.format(
+        run.row.label[:16],
+        run.seed,
+        run.key,
+        _state(run, folder),
+        f"{size.parameters / 1e6:.2f}M",
+        f"{size.macs / 1e9:.3f}",
+        run.training.epochs,
+        f"{size.training_macs / 1e12:.1f}",
+        run.training.precision,
+    )
+
+
+def _state(run: Run, folder: Path) -> str:
+    """What there is of a run: a result, a checkpoint, or nothing."""
+    stored = look_up(run, folder)
+    if stored is not None:
+        return str(stored.record["status"])
+    return "checkpoint" if (folder / run.folder / CHECKPOINT).exists() else "new"
