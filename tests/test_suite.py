@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import replace
+from enum import Enum
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from baselines import LastFrame
 from benchmarks.data import Arrays
+from benchmarks.experiment import spec
+from benchmarks.experiment.code import Source
 from benchmarks.experiment.plan import find_suite
 from benchmarks.experiment.spec import Row, Suite, Survey, Training, plan, resolve_precision
 from tau import TAU, Clip
@@ -156,16 +164,21 @@ def test_options_of_the_row_win_over_those_of_its_size():
     assert row.at("paper") == {"alpha": 0.0}
 
 
-PLAIN = resolve_precision("auto", "cpu")  # of this processor
+@pytest.fixture(params=["fp32", "bf16"])
+def native(request, monkeypatch):
+    """The precision that this processor is taken to compute natively."""
+    monkeypatch.setattr(spec, "has_native_bf16", lambda device: request.param == "bf16")
+    return request.param
 
 
 def _key(suite, dataset, **kwargs):
     return plan(suite, "smoke", dataset, "cpu", rows=["TAU"], **kwargs)[0].key
 
 
-def test_the_key_changes_with_whatever_changes_the_number(suite, dataset, clips_file):
+def test_the_key_changes_with_whatever_changes_the_number(suite, dataset, clips_file, native):
     keys = [_key(suite, dataset), _key(suite, dataset, seeds=[1]), _key(suite, dataset, epochs=3)]
-    keys.append(_key(suite, dataset, precision="bf16" if PLAIN == "fp32" else "fp32"))
+    keys.append(_key(suite, dataset, precision="fp32" if native == "bf16" else "bf16"))
+    keys.append(_key(suite, dataset, processes=2))
     options = (Row("TAU", TAU, alpha=0.5, sizes=suite.rows[2].sizes),)
     keys.append(_key(replace(suite, rows=options), dataset))
     keys.append(_key(suite, Arrays(clips_file, past=2)))
@@ -174,10 +187,62 @@ def test_the_key_changes_with_whatever_changes_the_number(suite, dataset, clips_
     assert _key(replace(suite, name="other"), dataset) == keys[0], "a run is shared by suites"
 
 
-def test_precision():
+def test_the_key_depends_on_the_precision_and_not_on_the_processor(suite, dataset, monkeypatch):
+    keys = {}
+    for native in (False, True):
+        monkeypatch.setattr(spec, "has_native_bf16", lambda device, native=native: native)
+        for precision in ("auto", "fp32", "bf16"):
+            keys[native, precision] = _key(suite, dataset, precision=precision)
+    assert keys[False, "fp32"] == keys[True, "fp32"] == keys[False, "auto"]
+    assert keys[False, "bf16"] == keys[True, "bf16"] == keys[True, "auto"]
+
+
+class Kind(Enum):
+    SMOOTH = 0.1
+
+
+class Optioned(LastFrame):
+    """A model with options of every kind."""
+
+    def __init__(self, clip, numbers, words, kind, layer, dtype):
+        super().__init__(clip)
+
+
+def test_the_key_is_the_same_on_every_machine(monkeypatch):
+    """Python, NumPy, torch and the processor do not count; a change here makes every run anew."""
+    monkeypatch.setattr(spec, "PROTOCOL", 0)
+    options = {
+        "numbers": (1, -0.0, 0.1, 1e-5, 1e22, 2**70, np.float32(0.1), np.int64(3), math.inf),
+        "words": {"b": "\ud800é", "a": None, "c": [True]},
+        "kind": Kind.SMOOTH,
+        "layer": torch.nn.GELU,
+        "dtype": torch.float32,
+    }
+    key = spec.run_key(
+        Row("A row's label does not count", Optioned, **options),
+        "smoke",
+        0,
+        Training(epochs=1, precision="fp32"),
+        SimpleNamespace(clip=Clip(), digest="0" * 64),
+        "cpu",
+        {"optioned": Source("anywhere/at/all.py", "class Optioned: ...\n")},
+        timed=True,
+        processes=2,
+    )
+    assert key == "17dc89ccb34e"
+
+
+def test_the_changelog_ends_with_the_protocol_of_this_version():
+    text = (Path(__file__).resolve().parent.parent / "CHANGELOG.md").read_text(encoding="utf-8")
+    section = text.partition("\n## Protocol versions\n")[2].partition("\n## ")[0]
+    versions = [int(number) for number in re.findall(r"^### (\d+)", section, flags=re.M)]
+    assert versions == list(range(spec.PROTOCOL, 0, -1)), "newest first"
+
+
+def test_precision(native):
     assert resolve_precision("fp32", "cpu") == "fp32"
     assert resolve_precision("bf16", "cpu") == "bf16"
-    assert resolve_precision("auto", "cpu") in {"fp32", "bf16"}
+    assert resolve_precision("auto", "cpu") == native
     with pytest.raises(ValueError, match="tf32"):
         resolve_precision("tf32", "cpu")
 

@@ -37,7 +37,7 @@ SCHEDULES = ("onecycle", "cosine", "constant")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")
 
 # Part of every run's key. Raise it when the loop, the data or the metrics change the numbers, or
-# what a record holds changes its meaning.
+# what a record holds changes its meaning; CHANGELOG.md tells what each version was.
 PROTOCOL = 2
 
 
