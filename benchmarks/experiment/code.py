@@ -212,19 +212,15 @@ def _essence(text: str) -> str:
 
 def _parts(node: ast.AST) -> list[Any]:
     """A node's type, then name and value of each field; newer versions have more empty fields."""
-    if isinstance(node, ast.Constant) and isinstance(node.value, str):
-        node = ast.JoinedStr([node])
+    fields: dict[str, Any] = dict(ast.iter_fields(node))
     if isinstance(node, ast.JoinedStr):  # versions cut an f-string's text at different places
-        inserted = [part for part in node.values if isinstance(part, ast.FormattedValue)]
-        texts = (
-            part.value.replace("{", "{{") if isinstance(part, ast.Constant) else "{}"
-            for part in node.values
-        )
-        return ["str", "".join(texts), *inserted]
+        return _text(fields["values"])
     if isinstance(node, ast.Constant):
-        is_int = type(node.value) is int  # may have more digits than Python converts to decimal
-        return [type(node.value).__name__, hex(node.value) if is_int else repr(node.value)]
-    fields = dict(ast.iter_fields(node))
+        value: Any = node.value
+        if isinstance(value, str):
+            return _text([node])
+        is_int = type(value) is int  # may have more digits than Python converts to decimal
+        return [type(value).__name__, hex(value) if is_int else repr(value)]
     if (
         isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         and ast.get_docstring(node, clean=False) is not None
@@ -232,6 +228,16 @@ def _parts(node: ast.AST) -> list[Any]:
         fields["body"] = node.body[1:]
     present = [pair for pair in fields.items() if pair[1] not in (None, [])]
     return [type(node).__name__, *chain.from_iterable(present)]
+
+
+def _text(values: list[Any]) -> list[Any]:
+    """A string or f-string: its text with "{}" for each value that is inserted, and these."""
+    inserted = [value for value in values if isinstance(value, ast.FormattedValue)]
+    texts = (
+        "{}" if isinstance(value, ast.FormattedValue) else value.value.replace("{", "{{")
+        for value in values
+    )
+    return ["str", "".join(texts), *inserted]
 
 
 # --- code that travels ---------------------------------------------------------------------------
