@@ -66,6 +66,112 @@ def test_code_counts_but_words_do_not(module):
     assert digests[0] == digests[1] != digests[2]
 
 
+EVERY_KIND = r"""
+import a.b as c
+from .d import e, f as g
+
+@decorated(1, *e, **f)
+class Class(Base, metaclass=Meta):
+    x: int = 1
+    y: "Class | None"
+
+    def method(self, a, /, b=1, *args: *Ts, c, d=None, **kwargs) -> dict[str, int]:
+        global u
+        return
+
+    async def coroutine(self):
+        async with x as y, z:
+            async for i in j:
+                await k
+        return [i async for i in j if i] + [*x, *y] + [x[*y, 1:2, ::3, ...]]
+
+def generator():
+    yield
+    z = yield x
+    yield from (lambda x=None, *y: (x := y))(1)
+    return {**x, "k": None}, {1, 2}, {k: v for k, v in x}, None
+
+try:
+    pass
+except* ValueError as error:
+    raise TypeError from error
+else:
+    del x
+finally:
+    assert x, "text"
+
+match x:
+    case [1, -2.5, *rest] | {"k": None, **rest} if rest:
+        pass
+    case Class(1, y="a" "b") as z:
+        pass
+    case _:
+        pass
+
+while not x or y is not None and 1 < z <= 2:
+    x += -y if y else ~z @ w
+    if x: continue
+    elif y: break
+for x, *y in z: ...
+
+values = [True, None, ..., 1, -0.0, 0.1, 1e22, 1e400, 2j, -1e-400j, b"\xff\0'", 0x%s]
+texts = ["a" "b", u"u", "\ud800", "\u00e9\U0001f600\n", "{", "{{", "\N{EN DASH}" if x else ""]
+texts = [f"", f"a", f"{x}", "a{{" f"{{{x!r}" "b" f"c{y:>{z}.{w}f}", f"{x=}", f"{x = !s:^{y}}"]
+texts = [f"{x:{y}}", f"{x:a{y}b}", f"{x:\N{DIGIT ONE}0}", f"{x:%%H:%%M}", f"{f'{x:{y}}'}"]
+""" % ("f" * 5000)
+
+
+def test_the_digest_of_code_is_the_same_in_every_version_of_python():
+    """ast.dump differs for empty fields and f-strings, and so does the syntax tree."""
+    assert (
+        code.digest({"every_kind": code.Source("every_kind.py", EVERY_KIND)})
+        == "45f75cf83990eb71db66e147c51551331a099ba44847c2e8ba842c2c6a3a1184"
+    )
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        *(("x = 1", "x = 1.0"), ("x = 1", "x = True"), ("x = 0.0", "x = -0.0"), ("return", "")),
+        *(("x = 'a'", "x = b'a'"), ("x = ''", "x = None"), ("x = 'None'", "x = None")),
+        *(("x = '{{'", "x = f'{{'"), ("x = '{}'", "x = f'{x}'"), ("x = f'{x}'", "x = f'{x!r}'")),
+        *(("x = f'{x}a'", "x = f'a{x}'"), ("x = f'{x:a}'", "x = f'{x}a'"), ("x = 1", "x: int = 1")),
+        *(("f(a, b)", "f(a)(b)"), ("[a, [b]]", "[[a], b]"), ("x = []", "x = [None]")),
+        *(("def f(*, a=1, b): ...", "def f(*, a, b=1): ..."), ("from . import a", "import a")),
+        *(("if a: b\nc", "if a:\n b\n c"), ("return None", "return"), ("f(a=b)", "f(b=a)")),
+    ],
+)
+def test_code_that_does_something_else_has_another_digest(one, other):
+    digests = {
+        code.digest(
+            {"m": code.Source("m.py", f"def f():\n    'Doc.'\n{textwrap.indent(text, ' ' * 4)}")}
+        )
+        for text in (one, other)
+    }
+    assert len(digests) == 2
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("x = 'ab'", "x = ('a'  # a remark\n     f'b')"),
+        ("x = f'a{x:{y}}b'", "x = 'a' f'{x:{y}}' 'b' ''"),
+        ("x = 1000", "x = 1_000"),
+        ("def f():\n    pass", "def f():\n    'Doc.'\n    pass"),
+    ],
+)
+def test_code_in_other_words_has_the_same_digest(one, other):
+    assert len({code.digest({"m": code.Source("m.py", text)}) for text in (one, other)}) == 1
+
+
+def test_a_helper_module_may_have_the_name_of_one_in_some_standard_library(module, tmp_path):
+    """Such as chunk, which Python 3.13 has no more: an edit of one's own must count everywhere."""
+    mine = module(using="import chunk\nclass Mine:\n    a = chunk.A\n", chunk="A = 1\n").Mine
+    assert code.code_of(mine).keys() == {"using", "chunk"}
+    using = module(using_json="import json, os.path, xml.dom\nclass Mine:\n    pass\n").Mine
+    assert code.code_of(using).keys() == {"using_json"}
+
+
 HELPED = {
     "a constant of a helper module": ("from helper import SCALE", "SCALE"),
     "a function of a helper module": ("from helper import scale", "scale()"),

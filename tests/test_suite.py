@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import math
+import re
 from dataclasses import replace
+from enum import Enum
+from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from baselines import LastFrame
 from benchmarks.data import Arrays, MovingMNIST
+from benchmarks.experiment import hardware, plan
+from benchmarks.experiment.code import Source
 from benchmarks.experiment.hardware import resolve_precision
-from benchmarks.experiment.plan import plan_panel
+from benchmarks.experiment.plan import Run, plan_panel, run_key
 from benchmarks.experiment.spec import DatasetTable, Panel, Row, Suite, Training
 from benchmarks.metrics import MSE
 from benchmarks.suites import find_suite
@@ -162,16 +170,21 @@ def test_options_of_the_row_win_over_those_of_its_size():
     assert row.at("paper") == {"alpha": 0.0}
 
 
-PLAIN = resolve_precision("auto", "cpu")  # of this processor
+@pytest.fixture(params=["fp32", "bf16"])
+def native(request, monkeypatch):
+    """The precision that this processor is taken to compute natively."""
+    monkeypatch.setattr(hardware, "has_native_bf16", lambda device: request.param == "bf16")
+    return request.param
 
 
 def _key(suite, dataset, **kwargs):
     return plan_panel(suite, "smoke", dataset, "cpu", rows=["TAU"], **kwargs)[0].key
 
 
-def test_the_key_changes_with_whatever_changes_the_number(suite, dataset, clips_file):
+def test_the_key_changes_with_whatever_changes_the_number(suite, dataset, clips_file, native):
     keys = [_key(suite, dataset), _key(suite, dataset, seeds=[1]), _key(suite, dataset, epochs=3)]
-    keys.append(_key(suite, dataset, precision="bf16" if PLAIN == "fp32" else "fp32"))
+    keys.append(_key(suite, dataset, precision="fp32" if native == "bf16" else "bf16"))
+    keys.append(_key(suite, dataset, processes=2))
     options = (Row("TAU", TAU, {"alpha": 0.5}, sizes=suite.rows[2].sizes),)
     keys.append(_key(replace(suite, rows=options), dataset))
     keys.append(_key(suite, Arrays(clips_file, past=2)))
@@ -180,10 +193,67 @@ def test_the_key_changes_with_whatever_changes_the_number(suite, dataset, clips_
     assert _key(replace(suite, name="other"), dataset) == keys[0], "a run is shared by suites"
 
 
-def test_precision():
+def test_the_key_depends_on_the_precision_and_not_on_the_processor(suite, dataset, monkeypatch):
+    keys = {}
+    for native in (False, True):
+        monkeypatch.setattr(hardware, "has_native_bf16", lambda device, native=native: native)
+        for precision in ("auto", "fp32", "bf16"):
+            keys[native, precision] = _key(suite, dataset, precision=precision)
+    assert keys[False, "fp32"] == keys[True, "fp32"] == keys[False, "auto"]
+    assert keys[False, "bf16"] == keys[True, "bf16"] == keys[True, "auto"]
+
+
+class Kind(Enum):
+    SMOOTH = 0.1
+
+
+class Optioned(LastFrame):
+    """A model with options of every kind."""
+
+    def __init__(self, clip, numbers, words, kind, layer, dtype):
+        super().__init__(clip)
+
+
+def test_the_key_is_the_same_on_every_machine(monkeypatch):
+    """Python, NumPy, torch and the processor do not count; a change here makes every run anew."""
+    monkeypatch.setattr(plan, "PROTOCOL", 0)
+    options = {
+        "numbers": (1, -0.0, 0.1, 1e-5, 1e22, 2**70, np.float32(0.1), np.int64(3), math.inf),
+        "words": {"b": "\ud800é", "a": None, "c": [True]},
+        "kind": Kind.SMOOTH,
+        "layer": torch.nn.GELU,
+        "dtype": torch.float32,
+    }
+    run = Run(
+        suite="does not count",
+        panel="nor does this",
+        row=Row("A row's label does not count", Optioned, options),
+        scale="smoke",
+        seed=0,
+        training=Training(epochs=1, precision="fp32"),
+        dataset=SimpleNamespace(clip=Clip(), digest="0" * 64),
+        device="cpu",
+        key="",
+        paper_clip=Clip(),
+        timed=True,
+        processes=2,
+        code={"optioned": Source("anywhere/at/all.py", "class Optioned: ...\n")},
+    )
+    key = run_key(run)
+    assert key == "c132aa7ce12b"
+
+
+def test_the_changelog_ends_with_the_protocol_of_this_version():
+    text = (Path(__file__).resolve().parent.parent / "CHANGELOG.md").read_text(encoding="utf-8")
+    section = text.partition("\n## Protocol versions\n")[2].partition("\n## ")[0]
+    versions = [int(number) for number in re.findall(r"^### (\d+)", section, flags=re.M)]
+    assert versions == list(range(plan.PROTOCOL, 0, -1)), "newest first"
+
+
+def test_precision(native):
     assert resolve_precision("fp32", "cpu") == "fp32"
     assert resolve_precision("bf16", "cpu") == "bf16"
-    assert resolve_precision("auto", "cpu") in {"fp32", "bf16"}
+    assert resolve_precision("auto", "cpu") == native
     with pytest.raises(ValueError, match="tf32"):
         resolve_precision("tf32", "cpu")
 

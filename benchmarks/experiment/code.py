@@ -19,6 +19,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
+from itertools import chain
 from operator import attrgetter
 from pathlib import Path
 from types import ModuleType
@@ -30,6 +31,7 @@ import torch
 OURS = ("tau", "baselines")  # of this project, what a model may be made of
 OBJECT = "object"  # marks a class, function or the like among encoded options
 SKIPPED = "benchmarks"  # what measures: PROTOCOL stands for it in a key
+STDLIB = Path(ast.__file__).resolve().parent
 INSTALLED = {"site-packages", "dist-packages"}  # folders that hold other people's packages
 
 
@@ -108,7 +110,7 @@ def code_of(model: type, others: Iterable[Any] = ()) -> dict[str, Source]:
 def digest(code: Code) -> str:
     """SHA-256 of the code without comments, docstrings and layout, which do not count."""
     text = json.dumps(sorted(_essence(source.text) for source in code.values()))
-    return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 
 def belongs_to_user(code: Code) -> dict[str, Source]:
@@ -120,10 +122,10 @@ def _is_followed(name: str, own: str) -> bool:
     top = name.partition(".")[0]
     if top in (own, *OURS):
         return True
-    if top == SKIPPED or top in sys.stdlib_module_names:
+    if top == SKIPPED:
         return False
-    file = _origin(name)
-    return file is not None and INSTALLED.isdisjoint(file.parts)
+    file = _origin(name)  # not the name alone: each version's library has other modules
+    return file is not None and STDLIB not in file.parents and INSTALLED.isdisjoint(file.parts)
 
 
 def _origin(name: str) -> Path | None:
@@ -191,15 +193,51 @@ def _is_submodule(base: str, name: str) -> bool:
 
 
 def _essence(text: str) -> str:
-    """The syntax tree as text, without docstrings."""
-    tree = ast.parse(text)
-    for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
-            and ast.get_docstring(node, clean=False) is not None
-        ):
-            node.body = node.body[1:]
-    return ast.dump(tree)
+    """The syntax tree as text, without docstrings, the same in every version of Python.
+
+    Depth first: the length of each list, and what is no list as it is.
+    """
+    pending: list[Any] = [ast.parse(text)]
+    found: list[Any] = []
+    while pending:
+        item = pending.pop()
+        if isinstance(item, ast.AST):
+            item = _parts(item)
+        if isinstance(item, list):
+            pending += reversed(item)
+            item = [len(item)]
+        found.append(item)
+    return json.dumps(found)
+
+
+def _parts(node: ast.AST) -> list[Any]:
+    """A node's type, then name and value of each field; newer versions have more empty fields."""
+    fields: dict[str, Any] = dict(ast.iter_fields(node))
+    if isinstance(node, ast.JoinedStr):  # versions cut an f-string's text at different places
+        return _text(fields["values"])
+    if isinstance(node, ast.Constant):
+        value: Any = node.value
+        if isinstance(value, str):
+            return _text([node])
+        is_int = type(value) is int  # may have more digits than Python converts to decimal
+        return [type(value).__name__, hex(value) if is_int else repr(value)]
+    if (
+        isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+        and ast.get_docstring(node, clean=False) is not None
+    ):
+        fields["body"] = node.body[1:]
+    present = [pair for pair in fields.items() if pair[1] not in (None, [])]
+    return [type(node).__name__, *chain.from_iterable(present)]
+
+
+def _text(values: list[Any]) -> list[Any]:
+    """A string or f-string: its text with "{}" for each value that is inserted, and these."""
+    inserted = [value for value in values if isinstance(value, ast.FormattedValue)]
+    texts = (
+        "{}" if isinstance(value, ast.FormattedValue) else value.value.replace("{", "{{")
+        for value in values
+    )
+    return ["str", "".join(texts), *inserted]
 
 
 # --- code that travels ---------------------------------------------------------------------------

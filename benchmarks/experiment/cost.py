@@ -41,19 +41,21 @@ def parameters(model: nn.Module) -> int:
 
 def build_on_meta(model: type[Predictor], clip: Clip, options: Mapping[str, Any]) -> Predictor:
     """Build a model without memory or arithmetic, to count it: parameters have shapes only."""
-    with torch.device("meta"):
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # such as torch's, that weights of a file are not copied
         return model(clip, **options)
 
 
 def size(model: type[Predictor], clip: Clip, options: Mapping[str, Any]) -> tuple[int, int]:
     """Parameters and multiply-adds of a model that is built for this, as in `macs`.
 
-    Shapes alone are computed, unless the model reads values of its tensors.
+    Shapes alone are computed, unless the model needs values of its tensors: then it is built on the
+    CPU. Raises what the model raises there.
     """
     try:
         built = build_on_meta(model, clip, options)
         return parameters(built), macs(built, clip)
-    except (RuntimeError, NotImplementedError, TypeError, ValueError):
+    except Exception:  # without values, the model's own code may raise anything
         built = model(clip, **options)
         return parameters(built), macs(built, clip)
 
@@ -113,7 +115,7 @@ def _count(model: Predictor, clip: Clip, train: bool) -> FlopCounterMode:
     shapes = {id(t): t.detach().to("meta") for t in tensors}
     try:
         return _counted(copy.deepcopy(model, shapes).train(train), clip, torch.device("meta"))
-    except (RuntimeError, NotImplementedError, TypeError, ValueError):
+    except Exception:  # as in `size`
         device = tensors[0].device if tensors else torch.device("cpu")
         if device.type == "meta":
             raise  # nothing but shapes is there

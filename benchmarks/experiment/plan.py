@@ -36,7 +36,7 @@ from benchmarks.names import choose
 from tau import Clip, Predictor
 
 # Part of every run's key. Raise it when the loop, the data or the metrics change the numbers, or
-# what a record holds changes its meaning.
+# what a record holds changes its meaning; CHANGELOG.md tells what each version was.
 PROTOCOL = 2
 
 SYNTHETIC_DATA = "synthetic"
