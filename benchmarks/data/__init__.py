@@ -49,7 +49,7 @@ DATA_VARIABLE = "SPATIOTEMPORAL_DATA"
 
 
 def open_dataset(
-    dataset: str | type[Dataset] | partial[Dataset],
+    dataset: str | Callable[..., Dataset],
     root: Path | None = None,
     *,
     synthetic: bool = False,

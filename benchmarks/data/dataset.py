@@ -107,7 +107,7 @@ class Dataset(ABC):
         """The data in one or two sentences for a table."""
         clip = self.clip
         return (
-            f"{self.name}: {clip.past} frames to {clip.future} of "
+            f"{self.name}: {clip.past} past and {clip.future} future frames of "
             f"{clip.channels}x{clip.height}x{clip.width}; {self.train_sequences:,} training and "
             f"{self.test_sequences:,} test sequences."
         )

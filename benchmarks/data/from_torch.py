@@ -54,8 +54,9 @@ class FromTorch(StoredDataset):
         if test is dataset:
             raise ValueError(
                 f"{name}: test is the training data set itself; expected another one, or none to "
-                f"hold out {held_out:.0%} of the items"
+                "hold out a part of the items"
             )
+        share = f"{100 * held_out:.3g} %"
         items = Items(name, dataset, clip, value_range)
         if test is None:
             items, tested = items.divide(held_out)
@@ -71,8 +72,8 @@ class FromTorch(StoredDataset):
             provenance={},
             caption=(
                 f"{name}: trained on {len(trained):,} sequences, validated on {len(validated):,} "
-                f"(the last {held_out:.9g} of the training split), tested on {len(tested):,} "
-                f"({'as given' if test is not None else f'the last {held_out:.9g} of all'})."
+                f"(the last {share} of the training split), tested on {len(tested):,} "
+                f"({f'the last {share} of all' if test is None else 'as given'})."
             ),
             value_range=value_range,
             downsample=downsample,
