@@ -219,7 +219,7 @@ def to_device(values: Tensor, device: torch.device | str) -> Tensor:
 
 
 def divide_by_255(pixels: Tensor) -> Tensor:
-    """Values in 0..255 of any type to float32 in [0, 1], equal to the bit on every device.
+    """Values in 0..255 of any type to float32 in [0, 1], bit-exact on every device.
 
     CUDA would multiply by the reciprocal of a plain 255, which is one bit off; a tensor it divides
     by.

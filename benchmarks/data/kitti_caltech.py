@@ -116,8 +116,8 @@ class KittiCaltech(StoredDataset):
     bilinear interpolation, and cropped to columns 5 to 164.
 
     Windows of `cut` frames are cut from each drive or video, counted from its last frame, so that
-    none overlap; a clip is the first past + future frames of a window. On the real files cut=20
-    gives 2,042 and 1,983, the TAU paper's Table 1, though that describes clips of 11 frames;
+    none overlap; a sequence is the first past + future frames of one. On the real files cut=20
+    gives 2,042 and 1,983, the TAU paper's Table 1, though that describes sequences of 11 frames;
     cut=11 gives 3,738 for KITTI. OpenSTL's loader trains on RGB and tests on BGR; `bgr_test` does
     so too, to stand beside numbers that were measured with it.
 
@@ -200,7 +200,7 @@ class KittiCaltech(StoredDataset):
                 **({"test_channels": "BGR"} if bgr_test else {}),
             },
             caption=(
-                f"Trained on {len(train):,} clips of {self.kitti} ({drives} drives), tested on "
+                f"Trained on {len(train):,} sequences of {self.kitti} ({drives} drives), tested on "
                 f"{len(test):,} of Caltech Pedestrian's sets 06 to 10 ({tested} videos, every "
                 f"third frame): the first {clip.frames} frames of each window of {cut}; windows do "
                 "not overlap and are counted from a recording's end. Frames are "

@@ -373,7 +373,7 @@ class TrafficBJReleased(StoredDataset):
         if root is None or self.source.missing(root):
             raise missing_files(self.source, root)
         path = next(path for pattern in RELEASED_PATTERNS for path in visible(root, pattern))
-        clip = Clip(4, 4, *FRAME)
+        clip = self.clip
         smaller(clip, downsample)  # an error now, not after reading the file
 
         def read(findings: Findings) -> Iterator[Block]:
