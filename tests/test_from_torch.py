@@ -82,7 +82,13 @@ def test_few_of_many_are_evenly_spaced():
     assert greys(dataset.test(4, 3, "cpu")) == [100, 105, 110, 115]
 
 
-@pytest.mark.parametrize("kind", [pair, as_list, unit, torch.from_numpy])
+def big_endian(frames):
+    frames = frames.astype(">f8") / 255
+    frames.flags.writeable = False
+    return frames
+
+
+@pytest.mark.parametrize("kind", [pair, as_list, unit, big_endian, torch.from_numpy])
 def test_pairs_lists_arrays_and_tensors_are_the_same_sequences(kind):
     plain = splits(FromTorch(Items(range(20)), CLIP))
     assert splits(FromTorch(Items(range(20), kind), CLIP)) == plain
@@ -159,6 +165,9 @@ def test_it_opens_as_a_partial():
         (lambda frames: frames[:, 0], r"\[3, 2, 4\]"),
         (lambda frames: (frames[:2], frames[2:]), r"\[2, 1, 2, 4\] and \[1, 1, 2, 4\]"),
         (lambda frames: (frames, 3), "ndarray and int"),
+        (lambda frames: (frames[:1], frames[1:] / 255), "torch.uint8 and torch.float64"),
+        (lambda frames: frames * 1j, "ndarray"),
+        (lambda frames: torch.from_numpy(frames) * 1j, "torch.complex64"),
         (lambda frames: {"video": frames}, "dict"),
         (lambda frames: frames.astype(np.int64), "torch.int64"),
         (lambda frames: frames + 1.5, "values from "),
@@ -186,7 +195,7 @@ def test_items_of_two_types_are_refused():
 
 def test_random_transforms_are_refused():
     def noisy(frames):
-        return torch.rand(SHAPE)
+        return torch.rand(SHAPE)  # as a transform from torchvision would be
 
     with pytest.raises(ValueError, match=r"other train sequences .*leave random transforms out"):
         FromTorch(Items(range(20), noisy), CLIP)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from functools import cached_property
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property, partial
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -89,7 +89,8 @@ class Dataset(ABC):
     def provenance(self) -> dict[str, str | int]:
         """What identifies the data: JSON-able, without paths, part of a run's record and its key.
 
-        By default, name, shape, counts and the content of a few sequences (`sample_digests`).
+        By default, name, shape, counts and the content of a few sequences (`sample_digests`): state
+        it yourself where sequences are not bit-exact on every machine.
         """
         low, high = self.value_range
         return {
@@ -141,32 +142,23 @@ class Dataset(ABC):
 
         Raises ValueError if they do not fit the contract, or are others when asked for again.
         """
-        return {
-            f"{s}_sample_sha256": self._sample_digest(s) for s in ("train", "validation", "test")
+        train, test = (min(SAMPLE, n) for n in (self.train_sequences, self.test_sequences))
+        reads: dict[str, Callable[[], Iterable[Tensor]]] = {
+            "train": lambda: [self.batch(0, 0, train, "cpu")],
+            "validation": lambda: self.validation(SAMPLE, SAMPLE, "cpu"),
+            "test": lambda: self.test(test, SAMPLE, "cpu"),
         }
 
-    def _sample_digest(self, split: str) -> str:
-        def read() -> list[Tensor]:
-            if split == "train":
-                return [self.batch(0, 0, min(SAMPLE, self.train_sequences), "cpu")]
-            return list(getattr(self, split)(min(SAMPLE, self.test_sequences), SAMPLE, "cpu"))
+        def checked(split: str) -> Iterator[np.ndarray]:
+            for frames in list(reads[split]()) or (None,):
+                yield self._check_sequences(split, frames).contiguous().numpy()
 
-        first, again = read(), read()
-        for frames in first or (None,):
-            self._check_sequences(split, frames)
-        found = [
-            hashlib.sha256(b"".join(f.contiguous().numpy().tobytes() for f in batches)).hexdigest()
-            for batches in (first, again)
-        ]
-        if found[0] != found[1]:
-            raise ValueError(
-                f"data set {self.name!r} gives other {split} sequences when they are read again; "
-                "expected the same for the same arguments: draw random numbers from a seed, and "
-                "leave random transforms out"
-            )
-        return found[0]
+        return {
+            f"{split}_sample_sha256": content_digest(self.name, split, partial(checked, split))
+            for split in reads
+        }
 
-    def _check_sequences(self, split: str, frames: object) -> None:
+    def _check_sequences(self, split: str, frames: object) -> Tensor:
         clip = self.clip
         shape = (clip.frames, clip.channels, clip.height, clip.width)
         found = f"a {type(frames).__name__}" if frames is not None else "no sequence"
@@ -175,12 +167,23 @@ class Dataset(ABC):
             if frames.dtype == torch.float32 and frames.shape[1:] == shape and len(frames):
                 low, high = float(frames.min()), float(frames.max())
                 if low >= 0 and high <= 1:  # not so for NaN
-                    return
+                    return frames
                 found = f"values from {low:.9g} to {high:.9g}"
         raise ValueError(
             f"data set {self.name!r} gives {found} as {split} sequences; expected torch.float32 "
             f"[sequences, {', '.join(map(str, shape))}] in [0, 1]"
         )
+
+
+def content_digest(name: str, split: str, read: Callable[[], Iterable[np.ndarray]]) -> str:
+    """SHA-256 of the arrays that `read` gives; ValueError if it gives others the second time."""
+    first, again = (hashlib.sha256(b"".join(a.tobytes() for a in read())) for _ in range(2))
+    if first.digest() != again.digest():
+        raise ValueError(
+            f"data set {name!r} gives other {split} sequences when they are read again; expected "
+            "the same ones: draw random numbers from a seed, and leave random transforms out"
+        )
+    return first.hexdigest()
 
 
 def spans(sequences: int | None, available: int, batch_size: int) -> Iterator[tuple[int, int]]:

@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset
 
-from benchmarks.data.stored import StoredDataset
+from benchmarks.data.dataset import SAMPLE, content_digest
+from benchmarks.data.stored import StoredDataset, evenly_spaced
 from tau.predictor import Clip
 
 
@@ -57,19 +58,18 @@ class FromTorch(StoredDataset):
                 "hold out a part of the items"
             )
         share = f"{100 * held_out:.3g} %"
-        items = Items(name, dataset, clip, value_range)
+        rest = Items(name, dataset, clip, value_range)
         if test is None:
-            items, tested = items.divide(held_out)
+            rest, tested = rest.divide(held_out)
         else:
             tested = Items(f"{name}: test", test, clip, value_range)
-        trained, validated = items.divide(held_out)
+        trained, validated = rest.divide(held_out)
+        splits = {"train": trained, "validation": validated, "test": tested}
         super().__init__(
             name,
             clip,
-            train=trained,
-            validation=validated,
-            test=tested,
-            provenance={},
+            **splits,
+            provenance={"data_range": "as given" if value_range is None else str(value_range)},
             caption=(
                 f"{name}: trained on {len(trained):,} sequences, validated on {len(validated):,} "
                 f"(the last {share} of the training split), tested on {len(tested):,} "
@@ -78,12 +78,8 @@ class FromTorch(StoredDataset):
             value_range=value_range,
             downsample=downsample,
         )
-        self.provenance |= {
-            "data_range": "as given"
-            if value_range is None
-            else "{!r} to {!r}".format(*value_range),
-            **self.sample_digests(),
-        }
+        for split, items in splits.items():
+            self.provenance[f"{split}_items_sha256"] = items.sample_digest(split)
 
 
 class Items:
@@ -132,23 +128,31 @@ class Items:
             )
         return np.stack(items)
 
+    def sample_digest(self, split: str) -> str:
+        """SHA-256 of up to 16 evenly spaced items; ValueError if they change when read again."""
+        chosen = evenly_spaced(SAMPLE, len(self))
+        return content_digest(self.name, split, lambda: [self.read(chosen, self.clip.frames)])
+
     def check_unchanged(self) -> None:
         """Nothing to check: the data set is the user's."""
 
     def _item(self, place: int) -> Tensor:
         item = self.dataset[place]
-        parts = list(item) if isinstance(item, (tuple, list)) else [item]
-        if not all(isinstance(part, (Tensor, np.ndarray)) for part in parts):
-            raise self._error(place, " and ".join(type(part).__name__ for part in parts))
-        parts = [torch.as_tensor(part) for part in parts]
+        given = item if isinstance(item, (tuple, list)) else [item]
+        parts = [part for part in map(_tensor, given) if part is not None]
+        if len(parts) < len(given):
+            raise self._error(place, " and ".join(type(part).__name__ for part in given))
         past, future, *frame = astuple(self.clip)[:5]
         shapes = [list(part.shape) for part in parts]
         if shapes not in ([[past + future, *frame]], [[past, *frame], [future, *frame]]):
             raise self._error(place, " and ".join(map(str, shapes)))
-        values = torch.cat(parts).detach().cpu()
+        if len({part.dtype for part in parts}) > 1:
+            raise self._error(place, " and ".join(str(part.dtype) for part in parts))
+        values = torch.cat(parts)
         if values.is_floating_point() or values.dtype == torch.bool:
             values = values.float()
-        if self.value_range is None and values.dtype not in (torch.uint8, torch.float32):
+        plain = values.dtype in (torch.uint8, torch.float32)
+        if values.is_complex() or not (plain or self.value_range):
             raise self._error(place, str(values.dtype))
         low, high = self.value_range or (0, 255 if values.dtype == torch.uint8 else 1)
         if not bool(((values >= low) & (values <= high)).all()):  # not so for NaN
@@ -164,3 +168,10 @@ class Items:
             f"values from {low:.9g} to {high:.9g}"
             + (" or uint8; give another range as value_range" if self.value_range is None else "")
         )
+
+
+def _tensor(part: object) -> Tensor | None:
+    """A tensor or an array of numbers as a tensor on the CPU; None if it is something else."""
+    if isinstance(part, np.ndarray) and part.dtype.kind in "biuf":
+        return torch.from_numpy(np.array(part, part.dtype.newbyteorder("=")))
+    return part.detach().cpu() if isinstance(part, Tensor) else None

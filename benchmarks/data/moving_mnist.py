@@ -118,7 +118,7 @@ def block_digest(block: Tensor) -> str:
     return hashlib.sha256(block.contiguous().numpy().data).hexdigest()[:16]
 
 
-class Readable(Protocol):
+class Series(Protocol):
     """Sequences by their places: (start, stop) -> [stop - start, T, 64, 64] uint8 on the CPU."""
 
     def __call__(self, start: int, stop: int) -> Tensor:
@@ -222,7 +222,7 @@ class StoredSequences:
 class TestSet:
     """Test sequences, the provenance they add, and their part of the caption."""
 
-    sequences: Readable
+    sequences: Series
     provenance: dict[str, str | int]
     title: str
 
