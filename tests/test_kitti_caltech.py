@@ -555,7 +555,7 @@ def test_a_second_opening_decodes_nothing(root: Path, monkeypatch: pytest.Monkey
     second = KittiCaltech(root)
     assert second.digest == first.digest
     assert torch.equal(one_test(second), one_test(first))
-    assert isinstance(second._sides.train.frames, NumpyFile)
+    assert isinstance(second._splits.train.frames, NumpyFile)
     other = KittiCaltech(root, cut=11, bgr_test=True)  # the same frames serve every option
     assert other.provenance["test_frames_sha256"] == first.provenance["test_frames_sha256"]
     write_seq(root / "caltech/set08/V000.seq", counting(6))
@@ -566,7 +566,7 @@ def test_a_second_opening_decodes_nothing(root: Path, monkeypatch: pytest.Monkey
 def test_odd_videos_are_noted_with_the_frames(root: Path) -> None:
     path = write_seq(root / "caltech/set08/V001.seq", counting(9))
     path.write_bytes(path.read_bytes()[:-100])
-    notes = KittiCaltech(root)._sides.test.notes
+    notes = KittiCaltech(root)._splits.test.notes
     assert "set08/V001: frame 9 is cut off by the end of the file and left out" in notes
 
 
@@ -664,9 +664,9 @@ def test_a_link_to_caltech_is_followed(root: Path, tmp_path: Path) -> None:
 
 
 def test_recordings_are_named_by_drive_and_by_set_and_video(prepared: Path) -> None:
-    sides = KittiCaltech(prepared)._sides
-    assert [r.name for r in sides.train.recordings] == [f"city-{name}_sync" for name in DRIVES]
-    assert [r.name for r in sides.test.recordings] == [f"{name}/V000" for name in SETS]
+    splits = KittiCaltech(prepared)._splits
+    assert [r.name for r in splits.train.recordings] == [f"city-{name}_sync" for name in DRIVES]
+    assert [r.name for r in splits.test.recordings] == [f"{name}/V000" for name in SETS]
 
 
 @pytest.mark.parametrize(
@@ -727,13 +727,13 @@ def open_raw(root: Path) -> KittiRawCaltech:
 def test_raw_drives_are_read_without_prednets_test_drives(raw: Path) -> None:
     data = open_raw(raw)
     assert data.name == "kitti-raw-caltech" and data.clip.width == 160
-    recordings = [tuple(r) for r in data._sides.train.recordings]
+    recordings = [tuple(r) for r in data._splits.train.recordings]
     assert recordings == [
         ("2011_09_26_drive_0001", 0, 0, 3),
         ("2011_09_26_drive_0001", 4, 3, 4),
         ("2011_09_28_drive_0001", 0, 7, 5),
     ]
-    assert data._sides.train.notes == ("2011_09_26_drive_0001: no images between 2 and 4",)
+    assert data._splits.train.notes == ("2011_09_26_drive_0001: no images between 2 and 4",)
     assert data.train_sequences == 3 and data.provenance["train_drives"] == 2
     assert train_clips(data)[:, 0].tolist() == [[20, 40, 60], [255, 0, 0], [255, 0, 0]]
     (validation,) = data.validation(5, 5, "cpu")
@@ -761,7 +761,7 @@ def test_long_drives_are_decoded_in_order_and_in_batches(
     for number in range(5):
         image((number, 0, 0)).save(place / f"{number:010}.png", compress_level=1)
     monkeypatch.setattr(kitti_caltech, "BATCH", 2)
-    frames = open_raw(raw)._sides.train.frames[7:]
+    frames = open_raw(raw)._splits.train.frames[7:]
     assert frames[:, 0, 0, 0].tolist() == [0, 1, 2, 3, 4]
 
 

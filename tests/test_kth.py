@@ -249,8 +249,8 @@ def test_strides_follow_the_action():
 
 def test_sides_are_divided_by_person():
     recordings = [Recording(f"person{n:02}_boxing_d1", 1, 0, 9) for n in range(25, 0, -1)]
-    sides = [sorted(int(r.name[6:8]) for r in side) for side in split(recordings)]
-    assert sides == [list(range(1, 16)), [16], list(range(17, 26))]
+    splits = [sorted(int(r.name[6:8]) for r in side) for side in split(recordings)]
+    assert splits == [list(range(1, 16)), [16], list(range(17, 26))]
 
 
 # The official videos as a data set
@@ -258,13 +258,13 @@ def test_sides_are_divided_by_person():
 
 def test_every_window_is_the_published_one_and_of_its_side(kth, known):
     assert kth.name == "kth" and kth.clip == Clip(2, 2, 1, 128, 128)
-    sides = {
+    splits = {
         "train": kth.batch(0, 0, kth.train_sequences, "cpu"),
         "validation": torch.cat(list(kth.validation(1000, 7, "cpu"))),
         "test": torch.cat(list(kth.test(None, 7, "cpu"))),
     }
     persons = {"train": ("01", "02"), "validation": ("16",), "test": ("17", "25")}
-    for side, clips in sides.items():
+    for side, clips in splits.items():
         found = {}
         for clip in origins(clips, known):
             name, first = clip[0]
@@ -275,7 +275,7 @@ def test_every_window_is_the_published_one_and_of_its_side(kth, known):
             numbers = [number for r in RANGES[name] for number in r]
             scan = published_scan([(name.split("_")[1], numbers)], 4)
             assert sorted(firsts) == [numbers[place] for place in scan]
-    assert [len(clips) for clips in sides.values()] == [17, 4, 7]
+    assert [len(clips) for clips in splits.values()] == [17, 4, 7]
 
 
 def test_frames_stay_in_the_file(kth):
@@ -342,7 +342,7 @@ def test_a_changed_video_is_decoded_again(copy, kth):
 def walking(folder):
     """What is prepared of person 16's walking: the numbers of its frames, and the frames."""
     dataset = KTH(folder, **OPTIONS)
-    (recording,) = (r for r in dataset._sides.validation if "walking" in r.name)
+    (recording,) = (r for r in dataset._splits.validation if "walking" in r.name)
     frames = dataset._validation.array[recording.start :][: recording.length, 0]
     return dataset, range(recording.first, recording.first + recording.length), frames
 
@@ -410,7 +410,7 @@ def test_ranges_beyond_the_end_are_cut_and_the_loss_is_told(copy, capsys):
     text = TEXT.replace("1-5, 6-14, 11-20", "1-5, 6-14, 11-40, 50-60")
     (folder / "kth" / LIST).write_bytes(text.encode())
     dataset = KTH(folder, **OPTIONS)
-    recordings = [r for r in dataset._sides.test if "handwaving" in r.name]
+    recordings = [r for r in dataset._splits.test if "handwaving" in r.name]
     assert [(r.first, r.length) for r in recordings] == [(1, 22)]  # the video has 22 frames
     assert "29 of 51 listed frames are lost" in capsys.readouterr().err
     assert "29 listed frames could not be decoded" in KTH(folder, **OPTIONS).caption
@@ -616,12 +616,12 @@ def test_curated_windows_are_the_published_ones_and_of_their_side(curated):
             for number in numbers_of(action, person):
                 frame = image(f"{name}_uncomp", number)[None, :, :, 0]
                 known[resize(frame).tobytes()] = (name, number)
-    sides = {
+    splits = {
         (3, 15): curated.batch(0, 0, curated.train_sequences, "cpu"),
         (16,): torch.cat(list(curated.validation(1000, 7, "cpu"))),
         (17, 25): torch.cat(list(curated.test(None, 7, "cpu"))),
     }
-    for persons, clips in sides.items():
+    for persons, clips in splits.items():
         expected = []
         for action in ACTIONS:
             for person in persons:
@@ -674,7 +674,7 @@ def test_gray_and_jpeg_images_are_read_like_png(tree, curated):
         Image.fromarray(np.stack([smooth] * 3, 2)).save(path.with_suffix(".jpg"), quality=95)
         path.unlink()
     dataset = Action(tree.parent, **OPTIONS)
-    recording = next(r for r in dataset._sides.test if r.name == "person25_running_d1")
+    recording = next(r for r in dataset._splits.test if r.name == "person25_running_d1")
     frame = dataset._test.array[recording.start][0]
     assert np.abs(frame - bilinear(smooth).astype(float)).max() < 6
 

@@ -30,7 +30,7 @@ from official_files import (
 )
 from PIL import Image
 
-from benchmarks.data import DATASETS, cache, originals
+from benchmarks.data import DATASETS, cache, open_dataset, originals
 from benchmarks.data.array_file import ChangedError
 from benchmarks.data.cache import cache_root
 from benchmarks.data.dataset import Dataset
@@ -38,7 +38,6 @@ from benchmarks.data.kitti_caltech import SETS
 from benchmarks.data.kth import ACTIONS, LIST
 from benchmarks.data.originals import check_readable, open_image, reading
 from benchmarks.data.sources import find, visible
-from benchmarks.data.synthetic import SYNTHETIC
 from benchmarks.data.trafficbj import YEARS, h5_name
 
 # Official files, as small as they can be
@@ -362,11 +361,11 @@ def test_a_set_is_handed_to_another_process_without_its_frames(
     check_pickle(open_set(name, written(name)), 20_000)
 
 
-@pytest.mark.parametrize("name", SYNTHETIC)
+@pytest.mark.parametrize("name", DATASETS)
 def test_a_generated_set_is_handed_to_another_process(name: str) -> None:
     """Moving MNIST takes the digits along, 4,000 and 1,000 of them, and no more."""
     digits = 5000 * 28 * 28 if name == "moving-mnist" else 0
-    check_pickle(SYNTHETIC[name](), digits + 20_000)
+    check_pickle(open_dataset(name, synthetic=True), digits + 20_000)
 
 
 def test_a_set_whose_frames_are_gone_says_so_in_the_other_process(

@@ -368,7 +368,7 @@ def test_another_data_set_takes_the_place_of_the_suites(clips_file, tmp_path, ca
         "Last frame",
     ]
     job, _ = prepared(*options, "--dataset", "trafficbj")
-    assert job.dataset.name == "synthetic traffic"
+    assert job.dataset.name == "synthetic trafficbj"
     own = ["--suite", "smoke", "--data", str(clips_file), "--dataset", "kth"]
     assert main(own) == 2
     assert "--dataset kth has no effect on your own data" in capsys.readouterr().err

@@ -1,10 +1,10 @@
-"""Data sets by name. One file each; a new one implements `Dataset` and joins `DATASETS`."""
+"""Data sets, one file each: by name in `DATASETS`, or a subclass of `Dataset` in your own file."""
 
 from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,14 @@ from typing import Any
 from benchmarks.data.arrays import Arrays
 from benchmarks.data.dataset import Dataset
 from benchmarks.data.formats import FILES
+from benchmarks.data.from_torch import FromTorch
+from benchmarks.data.generated import MovingTextures
 from benchmarks.data.kitti_caltech import KittiCaltech, KittiRawCaltech
 from benchmarks.data.kth import KTH, KTHAction
 from benchmarks.data.moving_mnist import MovingMNIST
-from benchmarks.data.synthetic import SYNTHETIC
 from benchmarks.data.trafficbj import TrafficBJ, TrafficBJReleased
 from benchmarks.names import choose, nearest
+from tau.predictor import Clip
 
 __all__ = [
     "DATASETS",
@@ -26,6 +28,7 @@ __all__ = [
     "KTH",
     "Arrays",
     "Dataset",
+    "FromTorch",
     "KTHAction",
     "KittiCaltech",
     "KittiRawCaltech",
@@ -36,34 +39,37 @@ __all__ = [
     "open_own",
 ]
 
-DATASETS: dict[str, Any] = {
-    "moving-mnist": MovingMNIST,
-    "trafficbj": TrafficBJ,
-    "trafficbj-npz": TrafficBJReleased,
-    "kth": KTH,
-    "kth-action": KTHAction,
-    "kitti-caltech": KittiCaltech,
-    "kitti-raw-caltech": KittiRawCaltech,
+DATASETS: dict[str, type[Dataset]] = {
+    cls.name: cls
+    for cls in (
+        MovingMNIST,
+        TrafficBJ,
+        TrafficBJReleased,
+        KTH,
+        KTHAction,
+        KittiCaltech,
+        KittiRawCaltech,
+    )
 }
-for _key, _kind in DATASETS.items():
-    _kind.name = _key
 DATA_VARIABLE = "SPATIOTEMPORAL_DATA"
 
 
 def open_dataset(
-    name: Any, root: Path | None = None, *, synthetic: bool = False, **options: Any
+    dataset: str | Callable[..., Dataset],
+    root: Path | None = None,
+    *,
+    synthetic: bool = False,
+    **options: Any,
 ) -> Dataset:
-    """Open and check a data set: a name in `DATASETS`, or the path of your own (see `open_own`).
+    """Open and check a data set.
 
-    `root` is the folder that holds the data sets' files; None means the environment variable
-    SPATIOTEMPORAL_DATA, or no folder if that is not set. With `synthetic`, sequences are generated
-    in the set's place. `options` are the constructor's. Raises ValueError for an unknown name or
-    option, and what the constructor raises for unusable files.
+    `dataset` is a name in `DATASETS`, a subclass of `Dataset`, a functools.partial of one that
+    holds some of its options, or the path of your own data (see `open_own`). `root` is the folder
+    that holds the data sets' files; None means the environment variable SPATIOTEMPORAL_DATA, or no
+    folder if that is not set. With `synthetic`, a generated stand-in is opened instead. `options`
+    are the constructor's. Raises ValueError for an unknown name or option, or a class that lacks a
+    part of the contract, and what the constructor raises for unusable files.
     """
-    kind = None
-    if not isinstance(name, str):
-        kind = name
-        name = (kind.func if isinstance(kind, partial) else kind).name
     if root is None and os.environ.get(DATA_VARIABLE):
         root = Path(os.environ[DATA_VARIABLE])
     if root is not None and not root.is_dir():
@@ -71,30 +77,76 @@ def open_dataset(
             f"the data folder {root} does not exist; correct --data or {DATA_VARIABLE}, or give "
             "none"
         )
-    if name not in DATASETS:
-        paths = [Path(name)] if root is None else [Path(name), root / name]
-        if name and (found := next((path for path in paths if path.exists()), None)):
-            return open_own(found, **options)
-        if Path(name).suffix.lower() in FILES:
-            raise FileNotFoundError(f"no such file: {' or '.join(map(str, paths))}")
+    if isinstance(dataset, str):
+        if dataset not in DATASETS:
+            return open_own(_find_own(dataset, root), **options)
+        dataset = DATASETS[dataset]
+    cls: Callable[..., Dataset] = dataset
+    positional: tuple[Any, ...] = ()
+    if isinstance(dataset, partial):
+        cls, positional = dataset.func, dataset.args
+        options = {**dataset.keywords, **options}
+    if not (isinstance(cls, type) and issubclass(cls, Dataset)):
         raise ValueError(
-            f"data set {name!r} does not exist; {nearest(name, DATASETS)}valid: "
-            f"{', '.join(DATASETS)}, or the path of your own data: a folder, or a file that ends "
-            f"in {', '.join(FILES)}"
+            f"{dataset!r} is no data set; expected a name ({', '.join(DATASETS)}), a path, a "
+            "subclass of benchmarks.data.Dataset, or a functools.partial of one"
         )
-    constructor = SYNTHETIC[name] if synthetic else kind or DATASETS[name]
-    _check_options(f"synthetic {name}" if synthetic else name, constructor, options)
-    return constructor(None if synthetic else root, **options)
+    if synthetic:
+        return _construct(_stand_in(cls), f"synthetic {cls.name}", None, options)
+    if missing := sorted(cls.__abstractmethods__):
+        raise ValueError(
+            f"data set {cls.name!r}: the class {cls.__name__} lacks the methods "
+            f"{', '.join(missing)}; expected them as benchmarks.data.Dataset declares them"
+        )
+    return _construct(partial(cls, *positional), cls.name, root, options)
 
 
-def open_own(path: Path, **options: Any) -> Arrays:
+def open_own(path: Path, **options: Any) -> Dataset:
     """Open data of your own (see `Arrays`); raises ValueError for an unknown option."""
-    _check_options(path.name, Arrays, options)
-    return Arrays(path, **options)
+    return _construct(partial(Arrays, path), path.name, None, options)
 
 
-def _check_options(name: str, constructor: Callable[..., Dataset], options: Iterable[str]) -> None:
-    parameters = inspect.signature(constructor).parameters.values()
-    valid = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+def _find_own(name: str, root: Path | None) -> Path:
+    """The user's file or folder of this path, also below the data folder."""
+    paths = [Path(name)] if root is None else [Path(name), root / name]
+    if name and (found := next((path for path in paths if path.exists()), None)):
+        return found
+    if Path(name).suffix.lower() in FILES:
+        raise FileNotFoundError(f"no such file: {' or '.join(map(str, paths))}")
+    raise ValueError(
+        f"data set {name!r} does not exist; {nearest(name, DATASETS)}valid: "
+        f"{', '.join(DATASETS)}, or the path of your own data: a folder, or a file that ends "
+        f"in {', '.join(FILES)}"
+    )
+
+
+def _stand_in(dataset: type[Dataset]) -> Callable[..., Dataset]:
+    """What generates sequences instead of a data set."""
+    if dataset.stand_in is not None:
+        return dataset.stand_in
+    if not isinstance(clip := getattr(dataset, "clip", None), Clip):
+        raise ValueError(
+            f"data set {dataset.name!r} has no generated stand-in; expected its task as `clip`, a "
+            f"tau.Clip, stated on the class {dataset.__name__}: run it without --data synthetic"
+        )
+    return partial(MovingTextures, dataset.name, clip)
+
+
+def _construct(
+    constructor: Callable[..., Dataset], name: str, root: Path | None, options: Mapping[str, Any]
+) -> Dataset:
+    """Call the constructor, with the folder if it takes one, and check what it gives."""
+    signature = inspect.signature(constructor)
+    parameters = signature.parameters
+    fixed = {"root": root} if "root" in parameters else {}
+    named = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+    valid = [p.name for p in parameters.values() if p.kind in named and p.name not in fixed]
     for option in options:
         choose(f"data set {name!r}: option", option, valid)
+    try:
+        signature.bind(**fixed, **options)
+    except TypeError as error:
+        raise ValueError(f"data set {name!r}: {error} of its constructor {signature}") from error
+    dataset = constructor(**fixed, **options)
+    dataset.check_contract()
+    return dataset

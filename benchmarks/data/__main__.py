@@ -7,13 +7,12 @@ import os
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
 from benchmarks.command import end_process, explain, print_error, run_command
-from benchmarks.data import DATA_VARIABLE, DATASETS
+from benchmarks.data import DATA_VARIABLE, DATASETS, open_dataset
 from benchmarks.data.cache import MARKER, cache_root
 from benchmarks.data.dataset import Check, Dataset
 from benchmarks.data.download import Unavailable, file_checks, is_filled, obtain
@@ -181,13 +180,14 @@ def _prepare(name: str, root: Path | None) -> int:
 
 
 def _source(name: str) -> Source:
-    constructor: Any = DATASETS[name]
-    source: Source = constructor.source
+    source = DATASETS[name].source
+    if source is None:
+        raise ValueError(f"data set {name!r} states no source; expected its files and mirrors")
     return source
 
 
 def _open(name: str, root: Path | None) -> Dataset:
-    return DATASETS[name](root)
+    return open_dataset(name, root)
 
 
 def _prepared() -> dict[Path, int]:

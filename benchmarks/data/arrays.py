@@ -54,9 +54,9 @@ class Arrays(StoredDataset):
     """Sequences or recordings of your own, of numbers whose range is known or given.
 
     `path` is an .npy, .npz, HDF5 (.h5, .hdf5), NetCDF-4 (.nc) or Zarr file, or a folder. Whole
-    sequences [N, T, C, H, W]: a clip is the first past + future frames (all by default, the first
-    half being the past). Recordings [T, C, H, W]: windows of past + future frames, which must be
-    given, `stride` apart (default: past + future, so that they do not overlap). A folder holds a
+    sequences [N, T, C, H, W]: of each, the first past + future frames are used (by default all, the
+    first half being the past). Recordings [T, C, H, W]: windows of past + future frames, which must
+    be given, `stride` apart (default: past + future, so that they do not overlap). A folder holds a
     recording in each array file, or in each sub-folder of images, in the order of the numbers in
     their names; windows do not cross missing numbers. It is prepared once into one array.
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator
+from functools import cached_property, partial
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from benchmarks.data.sources import Source
 from tau.predictor import Clip
+
+SAMPLE = 16  # sequences of a split that tell data apart whose content nobody describes
 
 
 class Check(NamedTuple):
@@ -29,34 +33,39 @@ class Check(NamedTuple):
 
 
 class Dataset(ABC):
-    """Training, validation and test sequences of one task.
+    """The contract of a data set: training, validation and test sequences of one task.
+
+    A subclass states `clip`, `train_sequences` and `test_sequences`, on the class or in its
+    constructor, and implements `batch`, `validation` and `test`; everything else has a default. If
+    its constructor has a parameter `root`, `open_dataset` passes the data folder (a Path, or None).
 
     Every tensor is a batch of sequences [size, past + future, C, H, W], float32 in [0, 1], on the
     device asked for. A value v stands for low + v (high - low) in the data's own unit, which
     `value_range` gives as (low, high); errors are reported in that unit. Validation comes from the
-    training side; nothing but `test` touches the test side, which may be another domain (train on
+    training split; nothing but `test` touches the test split, which may be another domain (train on
     one city, test on the next).
 
-    A data set is pickled to be read in another process, so it holds places of files, not handles.
-
-    `provenance` is JSON-able and free of paths: it goes into a run's record and, as `digest`, into
-    its key. `caption` says the same in one or two sentences for a table.
+    A data set is pickled to be read in another process, so it holds paths of files, not handles.
     """
 
-    name: str
-    clip: Clip
+    name: str  # by default the class's own
+    clip: Clip  # the shape of the task; on the class, also of what `--data synthetic` generates
     train_sequences: int  # what an epoch counts
     test_sequences: int  # what `test` can give
-    provenance: dict[str, str | int]
-    caption: str
     notes: tuple[str, ...] = ()  # what is odd or missing, to be read before a run
     value_range: tuple[float, float] = (0.0, 1.0)
     divided_by_255: bool = True  # uint8 frames, so that 255 stands for 1; not numbers with a unit
-    synthetic: bool = False  # generated in the place of a real set; `provenance` says so too
+    synthetic: bool = False  # generated as a stand-in for a real set; `provenance` says so too
+    source: ClassVar[Source | None] = None  # files to download and verify; None if there are none
+    stand_in: ClassVar[type[Dataset] | None] = None  # `--data synthetic`; None: moving textures
+
+    def __init_subclass__(cls) -> None:
+        if "name" not in vars(cls):
+            cls.name = cls.__name__
 
     @abstractmethod
     def batch(self, seed: int, step: int, size: int, device: torch.device | str) -> Tensor:
-        """Training clips; a pure function of (seed, step, size), so resuming needs no state.
+        """`size` training sequences; a pure function of (seed, step, size), so that a run resumes.
 
         With several workers, let each ask for its own `step`: step * workers + rank.
         """
@@ -65,16 +74,49 @@ class Dataset(ABC):
     def validation(
         self, sequences: int, batch_size: int, device: torch.device | str
     ) -> Iterator[Tensor]:
-        """At most `sequences` clips of the training side, the same at each call."""
+        """At most `sequences` sequences of the training split, the same at each call."""
 
     @abstractmethod
     def test(
         self, sequences: int | None, batch_size: int, device: torch.device | str
     ) -> Iterator[Tensor]:
-        """`sequences` test clips in order (None: all), the same ones at each call.
+        """At most `sequences` test sequences (None: all), the same ones at each call.
 
         The last batch may be short.
         """
+
+    @cached_property
+    def provenance(self) -> dict[str, str | int]:
+        """What identifies the data: JSON-able, without paths, part of a run's record and its key.
+
+        By default, name, shape, counts and the content of a few sequences (`sample_digests`): state
+        it yourself where sequences are not bit-exact on every machine.
+        """
+        low, high = self.value_range
+        return {
+            "name": self.name,
+            "past": self.clip.past,
+            "future": self.clip.future,
+            "train_sequences": self.train_sequences,
+            "test_sequences": self.test_sequences,
+            "value_range": f"{low!r} to {high!r}",
+            **self.sample_digests(),
+        }
+
+    @cached_property
+    def caption(self) -> str:
+        """The data in one or two sentences for a table."""
+        clip = self.clip
+        return (
+            f"{self.name}: {clip.past} past and {clip.future} future frames of "
+            f"{clip.channels}x{clip.height}x{clip.width}; {self.train_sequences:,} training and "
+            f"{self.test_sequences:,} test sequences."
+        )
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of `provenance`, which identifies the training source and the test set."""
+        return hashlib.sha256(json.dumps(self.provenance, sort_keys=True).encode()).hexdigest()
 
     def check_unchanged(self) -> None:  # noqa: B027 - nothing to check is a good default
         """Raise OSError if files that were opened have changed since; nothing to check here."""
@@ -83,10 +125,65 @@ class Dataset(ABC):
         """What `python -m benchmarks.data verify` prints: counts that the real files must give."""
         return []
 
-    @property
-    def digest(self) -> str:
-        """SHA-256 of `provenance`, which identifies the training source and the test set."""
-        return hashlib.sha256(json.dumps(self.provenance, sort_keys=True).encode()).hexdigest()
+    def check_contract(self) -> None:
+        """Raise ValueError naming what the subclass lacks, or states with another type."""
+        for attribute in ("clip", "train_sequences", "test_sequences"):
+            value = getattr(self, attribute, None)
+            kind, wanted = (Clip, "a tau.Clip") if attribute == "clip" else (int, "1 or more")
+            if not isinstance(value, kind) or value == 0:
+                found = "is missing" if value is None else f"is {value!r}"
+                raise ValueError(
+                    f"data set {self.name!r}: {attribute} {found}; expected {wanted}, stated on "
+                    f"the class {type(self).__name__} or set in its __init__"
+                )
+
+    def sample_digests(self) -> dict[str, str | int]:
+        """SHA-256 of up to 16 sequences of each split, by the split's name and "_sample_sha256".
+
+        Raises ValueError if they do not fit the contract, or are others when asked for again.
+        """
+        train, test = (min(SAMPLE, n) for n in (self.train_sequences, self.test_sequences))
+        reads: dict[str, Callable[[], Iterable[Tensor]]] = {
+            "train": lambda: [self.batch(0, 0, train, "cpu")],
+            "validation": lambda: self.validation(SAMPLE, SAMPLE, "cpu"),
+            "test": lambda: self.test(test, SAMPLE, "cpu"),
+        }
+
+        def checked(split: str) -> Iterator[np.ndarray]:
+            for frames in list(reads[split]()) or (None,):
+                yield self._check_sequences(split, frames).contiguous().numpy()
+
+        return {
+            f"{split}_sample_sha256": content_digest(self.name, split, partial(checked, split))
+            for split in reads
+        }
+
+    def _check_sequences(self, split: str, frames: object) -> Tensor:
+        clip = self.clip
+        shape = (clip.frames, clip.channels, clip.height, clip.width)
+        found = f"a {type(frames).__name__}" if frames is not None else "no sequence"
+        if isinstance(frames, Tensor):
+            found = f"{frames.dtype} {tuple(frames.shape)}"
+            if frames.dtype == torch.float32 and frames.shape[1:] == shape and len(frames):
+                low, high = float(frames.min()), float(frames.max())
+                if low >= 0 and high <= 1:  # not so for NaN
+                    return frames
+                found = f"values from {low:.9g} to {high:.9g}"
+        raise ValueError(
+            f"data set {self.name!r} gives {found} as {split} sequences; expected torch.float32 "
+            f"[sequences, {', '.join(map(str, shape))}] in [0, 1]"
+        )
+
+
+def content_digest(name: str, split: str, read: Callable[[], Iterable[np.ndarray]]) -> str:
+    """SHA-256 of the arrays that `read` gives; ValueError if it gives others the second time."""
+    first, again = (hashlib.sha256(b"".join(a.tobytes() for a in read())) for _ in range(2))
+    if first.digest() != again.digest():
+        raise ValueError(
+            f"data set {name!r} gives other {split} sequences when they are read again; expected "
+            "the same ones: draw random numbers from a seed, and leave random transforms out"
+        )
+    return first.hexdigest()
 
 
 def spans(sequences: int | None, available: int, batch_size: int) -> Iterator[tuple[int, int]]:
@@ -125,7 +222,7 @@ def to_device(values: Tensor, device: torch.device | str) -> Tensor:
 
 
 def divide_by_255(pixels: Tensor) -> Tensor:
-    """Values in 0..255 of any type to float32 in [0, 1], equal to the bit on every device.
+    """Values in 0..255 of any type to float32 in [0, 1], bit-exact on every device.
 
     CUDA would multiply by the reciprocal of a plain 255, which is one bit off; a tensor it divides
     by.

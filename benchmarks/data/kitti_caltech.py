@@ -1,7 +1,7 @@
 """KITTI to Caltech Pedestrian: trained on one city's streets, tested on another's.
 
 The protocol is PredNet's (Lotter, Kreiman, Cox, ICLR 2017), with the windows of SimVP and TAU. Two
-data sets that differ in the training side only: `KittiCaltech` reads PredNet's prepared files,
+data sets that differ in the training split only: `KittiCaltech` reads PredNet's prepared files,
 `KittiRawCaltech` KITTI's own images.
 """
 
@@ -96,7 +96,7 @@ class Part(NamedTuple):
     read: Reader
 
 
-class Sides(NamedTuple):
+class Splits(NamedTuple):
     """Prepared frames of the two cities: KITTI's to train and validate, Caltech's to test."""
 
     train: Prepared
@@ -116,8 +116,8 @@ class KittiCaltech(StoredDataset):
     bilinear interpolation, and cropped to columns 5 to 164.
 
     Windows of `cut` frames are cut from each drive or video, counted from its last frame, so that
-    none overlap; a clip is the first past + future frames of a window. On the real files cut=20
-    gives 2,042 and 1,983, the TAU paper's Table 1, though that describes clips of 11 frames;
+    none overlap; a sequence is the first past + future frames of one. On the real files cut=20
+    gives 2,042 and 1,983, the TAU paper's Table 1, though that describes sequences of 11 frames;
     cut=11 gives 3,738 for KITTI. OpenSTL's loader trains on RGB and tests on BGR; `bgr_test` does
     so too, to stand beside numbers that were measured with it.
 
@@ -125,8 +125,10 @@ class KittiCaltech(StoredDataset):
     that do not fit.
     """
 
+    name = "kitti-caltech"
+    clip = Clip(10, 1, CHANNELS, HEIGHT, WIDTH)
     source: ClassVar[Source] = Source(
-        name="kitti-caltech",
+        name=name,
         title="KITTI, as PredNet prepared it, to Caltech Pedestrian",
         licence=LICENCE,
         size="KITTI 2.5 GB unpacked, and Caltech's archive; 2.5 GB more for each when prepared",
@@ -174,15 +176,15 @@ class KittiCaltech(StoredDataset):
                 f"past={past} and future={future} do not fit into windows of cut={cut} frames; "
                 f"expected cut to be at least {clip.frames}"
             )
-        sides = _prepare(root, *self._kitti_parts(root), _caltech_part(_find_videos(root)))
-        train, validation = (_windows(side, cut) for side in sides[:2])
-        test = _windows(sides.test, cut, reverse_channels=bgr_test)
+        splits = _prepare(root, *self._kitti_parts(root), _caltech_part(_find_videos(root)))
+        train, validation = (_windows(split, cut) for split in splits[:2])
+        test = _windows(splits.test, cut, reverse_channels=bgr_test)
         averaged = f", averaged over {downsample}x{downsample} pixels" if downsample > 1 else ""
         order = "RGB in training but BGR in the test, as OpenSTL has it" if bgr_test else "RGB"
-        drives, tested = _names(sides.train), _names(sides.test)
-        self._sides, self._cut = sides, cut
+        drives, tested = _names(splits.train), _names(splits.test)
+        self._splits, self._cut = splits, cut
         super().__init__(
-            self.source.name,
+            self.name,
             clip,
             train=train,
             validation=validation,
@@ -192,13 +194,13 @@ class KittiCaltech(StoredDataset):
                 "cut": cut,
                 "train_drives": drives,
                 "test_videos": tested,
-                "train_frames_sha256": sides.train.digest,
-                "validation_frames_sha256": sides.validation.digest,
-                "test_frames_sha256": sides.test.digest,
+                "train_frames_sha256": splits.train.digest,
+                "validation_frames_sha256": splits.validation.digest,
+                "test_frames_sha256": splits.test.digest,
                 **({"test_channels": "BGR"} if bgr_test else {}),
             },
             caption=(
-                f"Trained on {len(train):,} clips of {self.kitti} ({drives} drives), tested on "
+                f"Trained on {len(train):,} sequences of {self.kitti} ({drives} drives), tested on "
                 f"{len(test):,} of Caltech Pedestrian's sets 06 to 10 ({tested} videos, every "
                 f"third frame): the first {clip.frames} frames of each window of {cut}; windows do "
                 "not overlap and are counted from a recording's end. Frames are "
@@ -213,7 +215,7 @@ class KittiCaltech(StoredDataset):
 
     def checks(self) -> list[Check]:
         """Drives, videos, frames and windows: what the real files give with these options."""
-        train, validation, test = self._sides
+        train, validation, test = self._splits
         cut = self._cut
         checks = [
             Check("KITTI training drives", len(TRAINING), _names(train)),
@@ -246,8 +248,9 @@ class KittiRawCaltech(KittiCaltech):
     are PredNet's but for the interpolation, so scores may differ a little.
     """
 
+    name = "kitti-raw-caltech"
     source: ClassVar[Source] = Source(
-        name="kitti-raw-caltech",
+        name=name,
         title="KITTI's raw images to Caltech Pedestrian",
         licence=LICENCE,
         size="KITTI about 165 GB and Caltech's archive; 2.5 GB more for each when prepared",
@@ -294,12 +297,12 @@ def _windows(prepared: Prepared, size: int, *, reverse_channels: bool = False) -
     return Windows(prepared.frames, starts, reverse_channels=reverse_channels)
 
 
-def _prepare(root: Path, *parts: Part) -> Sides:
+def _prepare(root: Path, *parts: Part) -> Splits:
     for part in parts:  # before minutes go into preparing the first one
         for file in part.files:
             check_readable(file)
     shape = (CHANNELS, HEIGHT, WIDTH)
-    return Sides(
+    return Splits(
         *(
             prepare_files(part.name, root, part.files, part.read, shape, np.uint8, version=VERSION)
             for part in parts
@@ -310,13 +313,13 @@ def _prepare(root: Path, *parts: Part) -> Sides:
 # PredNet's files
 
 
-def _hkl_part(root: Path, side: str) -> Part:
-    images, sources = _locate(root, f"X_{side}.hkl"), _locate(root, f"sources_{side}.hkl")
+def _hkl_part(root: Path, split: str) -> Part:
+    images, sources = _locate(root, f"X_{split}.hkl"), _locate(root, f"sources_{split}.hkl")
 
     def read(_: Findings) -> Iterator[Block]:
         return hkl.read_recordings(images, sources, (HEIGHT, WIDTH, CHANNELS))
 
-    return Part(f"kitti-hkl-{side}", [images, sources], read)
+    return Part(f"kitti-hkl-{split}", [images, sources], read)
 
 
 def _locate(root: Path, name: str) -> Path:
@@ -379,8 +382,8 @@ def _number(image: Path) -> int:
     return int(image.stem)
 
 
-def _raw_part(side: str, drives: dict[str, list[Path]]) -> Part:
-    wanted = VALIDATION if side == "val" else TRAINING
+def _raw_part(split: str, drives: dict[str, list[Path]]) -> Part:
+    wanted = VALIDATION if split == "val" else TRAINING
     chosen = {drive: drives[drive] for drive in wanted if drive in drives}
 
     def read(findings: Findings) -> Iterator[Block]:
@@ -395,7 +398,7 @@ def _raw_part(side: str, drives: dict[str, list[Path]]) -> Part:
                 yield from _decode(drive, numbers[start], images[start:stop], _kitti_frame)
 
     files = [image for images in chosen.values() for image in images]
-    return Part(f"kitti-raw-{side}", files, read)
+    return Part(f"kitti-raw-{split}", files, read)
 
 
 def _kitti_frame(path: Path) -> np.ndarray:

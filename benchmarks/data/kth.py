@@ -36,7 +36,7 @@ SIDE = 128
 VIDEO_SIZE = (160, 120)  # width, height
 ACTIONS = ("boxing", "handclapping", "handwaving", "jogging", "running", "walking")
 STRIDE = {"jogging": 3, "running": 3}  # of the others: the window, so that none overlap
-VALIDATION_PERSON = 16  # the last on the training side
+VALIDATION_PERSON = 16  # the last of the training split
 FIRST_TEST_PERSON = 17
 BATCH = 64  # frames resized at a time
 VERSION = 1  # of the readers; raise it when the frames they give change
@@ -181,8 +181,8 @@ def action(recording: Recording) -> str:
     return recording.name.split("_")[1]
 
 
-class Sides(NamedTuple):
-    """Recordings of each side, by person."""
+class Splits(NamedTuple):
+    """Recordings of each split, by person."""
 
     train: list[Recording]  # 1 to 15
     validation: list[Recording]  # 16
@@ -190,13 +190,13 @@ class Sides(NamedTuple):
 
     @property
     def published(self) -> tuple[list[Recording], list[Recording]]:
-        """The two sides of the published protocol, which has no validation."""
+        """The two splits of the published protocol, which has no validation."""
         return self.train + self.validation, self.test
 
 
-def split(recordings: Sequence[Recording]) -> Sides:
+def split(recordings: Sequence[Recording]) -> Splits:
     """Divide recordings by person."""
-    return Sides(
+    return Splits(
         [r for r in recordings if person(r) < VALIDATION_PERSON],
         [r for r in recordings if person(r) == VALIDATION_PERSON],
         [r for r in recordings if person(r) >= FIRST_TEST_PERSON],
@@ -204,17 +204,19 @@ def split(recordings: Sequence[Recording]) -> Sides:
 
 
 class _Persons(StoredDataset):
-    """What both sources share: sides by person, the protocol's windows, their counts."""
+    """What both sources share: splits by person, the protocol's windows, their counts."""
+
+    clip = Clip(10, 20, 1, SIDE, SIDE)
 
     def __init__(
-        self, name: str, title: str, clip: Clip, prepared: Prepared, downsample: int, lost: int = 0
+        self, title: str, clip: Clip, prepared: Prepared, downsample: int, lost: int = 0
     ) -> None:
-        self._sides = split(prepared.recordings)
+        self._splits = split(prepared.recordings)
         train, validation, test = (
-            Windows(prepared.frames, starts(side, clip.frames)) for side in self._sides
+            Windows(prepared.frames, starts(recordings, clip.frames)) for recordings in self._splits
         )
         super().__init__(
-            name,
+            self.name,
             clip,
             train=train,
             validation=validation,
@@ -235,10 +237,10 @@ class _Persons(StoredDataset):
 
     def _window_checks(self, expected: Mapping[int, tuple[int, int]]) -> list[Check]:
         return [
-            Check(f"{side} windows of {length} frames", count, len(starts(recordings, length)))
+            Check(f"{split} windows of {length} frames", count, len(starts(recordings, length)))
             for length, counts in expected.items()
-            for side, count, recordings in zip(
-                ("training", "test"), counts, self._sides.published, strict=True
+            for split, count, recordings in zip(
+                ("training", "test"), counts, self._splits.published, strict=True
             )
         ]
 
@@ -282,8 +284,9 @@ class KTH(_Persons):
     ModuleNotFoundError without PyAV, which is needed the first time.
     """
 
+    name = "kth"
     source: ClassVar[Source] = Source(
-        name="kth",
+        name=name,
         title="KTH human actions: the official videos and 00sequences.txt",
         licence=LICENCE,
         size="six zips, about 1.1 GB; prepared frames take another 3.7 GB",
@@ -327,11 +330,11 @@ class KTH(_Persons):
             "kth", root, files, read, (1, SIDE, SIDE), np.uint8, listed, version=VERSION
         )
         lost = listed - len(prepared.frames)
-        super().__init__("kth", "KTH from the official videos", clip, prepared, downsample, lost)
+        super().__init__("KTH from the official videos", clip, prepared, downsample, lost)
 
     def checks(self) -> list[Check]:
         """Videos, ranges, frames, and windows of 30 and 50: what the real files give."""
-        train, test = (sum(r.length for r in side) for side in self._sides.published)
+        train, test = (sum(r.length for r in split) for split in self._splits.published)
         return [
             Check("videos", VIDEOS, len(self._videos)),
             Check("ranges in the list", RANGES, sum(v.written for v in self._videos.values())),
@@ -458,17 +461,18 @@ class KTHAction(_Persons):
 
     The published numbers were measured on these images: frames with the person in view, so jogging
     and running have fewer windows than the official videos give. With 30 frames they give the
-    paper's Table 1, 5,200 (person 16's among them) and 3,167 windows. Windows, sides and validation
-    are those of `KTH`; a frame's number is the one in its file's name. Frames are channel 0,
-    resized by `resize` from any size.
+    paper's Table 1, 5,200 (person 16's among them) and 3,167 windows. Windows and splits are those
+    of `KTH`; a frame's number is the one in its file's name. Frames are channel 0, resized by
+    `resize` from any size.
 
     `root` holds kth_action/<action>/personNN_<action>_dM_uncomp/image_XXXX.jpg or .png, or the six
     folders in kth. Raises FileNotFoundError if files are missing, and ValueError for an image that
     cannot be read, a folder without images, or one with two images of the same number.
     """
 
+    name = "kth-action"
     source: ClassVar[Source] = Source(
-        name="kth-action",
+        name=name,
         title="KTH human actions: the curated images kth_action",
         licence=LICENCE,
         size="one zip; the size is not published",
@@ -508,7 +512,7 @@ class KTHAction(_Persons):
         prepared = prepare_files(
             "kth-action", root, files, read, (1, SIDE, SIDE), np.uint8, len(files), version=VERSION
         )
-        super().__init__("kth-action", "KTH from the images kth_action", clip, prepared, downsample)
+        super().__init__("KTH from the images kth_action", clip, prepared, downsample)
 
     def checks(self) -> list[Check]:
         """Windows of 30 (Table 1) and 20 (PredRNN): what the real files give."""

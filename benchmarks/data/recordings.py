@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -41,6 +41,19 @@ def cut(
     return np.concatenate(starts)
 
 
+class Readable(Protocol):
+    """Sequences of one split, read by their indices: `Windows`, `Sequences`, or your own."""
+
+    def __len__(self) -> int:
+        """How many sequences there are."""
+
+    def read(self, index: Sequence[int] | np.ndarray, length: int) -> np.ndarray:
+        """The first `length` frames of the sequences in `index`: [B, length, C, H, W]."""
+
+    def check_unchanged(self) -> None:
+        """Raise OSError if what is read is no longer what was opened."""
+
+
 class Windows:
     """Sequences cut from frames [F, C, H, W] at the places `starts` [N].
 
@@ -58,9 +71,13 @@ class Windows:
     def read(self, index: Sequence[int] | np.ndarray, length: int) -> np.ndarray:
         """The first `length` frames of the windows in `index`: [B, length, C, H, W]."""
         out = np.empty((len(index), length, *self.array.shape[1:]), self.array.dtype)
-        for clip, start in zip(out, self.starts[index], strict=True):
-            clip[...] = self.array[int(start) : int(start) + length]
+        for sequence, start in zip(out, self.starts[index], strict=True):
+            sequence[...] = self.array[int(start) : int(start) + length]
         return out[:, :, ::-1] if self.reverse_channels else out
+
+    def check_unchanged(self) -> None:
+        """Raise ChangedError if the file of frames is no longer what it was."""
+        self.array.check_unchanged()
 
 
 class Sequences:
@@ -78,9 +95,13 @@ class Sequences:
     def read(self, index: Sequence[int] | np.ndarray, length: int) -> np.ndarray:
         """The first `length` frames of the sequences in `index`: [B, length, C, H, W]."""
         out = np.empty((len(index), length, *self.array.shape[2:]), self.array.dtype)
-        for clip, place in zip(out, index, strict=True):
-            clip[...] = self.array[self.first + int(place), :length]
+        for sequence, place in zip(out, index, strict=True):
+            sequence[...] = self.array[self.first + int(place), :length]
         return out
 
+    def check_unchanged(self) -> None:
+        """Raise ChangedError if the file is no longer what it was."""
+        self.array.check_unchanged()
 
-Clips = Windows | Sequences
+
+Stored = Windows | Sequences  # in files

@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.data.array_file import ArrayFile
 from benchmarks.data.dataset import random_words
-from benchmarks.data.recordings import Clips, Recording, Windows
+from benchmarks.data.recordings import Recording, Stored, Windows
 
 CHUNK_BYTES = 1 << 24  # that are read at a time
 CACHED_BYTES = 1 << 18  # that a processor core keeps close
@@ -109,7 +109,7 @@ def _hashes(frames: np.ndarray) -> np.ndarray:
 
 
 def copies(
-    train: Scan, train_clips: Clips, test: Scan, test_clips: Clips, length: int
+    train: Scan, train_split: Stored, test: Scan, test_split: Stored, length: int
 ) -> list[int]:
     """Frames of the test split, and sequences with such frames, that are also trained on.
 
@@ -117,7 +117,7 @@ def copies(
     the training split too. So a scene in which nothing moves, or a black frame, is no copy by
     itself, and overlapping sequences are.
     """
-    starts, test_starts = _starts(train_clips), _starts(test_clips)
+    starts, test_starts = _starts(train_split), _starts(test_split)
     in_test = _within(test.places, test_starts, length)
     trained = train.pairs[_within(train.places, starts, length)]
     wanted = np.append(np.sort(test.pairs[in_test]), np.uint64(0))  # with an end beyond all others
@@ -129,11 +129,11 @@ def copies(
     return [len(np.union1d(places, places + 1)), sequences]
 
 
-def _starts(clips: Clips) -> np.ndarray:
+def _starts(split: Stored) -> np.ndarray:
     """Number of frames before the first one of each sequence."""
-    if isinstance(clips, Windows):
-        return clips.starts
-    return np.arange(clips.first, clips.last, dtype=np.int64) * clips.array.shape[1]
+    if isinstance(split, Windows):
+        return split.starts
+    return np.arange(split.first, split.last, dtype=np.int64) * split.array.shape[1]
 
 
 def _within(places: np.ndarray, starts: np.ndarray, length: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from benchmarks.data.array_file import ArrayFile
-from benchmarks.data.recordings import Clips, Recording, Sequences, Windows, cut
+from benchmarks.data.recordings import Recording, Sequences, Stored, Windows, cut
 
 ONE_IN = 10  # one sequence, or recording, or frame in ten is for test, and one for validation
 WORDS = {
@@ -27,9 +27,9 @@ NEAR = re.compile(
 class Splits(NamedTuple):
     """Sequences to train on, to validate on and to test on."""
 
-    train: Clips
-    validation: Clips
-    test: Clips
+    train: Stored
+    validation: Stored
+    test: Stored
 
 
 def split_of(name: str) -> str | None:
@@ -99,7 +99,7 @@ def split_sequences(name: str, arrays: Mapping[str, ArrayFile]) -> tuple[Splits,
     train = next(iter(arrays.values()))
     end = len(train)
     held = max(1, end // ONE_IN)
-    held_out: dict[str, Clips] = {}
+    held_out: dict[str, Stored] = {}
     for split in ("test", "validation"):  # from the end
         if split in arrays:
             held_out[split] = Sequences(arrays[split], 0, len(arrays[split]))

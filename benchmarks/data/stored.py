@@ -12,12 +12,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.data.dataset import Dataset, divide_by_255, random_words, spans, to_device
-from benchmarks.data.recordings import Clips
+from benchmarks.data.recordings import Readable
 from tau.predictor import Clip
 
 
 class StoredDataset(Dataset):
-    """A fixed set of sequences on each side, read and converted a batch at a time.
+    """A fixed set of sequences in each split, read and converted a batch at a time.
 
     `clip` is the task at the stored frame size. Values x become (x - low) / (high - low) for the
     `value_range` (low, high); without one, uint8 frames are divided by 255, and floats are in
@@ -25,7 +25,7 @@ class StoredDataset(Dataset):
     once per epoch, in an order drawn from (seed, epoch). `train` and `test` may come from
     different domains.
 
-    Raises ValueError for an option that does not fit, or a side without a sequence.
+    Raises ValueError for an option that does not fit, or a split without a sequence.
     """
 
     def __init__(
@@ -33,18 +33,18 @@ class StoredDataset(Dataset):
         name: str,
         clip: Clip,
         *,
-        train: Clips,
-        validation: Clips,
-        test: Clips,
+        train: Readable,
+        validation: Readable,
+        test: Readable,
         provenance: Mapping[str, str | int],
         caption: str,
         value_range: tuple[float, float] | None = None,
         downsample: int = 1,
     ) -> None:
-        for side, clips in (("train", train), ("validation", validation), ("test", test)):
-            if not len(clips):
+        for split, stored in (("train", train), ("validation", validation), ("test", test)):
+            if not len(stored):
                 raise ValueError(
-                    f"{name} has no {side} sequence of {clip.frames} frames; expected at least "
+                    f"{name} has no {split} sequence of {clip.frames} frames; expected at least "
                     "one: is the data folder complete?"
                 )
         self.name = name
@@ -67,7 +67,7 @@ class StoredDataset(Dataset):
         self.caption = caption
 
     def batch(self, seed: int, step: int, size: int, device: torch.device | str) -> Tensor:
-        """Training clips: [size, past + future, C, H, W]; a batch may reach into the next epoch."""
+        """Training sequences [size, past + future, C, H, W]; some may be of the next epoch."""
         if size < 1:
             raise ValueError(f"size is {size}; expected a positive integer")
         count = self.train_sequences
@@ -78,41 +78,47 @@ class StoredDataset(Dataset):
     def validation(
         self, sequences: int, batch_size: int, device: torch.device | str
     ) -> Iterator[Tensor]:
-        """Sequences set apart from the training side: `sequences` of them, spread evenly."""
+        """Sequences held out of the training split: `sequences` of them, evenly spaced."""
         return self._stream(self._validation, sequences, batch_size, device)
 
     def test(
         self, sequences: int | None, batch_size: int, device: torch.device | str
     ) -> Iterator[Tensor]:
-        """Test sequences: all, or `sequences` of them spread evenly over the whole side."""
+        """Test sequences: all, or `sequences` of them, evenly spaced over the whole split."""
         return self._stream(self._test, sequences, batch_size, device)
 
     def check_unchanged(self) -> None:
         """Raise ChangedError if a file that sequences are read from is no longer what it was."""
-        for clips in (self._train, self._validation, self._test):
-            clips.array.check_unchanged()
+        for split in (self._train, self._validation, self._test):
+            split.check_unchanged()
 
     def _stream(
-        self, clips: Clips, sequences: int | None, batch_size: int, device: torch.device | str
+        self, split: Readable, sequences: int | None, batch_size: int, device: torch.device | str
     ) -> Iterator[Tensor]:
-        batches = spans(sequences, len(clips), batch_size)
-        chosen = spread(sequences, len(clips))
+        batches = spans(sequences, len(split), batch_size)
+        chosen = evenly_spaced(sequences, len(split))
         return (
-            self._convert(clips.read(chosen[a:b], self.clip.frames), device) for a, b in batches
+            self._convert(split.read(chosen[a:b], self.clip.frames), device) for a, b in batches
         )
 
-    def _convert(self, clips: np.ndarray, device: torch.device | str) -> Tensor:
-        if clips.dtype == np.uint8 and self.divided_by_255:
-            frames = divide_by_255(to_device(torch.from_numpy(np.ascontiguousarray(clips)), device))
+    def _convert(self, stored: np.ndarray, device: torch.device | str) -> Tensor:
+        if stored.dtype == np.uint8 and self.divided_by_255:
+            values = torch.from_numpy(np.ascontiguousarray(stored))
+            frames = divide_by_255(to_device(values, device))
         else:
             low, high = self.value_range
             if (low, high) != (0.0, 1.0):  # in float64: equal content gives equal frames
-                clips = (clips.astype(np.float64) - low) / (high - low)
-            frames = to_device(torch.from_numpy(clips.astype(np.float32, copy=False)), device)
-        if self._downsample == 1:
-            return frames
-        pooled = F.avg_pool2d(frames.flatten(0, 1), self._downsample)
-        return pooled.view(*frames.shape[:3], *pooled.shape[2:])
+                stored = (stored.astype(np.float64) - low) / (high - low)
+            frames = to_device(torch.from_numpy(stored.astype(np.float32, copy=False)), device)
+        return average_pool(frames, self._downsample)
+
+
+def average_pool(frames: Tensor, downsample: int) -> Tensor:
+    """Frames [B, T, C, H, W] averaged over squares of `downsample` pixels; as they are for 1."""
+    if downsample == 1:
+        return frames
+    pooled = F.avg_pool2d(frames.flatten(0, 1), downsample)
+    return pooled.view(*frames.shape[:3], *pooled.shape[2:])
 
 
 def smaller(clip: Clip, downsample: int) -> Clip:
@@ -125,8 +131,8 @@ def smaller(clip: Clip, downsample: int) -> Clip:
     return replace(clip, height=clip.height // downsample, width=clip.width // downsample)
 
 
-def spread(sequences: int | None, available: int) -> np.ndarray:
-    """Places of `sequences` of `available` sequences (None: all), evenly spread: int64."""
+def evenly_spaced(sequences: int | None, available: int) -> np.ndarray:
+    """Evenly spaced indices of `sequences` of `available` sequences (None: all): int64."""
     count = available if sequences is None else min(sequences, available)
     return np.arange(count) * available // count
 

@@ -41,7 +41,7 @@ STORED = {13: 4888, 14: 4780, 15: 5596, 16: 7220}
 COMPLETE, RUNS, LARGEST = 21_360, 57, 1292
 TRAIN_WINDOWS, TEST_WINDOWS = 19_627, 1_334
 RELEASED = {"train": 20_461, "test": 500}
-MOST_WINDOWS = sum(STORED.values())  # of a side of the released file
+MOST_WINDOWS = sum(STORED.values())  # of a split of the released file
 REMEDY = "download it again"
 
 MD5 = {
@@ -166,7 +166,7 @@ def complete_days(slots: np.ndarray) -> np.ndarray:
 
 
 class Split(NamedTuple):
-    """First frames of the windows of each side; `published_train` counts all before the test."""
+    """First frames of the windows of each split; `published_train` counts all before the test."""
 
     train: np.ndarray
     validation: np.ndarray
@@ -215,8 +215,10 @@ class TrafficBJ(StoredDataset):
     Raises FileNotFoundError if `root` lacks a file, and ValueError as `read_year` does.
     """
 
+    name = "trafficbj"
+    clip = Clip(4, 4, *FRAME)
     source: ClassVar[Source] = Source(
-        name="trafficbj",
+        name=name,
         title="TrafficBJ (TaxiBJ): taxi flow in Beijing, half-hourly, 2013 to 2016",
         licence="none stated; cite the paper",
         size="four HDF5 files, about 370 MB",
@@ -256,7 +258,7 @@ class TrafficBJ(StoredDataset):
         )
         self._split = split
         super().__init__(
-            "trafficbj",
+            self.name,
             clip,
             train=Windows(frames, split.train),
             validation=Windows(frames, split.validation),
@@ -347,8 +349,10 @@ class TrafficBJReleased(StoredDataset):
     Raises FileNotFoundError if `root` lacks the file, ValueError if it is not such a file.
     """
 
+    name = "trafficbj-npz"
+    clip = Clip(4, 4, *FRAME)
     source: ClassVar[Source] = Source(
-        name="trafficbj-npz",
+        name=name,
         title="TrafficBJ (TaxiBJ) as released with SimVP and OpenSTL, another split",
         licence="none stated; cite the paper",
         size="one .npz, about 1.3 GB unpacked",
@@ -369,7 +373,7 @@ class TrafficBJReleased(StoredDataset):
         if root is None or self.source.missing(root):
             raise missing_files(self.source, root)
         path = next(path for pattern in RELEASED_PATTERNS for path in visible(root, pattern))
-        clip = Clip(4, 4, *FRAME)
+        clip = self.clip
         smaller(clip, downsample)  # an error now, not after reading the file
 
         def read(findings: Findings) -> Iterator[Block]:
@@ -379,56 +383,56 @@ class TrafficBJReleased(StoredDataset):
             "trafficbj-npz", root, [path], read, FRAME, np.float32, version=VERSION
         )
         starts = {
-            side: cut(
-                [r for r in self._prepared.recordings if r.name == side], clip.frames, clip.frames
+            split: cut(
+                [r for r in self._prepared.recordings if r.name == split], clip.frames, clip.frames
             )
-            for side in ("train", "test")
+            for split in ("train", "test")
         }
         windows = starts["train"]
         held_out = min(SLOTS * VALIDATION_DAYS, len(windows) // 10)
         gap = clip.frames - 1
-        self._counts = {side: len(at) for side, at in starts.items()}
-        sides = {
+        self._counts = {split: len(at) for split, at in starts.items()}
+        splits = {
             "train": windows[: max(0, len(windows) - held_out - gap)],
             "validation": windows[len(windows) - held_out :],
             "test": starts["test"],
         }
         frames = self._prepared.frames
         super().__init__(
-            "trafficbj-npz",
+            self.name,
             clip,
-            train=Windows(frames, sides["train"]),
-            validation=Windows(frames, sides["validation"]),
-            test=Windows(frames, sides["test"]),
+            train=Windows(frames, splits["train"]),
+            validation=Windows(frames, splits["validation"]),
+            test=Windows(frames, splits["test"]),
             downsample=downsample,
             provenance={"frames_sha256": self._prepared.digest, "split": "as released"},
             caption=(
                 f"TrafficBJ as released in dataset.npz (not the paper's split): "
-                f"{self._counts['train']:,} training windows, of which {len(sides['train']):,} are "
-                f"trained on and {held_out:,} are for validation; tested on "
+                f"{self._counts['train']:,} training windows, of which {len(splits['train']):,} "
+                f"are trained on and {held_out:,} are for validation; tested on "
                 f"{self._counts['test']:,}."
             ),
         )
 
     def checks(self) -> list[Check]:
-        """Windows on both sides, as in the released file."""
+        """Windows of both splits, as in the released file."""
         return [
-            Check(f"{side} windows", RELEASED[side], self._counts[side])
-            for side in ("train", "test")
+            Check(f"{split} windows", RELEASED[split], self._counts[split])
+            for split in ("train", "test")
         ]
 
 
 def _read_released(path: Path, findings: Findings) -> Iterator[Block]:
     """Windows of an .npz, a few hundred at a time: the arrays are larger than they need be."""
     with reading(path, ".npz", REMEDY), zipfile.ZipFile(path) as archive:
-        for side in ("train", "test"):
-            yield from _read_side(path, archive, side, findings)
+        for split in ("train", "test"):
+            yield from _read_split(path, archive, split, findings)
 
 
-def _read_side(
-    path: Path, archive: zipfile.ZipFile, side: str, findings: Findings
+def _read_split(
+    path: Path, archive: zipfile.ZipFile, split: str, findings: Findings
 ) -> Iterator[Block]:
-    names = [f"X_{side}", f"Y_{side}"]
+    names = [f"X_{split}", f"Y_{split}"]
     for name in names:
         if f"{name}.npy" not in archive.namelist():
             found = sorted(n.removesuffix(".npy") for n in archive.namelist())
@@ -453,7 +457,7 @@ def _read_side(
             forward += _overlaps(chain[:-1, 1], chain[1:, 0])
             backward += _overlaps(chain[:-1, 0], chain[1:, 1])
             last = windows[-1:]
-            yield Block(side, 8 * place, windows.reshape(-1, *FRAME))
+            yield Block(split, 8 * place, windows.reshape(-1, *FRAME))
             place += len(windows)
     if backward > forward:
         raise ValueError(

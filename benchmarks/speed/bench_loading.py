@@ -17,7 +17,7 @@ from benchmarks.experiment import hardware as heap
 from benchmarks.suites import caltech, kth20, taxibj
 
 FRAMES = 2_400
-# The batch fits the memory of a small machine; both sides of a ratio have the same.
+# The batch fits the memory of a small machine; both parts of a ratio have the same.
 CASES = {
     "taxibj": (taxibj.SUITE, 16, np.float32),
     "kth20": (kth20.SUITE, 2, np.uint8),
@@ -31,8 +31,8 @@ def stored(suite, dtype, path):
     shape = (FRAMES, clip.channels, clip.height, clip.width)
     np.save(path, np.random.default_rng(0).integers(0, 2, shape, np.uint8).astype(dtype))
     windows = Windows(NumpyFile(path), cut([Recording("a", 0, 0, FRAMES)], clip.frames, 1))
-    sides = {"train": windows, "validation": windows, "test": windows}
-    return StoredDataset("random", clip, **sides, provenance={}, caption="")
+    splits = {"train": windows, "validation": windows, "test": windows}
+    return StoredDataset("random", clip, **splits, provenance={}, caption="")
 
 
 @pytest.mark.parametrize("name", CASES)

@@ -1,0 +1,50 @@
+"""The scripts in examples/ run as they are written, and what they define opens."""
+
+from __future__ import annotations
+
+import runpy
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmarks.data import open_dataset
+
+EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
+
+
+@pytest.mark.parametrize(
+    ("name", "printed"),
+    [
+        (
+            "own_dataset",
+            "cooling-plate: 4 past and 4 future frames of 1x32x32; 1,000 training and 100 test",
+        ),
+        ("from_torch", "MovingBars: trained on 1,800 sequences, validated on 200"),
+    ],
+)
+def test_an_example_runs(name, printed, capsys):
+    runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+    assert printed in capsys.readouterr().out
+
+
+def test_the_class_of_the_example_opens_with_its_options():
+    plate = runpy.run_path(str(EXAMPLES / "own_dataset.py"))["CoolingPlate"]
+    dataset = open_dataset(plate)
+    assert open_dataset(partial(plate, diffusivity=0.1)).digest != dataset.digest
+    (frames,) = dataset.test(8, 8, "cpu")
+    assert torch.equal(next(dataset.test(3, 3, "cpu")), frames[:3])
+    assert not torch.equal(next(dataset.validation(8, 8, "cpu")), frames)
+    assert torch.allclose(frames.sum((3, 4)), frames[:, :1].sum((3, 4)), rtol=1e-4)  # heat stays
+    assert (frames.amax((2, 3, 4)).diff() < 1e-6).all()  # and the hottest spot cools
+    assert open_dataset(plate, synthetic=True).clip == dataset.clip
+    with pytest.raises(ValueError, match=r"diffusivity is 0.3; expected above 0, at most 0.25"):
+        open_dataset(plate, diffusivity=0.3)
+
+
+def test_the_bars_of_the_example_move_down_by_a_row_per_frame():
+    bars = runpy.run_path(str(EXAMPLES / "from_torch.py"))["BARS"]
+    frames = open_dataset(bars).batch(0, 0, 5, "cpu")
+    assert frames.max() > 0
+    assert torch.equal(frames[:, 1:], frames[:, :-1].roll(1, 3))
