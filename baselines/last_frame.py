@@ -1,4 +1,4 @@
-"""The floor of every table: the last observed frame, repeated."""
+"""The persistence baseline of every table: the last observed frame, repeated."""
 
 from __future__ import annotations
 
