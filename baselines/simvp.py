@@ -100,7 +100,7 @@ class SimVP(TranslatingPredictor):
         if temporal_hidden < 2 or temporal_hidden % 2:
             raise ValueError(f"temporal_hidden is {temporal_hidden}; expected an even number")
         if not kernels or any(k < 1 or k % 2 == 0 for k in kernels):
-            raise ValueError(f"kernels are {tuple(kernels)}; expected odd sizes, at least one")
+            raise ValueError(f"kernels is {kernels!r}; expected odd sizes, at least one")
         translator = InceptionU(
             clip.past * spatial_hidden, temporal_hidden, temporal_depth, kernels
         )
