@@ -10,7 +10,7 @@ class ConvBaseline(SimVP):
     """TAU's encoder and decoder around SimVP's translator with 3x3 kernels only.
 
     INFERRED: the paper gives no more than "the same number of blocks with vanilla 3x3
-    convolutions" and 6.11 G multiply-adds. Of the designs that keep TAU's encoder, decoder, width
+    convolutions" and 6.11 G MACs. Of the designs that keep TAU's encoder, decoder, width
     512 and 8 blocks, this alone costs that: 6.108 G, with 5.95 M parameters. Its convolutions are
     grouped (8 groups) and preceded by 1x1 ones, as in SimVP. Options as in `SimVP`.
     """

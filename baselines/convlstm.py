@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 
-from baselines.recurrent import Recurrent, input_gates
-from baselines.winograd import Conv2d
+from baselines.recurrent import Recurrent
 from tau.predictor import Clip
 
 State = list[tuple[Tensor, Tensor]]  # (h, c) of each layer
@@ -23,26 +23,26 @@ class ConvLSTMCell(nn.Module):
 
     def __init__(self, channels_in: int, channels: int, kernel: int) -> None:
         super().__init__()
-        self.channels = channels
-        self.conv_x = Conv2d(channels_in, 4 * channels, kernel, bias=False)
-        self.conv_h = Conv2d(channels, 4 * channels, kernel, bias=False)
+        conv = partial(nn.Conv2d, kernel_size=kernel, padding=kernel // 2, bias=False)
+        self.conv_x = conv(channels_in, 4 * channels)
+        self.conv_h = conv(channels, 4 * channels)
 
-    def forward(self, projected: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """One step; `projected` is conv_x(x), all gates of the input."""
-        gates, g = (projected + self.conv_h(h)).split((3 * self.channels, self.channels), 1)
-        i, f, o = torch.sigmoid(gates).chunk(3, dim=1)
-        c = f * c + i * torch.tanh(g)
-        return o * torch.tanh(c), c
+    def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """One step."""
+        i, f, o, g = (self.conv_x(x) + self.conv_h(h)).chunk(4, dim=1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        h = torch.sigmoid(o) * torch.tanh(c)
+        return h, c
 
 
 class ConvLSTM(Recurrent):
     """A stack of ConvLSTM layers on patches, read out by a 1x1 convolution; no biases.
 
-    The defaults are the published Moving MNIST size: 11.68 M parameters, 56.79 G multiply-adds for
+    The defaults are the published Moving MNIST size: 11.68 M parameters, 56.79 G MACs for
     10 -> 10 frames. The published accuracies come from OpenSTL up to v0.3.0, whose cell computes
     h' = o tanh(g), so the memory c never reaches the output; v1.0.0 has the paper's cell, as this
     has. Either also owns two unused convolutions a layer, hence 15.08 M parameters; the
-    multiply-adds are the same.
+    MACs are the same.
 
     Options as in `Recurrent`; patch is 2 for the other three data sets.
     """
@@ -62,19 +62,15 @@ class ConvLSTM(Recurrent):
         )
         self.readout = nn.Conv2d(hidden[-1], folded, 1, bias=False)
 
-    def start(self, frame: Tensor) -> State:
+    def init_state(self, frame: Tensor) -> State:
         """Zeros."""
         return [(self.zeros(frame, n), self.zeros(frame, n)) for n in self.hidden]
 
-    def encode(self, frames: Tensor) -> Tensor:
-        """The bottom layer's gates of the frames."""
-        return input_gates(self.cells[0], frames)
-
-    def next_frame(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
+    def step(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
         """Up the stack: each layer reads the new h of the layer below."""
         x = frame
         new = []
-        for i, (cell, (h, c)) in enumerate(zip(self.cells, state, strict=True)):
-            x, c = cell(x if i == 0 else input_gates(cell, x), h, c)
+        for cell, (h, c) in zip(self.cells, state, strict=True):
+            x, c = cell(x, h, c)
             new.append((x, c))
         return self.readout(x), new

@@ -30,7 +30,6 @@ class ConvTTLSTMCell(nn.Module):
         def conv(inputs: int, outputs: int) -> nn.Conv2d:
             return nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2)
 
-        self.channels = channels
         self.order = order
         self.conv_k = conv(channels, order * rank)
         self.conv_g = nn.ModuleList(conv(rank, rank) for _ in range(order - 1))
@@ -46,24 +45,22 @@ class ConvTTLSTMCell(nn.Module):
         v, *others = (each.chunk(self.order, dim=1)[i] for i, each in enumerate(maps))
         for conv, each in zip(self.conv_g, others, strict=True):
             v = each + conv(v)
-        gates, g = self.conv_w(torch.cat([x, v], dim=1)).split(
-            (3 * self.channels, self.channels), 1
-        )
-        i, f, o = torch.sigmoid(gates).chunk(3, dim=1)
-        c = f * c + i * torch.tanh(g)
-        return o * torch.tanh(c), c, maps
+        i, f, o, g = self.conv_w(torch.cat([x, v], dim=1)).chunk(4, dim=1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        h = torch.sigmoid(o) * torch.tanh(c)
+        return h, c, maps
 
 
 class ConvTTLSTM(Recurrent):
     """Blocks of Conv-TT-LSTM layers at full resolution, read out by a 1x1 convolution.
 
     From the third block on, a block's output is concatenated with that of the block two before.
-    The defaults are the published Moving MNIST size: 2.69 M parameters; 11.00 G multiply-adds a
+    The defaults are the published Moving MNIST size: 2.69 M parameters; 11.00 G MACs a
     step, 208.95 G for 10 -> 10 frames. (The published 10.76 G a step are 4,096 times the rounded
     parameters, in units of 2^10 x 10^6.)
 
-    Scheduled sampling: released training shows the truth until the validation loss has not fallen
-    for 20 epochs, then with a probability that falls by 0.004 an epoch. A predictor sees no
+    Scheduled sampling: in released training the probability of teacher forcing is 1 until the
+    validation loss has not fallen for 20 epochs, then falls by 0.004 an epoch. A predictor sees no
     validation loss, so here it falls as early as that rule allows: it is 1 for 20 epochs of 625
     steps and reaches 0 after another 250, 168,750 steps in all. `sampling_stop` shortens both.
 
@@ -102,12 +99,12 @@ class ConvTTLSTM(Recurrent):
             width = n + hidden[i - SKIP] if i >= SKIP else n
         self.output = nn.Conv2d(width, clip.channels, 1)
 
-    def start(self, frame: Tensor) -> State:
+    def init_state(self, frame: Tensor) -> State:
         """Zeros, not mapped yet; h and c apart, as compilers cannot tell one tensor as two."""
         widths = [n for n in self.hidden for _ in range(self.layers)]
         return [(self.zeros(frame, n), self.zeros(frame, n), ()) for n in widths]
 
-    def next_frame(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
+    def step(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
         """Up the stack: each layer reads the new h of the layer below."""
         x = frame
         new: State = []
@@ -122,9 +119,9 @@ class ConvTTLSTM(Recurrent):
 
     def loss(self, past: Tensor, future: Tensor) -> Tensor:
         """Mean absolute plus mean squared error of the predictions of frames 2..N: a scalar."""
-        predictions, target, _ = self.unroll_clip(past, future)
+        predictions, target, _ = self.unroll_with_target(past, future)
         return F.l1_loss(predictions, target) + F.mse_loss(predictions, target)
 
-    def eta(self) -> Tensor:
-        """Probability that a future frame is shown: 1 to 2/27 of the stop, then linearly to 0."""
-        return (27 / 25 * super().eta()).clamp(max=1)
+    def forcing_probability(self) -> Tensor:
+        """Probability of teacher forcing: 1 up to 2/27 of the stop, then linearly to 0."""
+        return (27 / 25 * super().forcing_probability()).clamp(max=1)

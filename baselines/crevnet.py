@@ -25,7 +25,7 @@ class Autoencoder(nn.Module):
     stages of `blocks` coupling blocks (x1, x2) -> (x2, x1 + f(x2)), where f is three 3x3x3
     convolutions, the first two of half width. All stages but the first begin with stride 2 in f,
     for which pixels of x1 and x2 are folded again. After n stages the halves are
-    [N, 2 C 4^(n-1), D, H/2^n, W/2^n] each: together, as many numbers as the clip has.
+    [N, 2 C 4^(n-1), D, H/2^n, W/2^n] each: together, as many numbers as the input has.
     """
 
     def __init__(self, channels: int, blocks: Sequence[int]) -> None:
@@ -39,9 +39,9 @@ class Autoencoder(nn.Module):
             residual(n_in, n, first=i == 0) for i, (n_in, n) in enumerate(pairwise(widths))
         )
 
-    def encode(self, clips: Tensor) -> Halves:
-        """Clips [N, C, D, H, W] -> the two halves of the latent."""
-        x1, x2 = fold_pixels(clips).chunk(2, dim=1)
+    def encode(self, windows: Tensor) -> Halves:
+        """Windows [N, C, D, H, W] -> the two halves of the latent."""
+        x1, x2 = fold_pixels(windows).chunk(2, dim=1)
         for f, shrink in zip(self.f, self.shrink, strict=True):
             added = f(x2)
             if shrink:
@@ -103,7 +103,7 @@ class STLSTMCell3d(nn.Module):
 
 
 class ReversiblePredictor(nn.Module):
-    """The reversible prediction module: halves of a latent -> those of the next clip, and state.
+    """The reversible prediction module: halves of a latent -> those of the next window, and state.
 
     Each layer reads x1 into its ST-LSTM, mixes the result into x2 by a gate g = sigmoid(W * h),
     x2' = (1 - g) x2 + g h, and swaps the halves. m climbs the layers, and goes from the top one to
@@ -115,7 +115,7 @@ class ReversiblePredictor(nn.Module):
         self.cells = nn.ModuleList(STLSTMCell3d(channels) for _ in range(layers))
         self.gates = nn.ModuleList(nn.Conv3d(channels, channels, 1) for _ in range(layers))
 
-    def start(self, x: Tensor) -> State:
+    def init_state(self, x: Tensor) -> State:
         """Zeros of the shape of a half, x."""
         return [(torch.zeros_like(x), torch.zeros_like(x)) for _ in self.cells], torch.zeros_like(x)
 
@@ -131,18 +131,19 @@ class ReversiblePredictor(nn.Module):
 
 
 class CrevNet(Predictor):
-    """Predicts clips of three frames from clips of three frames, one frame later, in a latent.
+    """Predicts windows of three frames from windows of three frames, one frame later, in a latent.
 
-    A two-way autoencoder turns a clip into a latent and back without loss; a reversible module
-    steps the latent. The newest frame of each predicted clip is the forecast; what the clip shares
-    with the past is replaced by it before the clip is fed back. Training is by true clips alone.
+    A two-way autoencoder turns a window into a latent and back without loss; a reversible module
+    steps the latent. The newest frame of each predicted window is the model's prediction; the
+    window's frames that lie in the past are replaced by the true ones before it is fed back.
+    Training reads true windows alone.
 
-    The defaults are the published Moving MNIST size: 5.00 M parameters, 16.90 G multiply-adds for
+    The defaults are the published Moving MNIST size: 5.00 M parameters, 16.90 G MACs for
     10 -> 10 frames: 17 steps, all encoded, stepped and decoded. (The published 270.7 G are for a
     batch of 16, and in train mode.) Two things differ from the port with published numbers (OpenSTL
     v0.3.0, the last to have it), and neither changes these sizes. That port forgets the past, but
-    for its last three frames, before it forecasts; here, as in training and in the authors' method,
-    the whole past is read. And all known clips are encoded, and all their predictions decoded, at
+    for its last three frames, before it predicts; here, as in training and in the authors' method,
+    the whole past is read. And all known windows are encoded, and all their predictions decoded, at
     once instead of step by step, so in training the statistics of batch norm are over all steps.
 
     Activations are kept: invertibility, which could recompute the autoencoder's from the latent,
@@ -151,8 +152,7 @@ class CrevNet(Predictor):
 
     blocks: coupling blocks in each stage of the encoder; the number of stages n also sets the
     width, 2 C 4^(n-1) channels, of the recurrent layers, of which there are `layers`. Raises
-    ValueError for frame sizes that 2^n does not divide, and for clips with less than three past
-    frames.
+    ValueError for frame sizes that 2^n does not divide, and for fewer than three past frames.
     """
 
     def __init__(self, clip: Clip, blocks: Sequence[int] = (4, 5, 3), layers: int = 8) -> None:
@@ -177,50 +177,50 @@ class CrevNet(Predictor):
         check_horizon(horizon)
         time = past.shape[1]
         # every step is decoded, warm-up included: published costs count them all
-        predictions, state = self.follow(fold_clips(past))
-        clip = predictions[:, -1]
-        frames = [clip[:, :, -1]]
+        predictions, state = self.follow(fold_windows(past))
+        window = predictions[:, -1]
+        frames = [window[:, :, -1]]
         for t in range(time - 2, time + horizon - 3):
             seen = past[:, t:].transpose(1, 2)  # none of it from t = time on
-            clip = torch.cat([seen, clip[:, :, seen.shape[2] :]], dim=2)
-            predictions, state = self.follow(clip[:, None], state)
-            clip = predictions[:, 0]
-            frames.append(clip[:, :, -1])
+            window = torch.cat([seen, window[:, :, seen.shape[2] :]], dim=2)
+            predictions, state = self.follow(window[:, None], state)
+            window = predictions[:, 0]
+            frames.append(window[:, :, -1])
         return torch.stack(frames, dim=1)
 
     def loss(self, past: Tensor, future: Tensor) -> Tensor:
-        """Squared error of all predicted clips, always from true ones: means summed over steps."""
-        clips = fold_clips(torch.cat([past, future], dim=1))
-        predictions, _ = self.follow(clips[:, :-1])
-        return predictions.shape[1] * F.mse_loss(predictions, clips[:, 1:])
+        """Squared error of all windows, each predicted from true ones: means summed over steps."""
+        windows = fold_windows(torch.cat([past, future], dim=1))
+        predictions, _ = self.follow(windows[:, :-1])
+        return predictions.shape[1] * F.mse_loss(predictions, windows[:, 1:])
 
-    def follow(self, clips: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Predict the clip after each of `clips` [B, K, C, 3, H, W]: (predictions, new state).
+    def follow(self, windows: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Predict the window after each of `windows` [B, K, C, 3, H, W]: (predictions, new state).
 
         Only the prediction module goes step by step.
         """
-        halves = self.autoencoder.encode(clips.flatten(0, 1))
-        # contiguous, so that one compiled step fits any number of clips
+        halves = self.autoencoder.encode(windows.flatten(0, 1))
+        # contiguous, so that one compiled step fits any number of windows
         x1, x2 = (
-            [x.contiguous() for x in half.unflatten(0, clips.shape[:2]).unbind(1)]
+            [x.contiguous() for x in half.unflatten(0, windows.shape[:2]).unbind(1)]
             for half in halves
         )
         if state is None:
-            state = self.predictor.start(x1[0])
+            state = self.predictor.init_state(x1[0])
         steps = []
         for now in zip(x1, x2, strict=True):
             *new, state = self.predictor(*now, state)
             steps.append(new)
         y1, y2 = (torch.stack(half, dim=1).flatten(0, 1) for half in zip(*steps, strict=True))
-        return self.autoencoder.decode(y1, y2).unflatten(0, clips.shape[:2]), state
+        return self.autoencoder.decode(y1, y2).unflatten(0, windows.shape[:2]), state
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compile the prediction module in place, with the arguments of torch.compile."""
         self.predictor.compile(*args, **kwargs)
 
 
-def fold_clips(frames: Tensor) -> Tensor:
-    """All clips of three neighbouring frames: [B, N, C, H, W] -> [B, N-2, C, 3, H, W]."""
+def fold_windows(frames: Tensor) -> Tensor:
+    """All windows of three neighbouring frames: [B, N, C, H, W] -> [B, N-2, C, 3, H, W]."""
     if frames.shape[1] < FRAMES:
         raise ValueError(f"got {frames.shape[1]} frames; expected {FRAMES} or more")
     return frames.unfold(1, FRAMES, 1).movedim(-1, 3)

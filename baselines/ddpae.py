@@ -165,7 +165,7 @@ class DDPAE(Predictor):
     a softplus; KL terms then need no logarithm, and an untrained network starts near the prior.
 
     The defaults are the published networks for 64 x 64 frames: 706,364 parameters (pose 488,044,
-    content LSTM 66,304, object encoder 76,000, decoder 76,016), 0.032 G multiply-adds for 10 -> 10
+    content LSTM 66,304, object encoder 76,000, decoder 76,016), 0.032 G MACs for 10 -> 10
     frames. Frames lie in [0, 1].
 
     components: K. object_size: side of an object's image, a power of two from 8; 32 is half a

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.recurrent import Recurrent
-from baselines.winograd import convolve, pays
 from tau.predictor import Clip
 
 Layer = tuple[Tensor, Tensor, Tensor]  # h, c and the tokens of all c so far
@@ -28,11 +27,7 @@ class WindowConv(nn.Conv3d):
 
     def forward(self, x: Tensor) -> Tensor:
         """Convolve."""
-        padded = F.pad(x, (0, 0, 0, 0, 0, 1))
-        if not pays(x, self.weight):
-            return super().forward(padded)
-        windows = [padded[:, :, i : i + 2].flatten(1, 2) for i in (0, 1)]  # depth as channels
-        return torch.stack(convolve(torch.cat(windows), self.weight).chunk(2), dim=2)
+        return super().forward(F.pad(x, (0, 0, 0, 0, 0, 1)))
 
 
 def tokens(maps: Tensor) -> Tensor:
@@ -94,10 +89,10 @@ class E3DLSTM(Recurrent):
     so time and memory grow with the square of the sequence's length.
 
     The defaults are the size that TAU's Table 6 counts: 51.35 M parameters, 545.42 G
-    multiply-adds for 10 -> 10 frames, 545.40 without the read-out. The 298.85 printed there, and
+    MACs for 10 -> 10 frames, 545.40 without the read-out. The 298.85 printed there, and
     the accuracies of that code, belong to OpenSTL's port (v0.3.0 and v1.0.0), which differs in
     three ways: its convolutions have no padding in depth, so they compute one slice (half the
-    multiply-adds) and repeat it; its cell returns the m that it was given, so that m stays zero (in
+    MACs) and repeat it; its cell returns the m that it was given, so that m stays zero (in
     the authors' code too); its attention mixes channels and pixels into tokens. Here both slices
     are computed, m lives, and a token is a pixel's vector, as the paper has it; parameters are the
     same. The authors' TensorFlow code also has biases, and layer normalisation after each
@@ -127,7 +122,7 @@ class E3DLSTM(Recurrent):
         )
         self.readout = nn.Conv3d(width, folded, (2, 1, 1), bias=False)
 
-    def start(self, frame: Tensor) -> State:
+    def init_state(self, frame: Tensor) -> State:
         """Zeros, one zero cell in each history among them."""
         shape = (len(frame), self.hidden[0], 2, *frame.shape[2:])
         layers = []
@@ -136,7 +131,7 @@ class E3DLSTM(Recurrent):
             layers.append((frame.new_zeros(shape), c, tokens(c)))
         return torch.zeros_like(frame), layers, frame.new_zeros(shape)
 
-    def next_frame(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
+    def step(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
         """Up the stack: each layer reads the new h and m of the layer below."""
         before, layers, m = state
         x = torch.stack([before, frame], dim=2)
@@ -148,5 +143,5 @@ class E3DLSTM(Recurrent):
 
     def loss(self, past: Tensor, future: Tensor) -> Tensor:
         """Mean squared plus mean absolute error of frames 2..N, past ones included: a scalar."""
-        predictions, target, _ = self.unroll_clip(past, future)
+        predictions, target, _ = self.unroll_with_target(past, future)
         return F.mse_loss(predictions, target) + F.l1_loss(predictions, target)

@@ -11,33 +11,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.winograd import Conv2d, filters_kept
 from tau.predictor import Clip, Predictor, check_horizon, check_unit_range
 
 State = list[tuple[Tensor, Tensor]]  # (h, c) of each layer
 
 
 class ConvLSTMCell(nn.Module):
-    """One layer without peepholes, given W_x * x, which the caller has for many frames at once.
+    """One layer without peepholes: x, h and c [B, C, H, W] -> new h and c.
 
     i, f, o = sigmoid(W_x * x + W_h * h), g = tanh(likewise); c' = f c + i g; h' = o tanh(c').
+    `conv_x` is W_x.
     """
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, conv_x: nn.Conv2d, channels: int) -> None:
         super().__init__()
-        self.channels = channels
-        self.conv_h = Conv2d(channels, 4 * channels, 3)
+        self.conv_x = conv_x
+        self.conv_h = nn.Conv2d(channels, 4 * channels, 3, padding=1)
 
-    def forward(self, from_x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
-        """One step: (W_x * x [B, 4C, H, W], h and c [B, C, H, W]) -> new h and c."""
-        gates, g = (from_x + self.conv_h(h)).split((3 * self.channels, self.channels), dim=1)
-        i, f, o = torch.sigmoid(gates).chunk(3, dim=1)
-        c = f * c + i * torch.tanh(g)
-        return o * torch.tanh(c), c
+    def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+        """One step."""
+        i, f, o, g = (self.conv_x(x) + self.conv_h(h)).chunk(4, dim=1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        h = torch.sigmoid(o) * torch.tanh(c)
+        return h, c
 
 
 class MotionEncoder(nn.Module):
-    """Motion at each place of a clip: [B, T, C, H, W] -> [B, C', H / 2^n, W / 2^n], n widths.
+    """Motion at each place of a sequence: [B, T, C, H, W] -> [B, C', H / 2^n, W / 2^n], n widths.
 
     3-D convolutions on the T - 1 differences of frames; each width ends with a maximum over 2 x 2
     pixels and, from the second on, over 2 frames while there are as many. Then the mean over time.
@@ -53,9 +53,9 @@ class MotionEncoder(nn.Module):
                 layers += [nn.Conv3d(n, n, 3, padding=1), nn.ReLU()]
             self.stages.append(nn.Sequential(*layers))
 
-    def forward(self, clip: Tensor) -> Tensor:
+    def forward(self, frames: Tensor) -> Tensor:
         """Encode."""
-        x = clip.diff(dim=1).transpose(1, 2)
+        x = frames.diff(dim=1).transpose(1, 2)
         for i, stage in enumerate(self.stages):
             x = stage(x)
             x = F.max_pool3d(x, (min(2, x.shape[2]) if i else 1, 2, 2))
@@ -65,31 +65,31 @@ class MotionEncoder(nn.Module):
 class LMCMemory(Predictor):
     """ConvLSTM layers between a frame encoder and decoder, helped by a memory of long-term motion.
 
-    Once for each clip, the motion at each place of the past recalls a mixture of memory slots, by
-    softmax of cosine similarity; it is decoded to the size of h and, weighed for each channel by a
-    gate, joins the top layer's h in the frame decoder. Predictions are fed back; no frame of the
+    Once for each sequence, the motion at each place of the past recalls a mixture of memory slots,
+    by softmax of cosine similarity; it is decoded to the size of h and, weighed for each channel by
+    a gate, joins the top layer's h in the frame decoder. Predictions are fed back; no frame of the
     past is predicted and there is no teacher forcing.
 
-    Memory alignment, in `loss`: a *long* clip, which reaches into the future, is encoded by an
+    Memory alignment, in `loss`: a *long* sequence, which reaches into the future, is encoded by an
     encoder of its own and recalls from slots that learn (storing); the past recalls from the same
     slots, held fixed (matching). Both predict the same frames from the same past. The two encoders
-    start equal, and a long clip starts at the same frame in all sequences of a batch, as in the
+    start equal, and a long sequence starts at the same frame in all sequences of a batch, as in the
     authors' code. That code takes two optimiser steps, one for each; here it is one step on the
     sum, so that the state after the past is computed once for both.
 
     The defaults are the published Moving MNIST size: 33.91 M parameters, of which the storing
-    encoder's 13.50 M serve training only; 32.30 G multiply-adds for 10 -> 10 frames, 61.02 for
-    10 -> 30. The past's convolutions that precede the recurrence run on all frames at once.
+    encoder's 13.50 M serve training only; 32.30 G MACs for 10 -> 10 frames, 61.02 for
+    10 -> 30. The frames of the past are encoded at once.
 
     hidden: width of the layers, half of it at the first resolution; even. layers: how many.
     motion: widths of the motion encoders, three or more; each halves the frame, so its sides must
     be divisible by 2^len(motion). slots: of the memory, each motion[-1] wide. bounded: end with a
-    sigmoid, as published for KTH. short_stop: as long as `step`, the number of training losses, is
-    below it, no more frames are predicted in training than are given. Raises ValueError for
-    options that do not fit, and for a past of one frame, which has no motion.
+    sigmoid, as published for KTH. short_stop: as long as `step_count`, the number of training
+    losses, is below it, no more frames are predicted in training than are given. Raises ValueError
+    for options that do not fit, and for a past of one frame, which has no motion.
     """
 
-    step: Tensor
+    step_count: Tensor
 
     def __init__(
         self,
@@ -126,8 +126,9 @@ class LMCMemory(Predictor):
             *(nn.Conv2d(half, hidden, 3, stride=2, padding=1), nn.ELU()),
             *(nn.Conv2d(hidden, hidden, 3, padding=1), nn.ELU()),
         )
-        self.inputs = nn.ModuleList(Conv2d(hidden, 4 * hidden, 3) for _ in range(layers))
-        self.cells = nn.ModuleList(ConvLSTMCell(hidden) for _ in range(layers))
+        # all W_x are drawn before the first W_h, which fixes the weights that a seed gives
+        convs_x = [nn.Conv2d(hidden, 4 * hidden, 3, padding=1) for _ in range(layers)]
+        self.cells = nn.ModuleList(ConvLSTMCell(conv_x, hidden) for conv_x in convs_x)
         self.decoder = nn.Sequential(
             *(nn.ConvTranspose2d(2 * hidden, hidden, 3, padding=1), nn.ELU()),
             *(double(hidden, half), nn.ELU()),
@@ -147,9 +148,8 @@ class LMCMemory(Predictor):
         self.context = nn.Sequential(
             *(layer for n_in, n in pairwise(widths) for layer in (double(n_in, n), nn.ReLU()))
         )
-        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("step_count", torch.zeros((), dtype=torch.int64))
 
-    @filters_kept()
     def forward(self, past: Tensor, horizon: int) -> Tensor:
         """Predict `horizon` frames after `past` [B, T, C, H, W]; T is free from 2 on."""
         check_horizon(horizon)
@@ -157,28 +157,27 @@ class LMCMemory(Predictor):
         context = self.recall(self.matching_encoder(past), self.slots)
         return self.predict(self.observe(past), context, horizon)
 
-    @filters_kept()
     def loss(self, past: Tensor, future: Tensor) -> Tensor:
         """Mean squared plus mean absolute error of the future; in training, storing + matching."""
         if not self.training:
             return error(self(past, future.shape[1]), future)
         check_motion(past.shape[1])
         future = future[:, : self.training_horizon(past.shape[1], future.shape[1])]
-        stored = self.recall(self.storing_encoder(self.long_clip(past, future)), self.slots)
+        stored = self.recall(self.storing_encoder(self.long_sequence(past, future)), self.slots)
         matched = self.recall(self.matching_encoder(past), self.slots.detach())
         state = [(torch.cat([h, h]), torch.cat([c, c])) for h, c in self.observe(past)]
         predictions = self.predict(state, torch.cat([stored, matched]), future.shape[1])
-        self.step += 1
+        self.step_count += 1
         storing, matching = predictions.chunk(2)
         return error(storing, future) + error(matching, future)
 
     def training_horizon(self, past: int, future: int) -> int:
-        """Frames to predict in training at this `step`: all, or no more than given at first."""
-        if future <= past:  # spares reading `step`, which waits for a GPU
+        """Frames to predict in training at this `step_count`: all, or at first as many as given."""
+        if future <= past:  # spares reading `step_count`, which waits for a GPU
             return future
-        return past if int(self.step) < self.short_stop else future
+        return past if int(self.step_count) < self.short_stop else future
 
-    def long_clip(self, past: Tensor, future: Tensor) -> Tensor:
+    def long_sequence(self, past: Tensor, future: Tensor) -> Tensor:
         """Part of past and future, of the longer of both pasts and the future's frames.
 
         That is all of 10 + 10 frames, 30 of 10 + 30 and 40 of 10 + 40, as published; it starts
@@ -199,33 +198,27 @@ class LMCMemory(Predictor):
 
     def observe(self, past: Tensor) -> State:
         """State after the past [B, T, C, H, W], from zeros."""
-        frames = past.transpose(0, 1)
-        features = self.encoder(frames.flatten(0, 1))
-        shape = len(past), *features.shape[1:]
-        zeros = [(past.new_zeros(shape), past.new_zeros(shape)) for _ in self.cells]
-        return self.advance(features, zeros)
+        features = self.encoder(past.transpose(0, 1).flatten(0, 1)).split(len(past))
+        shape = features[0].shape
+        state = [(past.new_zeros(shape), past.new_zeros(shape)) for _ in self.cells]
+        for x in features:
+            # not a view: a compiled cell is compiled anew for each place in a tensor
+            state = self.step(x.clone(), state)
+        return state
 
-    def advance(self, features: Tensor, state: State) -> State:
-        """Read any number of encoded frames [T B, C, H, W], oldest first: a layer after the other.
-
-        A layer's convolution of its inputs is one call for all T.
-        """
+    def step(self, x: Tensor, state: State) -> State:
+        """Up the stack with an encoded frame: each layer reads the new h of the layer below."""
         new = []
-        for conv_x, cell, (h, c) in zip(self.inputs, self.cells, state, strict=True):
-            outputs = []
-            for from_x in conv_x(features).split(len(h)):
-                # not a view: a compiled cell is compiled anew for each place in a tensor
-                h, c = cell(from_x.clone(), h, c)
-                outputs.append(h)
-            features = torch.cat(outputs)
-            new.append((h, c))
+        for cell, (h, c) in zip(self.cells, state, strict=True):
+            x, c = cell(x, h, c)
+            new.append((x, c))
         return new
 
     def predict(self, state: State, context: Tensor, horizon: int) -> Tensor:
         """Decode a frame, feed it back, and so on: [B, horizon, C, H, W]."""
         frames = [self.decode(state[-1], context)]
         while len(frames) < horizon:
-            state = self.advance(self.encoder(frames[-1]), state)
+            state = self.step(self.encoder(frames[-1]), state)
             frames.append(self.decode(state[-1], context))
         return torch.stack(frames, dim=1)
 

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from baselines.recurrent import Recurrent
-from baselines.winograd import Conv2d
 from tau.predictor import Clip
 
 Window = tuple[Tensor, ...]  # the last tau maps of a layer, oldest first
@@ -29,8 +28,8 @@ class MAUCell(nn.Module):
     def __init__(self, channels: int, kernel: int, height: int, width: int) -> None:
         super().__init__()
 
-        def conv(maps: int) -> Conv2d:
-            return Conv2d(channels, maps * channels, kernel)
+        def conv(maps: int) -> nn.Conv2d:
+            return nn.Conv2d(channels, maps * channels, kernel, padding=kernel // 2)
 
         def norm(maps: int) -> nn.LayerNorm:
             return nn.LayerNorm((maps * channels, height, width))
@@ -77,7 +76,7 @@ class Encoder(nn.Module):
 class MAU(Recurrent):
     """A stack of motion-aware units between a strided encoder and a transposed decoder.
 
-    The defaults are the published Moving MNIST size: 17.79 G multiply-adds for 10 -> 10 frames
+    The defaults are the published Moving MNIST size: 17.79 G MACs for 10 -> 10 frames
     (the attention over the past is element-wise and not counted), 4.48 M parameters. The published
     count, of OpenSTL's port (v0.3.0 and v1.0.0), has 8,259 more: two convolutions that are never
     used (8,266 for two image channels, 8,277 for three). Without the paper's recall of encoder
@@ -122,7 +121,7 @@ class MAU(Recurrent):
         encoded: Tensor = self.encoder(frames)
         return encoded
 
-    def start(self, frame: Tensor) -> State:
+    def init_state(self, frame: Tensor) -> State:
         """Zeros; `frame` is encoded."""
 
         # A compiled step is compiled anew for each mixture of states with and without a gradient,
@@ -135,9 +134,9 @@ class MAU(Recurrent):
 
         return [(window(), window()) for _ in self.hidden]
 
-    def next_frame(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
+    def step(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
         """Up the stack: (encoded frame t, state) -> (frame t+1, new state)."""
-        s = frame.clone()  # windows keep it: not as a view, see `start`
+        s = frame.clone()  # windows keep it: not as a view, see `init_state`
         new = []
         for cell, (past_s, past_t) in zip(self.cells, state, strict=True):
             below = s

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from baselines.predrnn import STLSTMCell
-from baselines.recurrent import Recurrent, input_gates
-from baselines.winograd import Conv2d
+from baselines.recurrent import Recurrent
 from tau.predictor import Clip
 
 
@@ -44,8 +44,9 @@ class PeepholeLSTMCell(nn.Module):
 
     def __init__(self, channels: int, kernel: int, size: tuple[int, int]) -> None:
         super().__init__()
-        self.conv_x = Conv2d(channels, 4 * channels, kernel, bias=False)
-        self.conv_h = Conv2d(channels, 4 * channels, kernel, bias=False)
+        conv = partial(nn.Conv2d, kernel_size=kernel, padding=kernel // 2, bias=False)
+        self.conv_x = conv(channels, 4 * channels)
+        self.conv_h = conv(channels, 4 * channels)
         self.peepholes = nn.Parameter(torch.zeros(3, channels, *size))
 
     def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
@@ -72,9 +73,10 @@ class MIMBlock(nn.Module):
         n = channels
         self.nonstationary = PeepholeLSTMCell(n, kernel, size)  # MIM-N
         self.stationary = PeepholeLSTMCell(n, kernel, size)  # MIM-S
-        self.conv_x = Conv2d(n, 4 * n, kernel, bias=False)
-        self.conv_h = Conv2d(n, 3 * n, kernel, bias=False)
-        self.conv_m = Conv2d(n, 4 * n, kernel, bias=False)
+        conv = partial(nn.Conv2d, kernel_size=kernel, padding=kernel // 2, bias=False)
+        self.conv_x = conv(n, 4 * n)
+        self.conv_h = conv(n, 3 * n)
+        self.conv_m = conv(n, 4 * n)
         self.conv_1x1 = nn.Conv2d(2 * n, n, 1, bias=False)
 
     def forward(self, x: Tensor, d: Tensor | None, old: Memory, m: Tensor) -> tuple[Memory, Tensor]:
@@ -99,7 +101,7 @@ class MIM(Recurrent):
     The first block is told the change of the ST-LSTM's h since the last frame, each other block the
     n of the block below. At the first frame there is no change to tell.
 
-    The defaults are the published Moving MNIST size: 179.18 G multiply-adds for 10 -> 10 frames
+    The defaults are the published Moving MNIST size: 179.18 G MACs for 10 -> 10 frames
     (TAU's Table 6 leaves the read-out out: 179.17), 37.95 M parameters. The paper's own model is
     `hidden=(64, 64, 64, 64)`: 45.23 G.
 
@@ -134,7 +136,7 @@ class MIM(Recurrent):
         self.blocks = nn.ModuleList(MIMBlock(width, kernel, self.size) for _ in hidden[1:])
         self.readout = nn.Conv2d(width, folded, 1, bias=False)
 
-    def start(self, frame: Tensor) -> State:
+    def init_state(self, frame: Tensor) -> State:
         """Zeros; raises ValueError for frames that are not of the clip's size."""
         if frame.shape[2:] != self.size:
             raise ValueError(
@@ -148,11 +150,7 @@ class MIM(Recurrent):
         blocks = [Memory(zeros(), zeros(), zeros(), zeros(), zeros()) for _ in self.blocks]
         return State(True, zeros(), zeros(), zeros(), blocks)
 
-    def encode(self, frames: Tensor) -> Tensor:
-        """The bottom layer's gates of the frames."""
-        return input_gates(self.bottom, frames)
-
-    def next_frame(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
+    def step(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
         """Up the stack: each block reads the new h, m and n of the layer below."""
         h, c, m, _, _ = self.bottom(frame, state.h, state.c, state.m)
         x, d = h, h - state.h

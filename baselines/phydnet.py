@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.recurrent import Recurrent
-from baselines.winograd import Conv2d
 from tau.predictor import Clip, check_unit_range
 
 State = tuple[Tensor, list[tuple[Tensor, Tensor]]]  # h of the PhyCell; (h, c) of each LSTM layer
@@ -64,16 +63,14 @@ class BiasedLSTMCell(nn.Module):
 
     def __init__(self, channels_in: int, channels: int) -> None:
         super().__init__()
-        self.channels = channels
-        self.conv = Conv2d(channels_in + channels, 4 * channels, 3)
+        self.conv = nn.Conv2d(channels_in + channels, 4 * channels, 3, padding=1)
 
     def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """One step."""
-        joined = self.conv(torch.cat([x, h], dim=1))
-        gates, g = joined.split((3 * self.channels, self.channels), dim=1)
-        i, f, o = torch.sigmoid(gates).chunk(3, dim=1)
-        c = f * c + i * torch.tanh(g)
-        return o * torch.tanh(c), c
+        i, f, o, g = self.conv(torch.cat([x, h], dim=1)).chunk(4, dim=1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        h = torch.sigmoid(o) * torch.tanh(c)
+        return h, c
 
 
 class Encoder(nn.Module):
@@ -120,17 +117,17 @@ class Decoder(nn.Module):
 class PhyDNet(Recurrent):
     """A PhyCell beside a stack of ConvLSTM layers, between encoders and decoders of their own.
 
-    The defaults are the published Moving MNIST size: 3.09 M parameters, 15.33 G multiply-adds for
+    The defaults are the published Moving MNIST size: 3.09 M parameters, 15.33 G MACs for
     10 -> 10 frames. Built as the authors released it last, with separate encoders. Frames are in
     [0, 1].
 
     `loss` is the paper's. OpenSTL's port (v0.3.0 and v1.0.0), whose accuracies are published beside
     TAU's, takes that scalar L for a prediction and minimises mean((L - future)^2), whose pull fades
     as L nears the mean pixel. Parameters are the same. The port's count, 15.3275 G, includes the
-    matrix products of the moment error, 0.0022 G, which are part of `loss` here and not of a
-    forecast.
+    matrix products of the moment error, 0.0022 G, which are part of `loss` here and not of
+    inference.
 
-    Teacher forcing: one coin for the whole batch shows all future frames or none. Its probability
+    Teacher forcing: one draw decides for the whole batch and all future frames. Its probability
     falls linearly from 1 to 0 over the first `sampling_stop` training losses; the default falls by
     the released 0.003 in each epoch of 625 batches (step by step, not at the epoch's end).
 
@@ -168,7 +165,7 @@ class PhyDNet(Recurrent):
 
     def loss(self, past: Tensor, future: Tensor) -> Tensor:
         """Sum over frames 2..N of each frame's mean squared error, plus the moment error."""
-        predictions, target, _ = self.unroll_clip(past, future)
+        predictions, target, _ = self.unroll_with_target(past, future)
         error = target.shape[1] * F.mse_loss(predictions, target)
         return error + self.physical.moment_error()
 
@@ -177,17 +174,17 @@ class PhyDNet(Recurrent):
         encoded: Tensor = self.encoder(frames)
         return encoded
 
-    def draw_shown(self, batch: int, past: int, future: int) -> Tensor:
-        """Draw whether the future frames fed are shown, [B, future - 1]: one coin for all."""
-        coin = torch.rand(1, 1, device=self.step.device) < self.eta()
-        return coin.expand(batch, future - 1)
+    def draw_mask(self, batch: int, past: int, future: int) -> Tensor:
+        """Draw the ground-truth mask of the future frames, [B, future - 1]: one draw for all."""
+        drawn = torch.rand(1, 1, device=self.step_count.device) < self.forcing_probability()
+        return drawn.expand(batch, future - 1)
 
-    def start(self, frame: Tensor) -> State:
+    def init_state(self, frame: Tensor) -> State:
         """Zeros; `frame` is encoded."""
         layers = [(self.zeros(frame, n), self.zeros(frame, n)) for n in self.hidden]
         return self.zeros(frame, self.hidden[-1]), layers
 
-    def next_frame(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
+    def step(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
         """One step of both branches: (encoded frame t, state) -> (frame t+1, new state)."""
         physical, layers = state
         x_physical, x = frame.chunk(2, dim=1)

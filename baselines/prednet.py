@@ -26,15 +26,19 @@ class ConvLSTMCell(nn.Module):
 
     def __init__(self, channels_in: int, channels: int, kernel: int) -> None:
         super().__init__()
-        self.channels = channels
         self.conv = nn.Conv2d(channels_in, 4 * channels, kernel, padding=kernel // 2)
 
     def forward(self, inputs: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
         """One step."""
-        gates, g = self.conv(inputs).split((3 * self.channels, self.channels), dim=1)
-        i, f, o = (0.2 * gates + 0.5).clamp(0, 1).chunk(3, dim=1)
-        c = f * c + i * torch.tanh(g)
-        return o * torch.tanh(c), c
+        i, f, o, g = self.conv(inputs).chunk(4, dim=1)
+        c = hard_sigmoid(f) * c + hard_sigmoid(i) * torch.tanh(g)
+        r = hard_sigmoid(o) * torch.tanh(c)
+        return r, c
+
+
+def hard_sigmoid(x: Tensor) -> Tensor:
+    """clamp(0.2 x + 0.5, 0, 1), as in the authors' code."""
+    return (0.2 * x + 0.5).clamp(0, 1)
 
 
 class Stack(nn.Module):
@@ -64,7 +68,7 @@ class Stack(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.zeros_(module.get_parameter("bias"))
 
-    def start(self, frame: Tensor) -> State:
+    def init_state(self, frame: Tensor) -> State:
         """Zeros."""
         batch, _, height, width = frame.shape
         state = []
@@ -117,7 +121,7 @@ class PredNet(Predictor):
     the prediction of that frame, so that E_0 is zero, as the author describes it. "previous": the
     prediction of the frame before, as in both public codes, whose published numbers are so made.
 
-    The defaults have 12.51 M parameters on Moving MNIST and cost 0.84 G multiply-adds a frame,
+    The defaults have 12.51 M parameters on Moving MNIST and cost 0.84 G MACs a frame,
     16.77 G for 10 -> 10 frames, as each frame takes a whole step. (The published 8.6 G are ten
     frames of three channels.) Frames lie in [0, clip.data_range]. Raises ValueError for options
     that do not fit the clip.
@@ -160,8 +164,8 @@ class PredNet(Predictor):
         return F.l1_loss(predictions[:, 1:], frames[:, 1:]) / 2
 
     def unroll(self, frames: Tensor, steps: int) -> Tensor:
-        """Predictions [B, steps, C, H, W] of frame 0 and on, each before its frame is shown."""
-        state = self.stack.start(frames[:, 0])
+        """Predictions [B, steps, C, H, W] of frame 0 and on, each made before its frame is read."""
+        state = self.stack.init_state(frames[:, 0])
         predictions: list[Tensor] = []
         for t in range(steps):
             frame: Tensor | None = None

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from baselines.recurrent import Recurrent, input_gates
-from baselines.winograd import Conv2d
+from baselines.recurrent import Recurrent
 from tau.predictor import Clip
 
 State = tuple[list[tuple[Tensor, Tensor]], Tensor]  # (h, c) of each layer, and m
@@ -28,21 +28,22 @@ class STLSTMCell(nn.Module):
     def __init__(self, channels_in: int, channels: int, kernel: int) -> None:
         super().__init__()
         self.channels = channels
-        self.conv_x = Conv2d(channels_in, 7 * channels, kernel, bias=False)
-        self.conv_h = Conv2d(channels, 4 * channels, kernel, bias=False)
-        self.conv_m = Conv2d(channels, 3 * channels, kernel, bias=False)
-        self.conv_o = Conv2d(2 * channels, channels, kernel, bias=False)
+        conv = partial(nn.Conv2d, kernel_size=kernel, padding=kernel // 2, bias=False)
+        self.conv_x = conv(channels_in, 7 * channels)
+        self.conv_h = conv(channels, 4 * channels)
+        self.conv_m = conv(channels, 3 * channels)
+        self.conv_o = conv(2 * channels, channels)
         self.conv_1x1 = nn.Conv2d(2 * channels, channels, 1, bias=False)
 
     def forward(
-        self, projected: Tensor, h: Tensor, c: Tensor, m: Tensor
+        self, x: Tensor, h: Tensor, c: Tensor, m: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """One step; `projected` is conv_x(x), all gates of the input."""
-        for_c, for_m = projected.split((4 * self.channels, 3 * self.channels), dim=1)
-        i, f, g, o = (for_c + self.conv_h(h)).chunk(4, dim=1)
+        """One step."""
+        x_c, x_m = self.conv_x(x).split((4 * self.channels, 3 * self.channels), dim=1)
+        i, f, g, o = (x_c + self.conv_h(h)).chunk(4, dim=1)
         gain_c = torch.sigmoid(i) * torch.tanh(g)
         c = torch.sigmoid(f + 1) * c + gain_c
-        i, f, g = (for_m + self.conv_m(m)).chunk(3, dim=1)
+        i, f, g = (x_m + self.conv_m(m)).chunk(3, dim=1)
         gain_m = torch.sigmoid(i) * torch.tanh(g)
         m = torch.sigmoid(f + 1) * m + gain_m
         memories = torch.cat([c, m], dim=1)
@@ -55,7 +56,7 @@ class PredRNN(Recurrent):
 
     The memory m passes through the layers from bottom to top, and from the top layer to the bottom
     one of the next step. The defaults are the published Moving MNIST size: 23.84 M parameters,
-    115.95 G multiply-adds for 10 -> 10 frames (TAU's Table 6 leaves the read-out out: 115.94).
+    115.95 G MACs for 10 -> 10 frames (TAU's Table 6 leaves the read-out out: 115.94).
     Without the authors' optional layer normalisation and time-reversed training, as published.
 
     Options as in `Recurrent`; layers share m, so all have one width, else ValueError. patch is 2
@@ -80,27 +81,23 @@ class PredRNN(Recurrent):
         )
         self.readout = nn.Conv2d(width, folded, 1, bias=False)
 
-    def start(self, frame: Tensor) -> State:
+    def init_state(self, frame: Tensor) -> State:
         """Zeros."""
         layers = [(self.zeros(frame, n), self.zeros(frame, n)) for n in self.hidden]
         return layers, self.zeros(frame, self.hidden[0])
 
-    def encode(self, frames: Tensor) -> Tensor:
-        """The bottom layer's gates of the frames."""
-        return input_gates(self.cells[0], frames)
-
-    def next_frame(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
+    def step(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
         """Up the stack: each layer reads the new h and m of the layer below."""
         prediction, state, _ = self.climb(frame, state)
         return prediction, state
 
     def climb(self, frame: Tensor, state: State) -> tuple[Tensor, State, Gains]:
-        """`next_frame`, and what each layer's memories gain."""
+        """`step`, and what each layer's memories gain."""
         layers, m = state
         x = frame
         new, gains = [], []
-        for i, (cell, (h, c)) in enumerate(zip(self.cells, layers, strict=True)):
-            x, c, m, gain_c, gain_m = cell(x if i == 0 else input_gates(cell, x), h, c, m)
+        for cell, (h, c) in zip(self.cells, layers, strict=True):
+            x, c, m, gain_c, gain_m = cell(x, h, c, m)
             new.append((x, c))
             gains.append((gain_c, gain_m))
         return self.readout(x), (new, m), gains

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from baselines.recurrent import Recurrent, input_gates
-from baselines.winograd import Conv2d
+from baselines.recurrent import Recurrent
 from tau.predictor import Clip
 
 State = tuple[list[tuple[Tensor, Tensor]], Tensor, Tensor]  # (h, c) of each layer, m, and z
@@ -28,20 +28,19 @@ class CausalLSTMCell(nn.Module):
         super().__init__()
         n = channels
         self.channels = channels
-        self.conv_x = Conv2d(channels_in, 7 * n, kernel, bias=False)
-        self.conv_h = Conv2d(n, 4 * n, kernel, bias=False)
-        self.conv_c = Conv2d(n, 3 * n, kernel, bias=False)
-        self.conv_new_c = Conv2d(n, 4 * n, kernel, bias=False)
-        self.conv_m = Conv2d(channels_m, 3 * n, kernel, bias=False)
-        self.conv_o = Conv2d(n, n, kernel, bias=False)
+        conv = partial(nn.Conv2d, kernel_size=kernel, padding=kernel // 2, bias=False)
+        self.conv_x = conv(channels_in, 7 * n)
+        self.conv_h = conv(n, 4 * n)
+        self.conv_c = conv(n, 3 * n)
+        self.conv_new_c = conv(n, 4 * n)
+        self.conv_m = conv(channels_m, 3 * n)
+        self.conv_o = conv(n, n)
         self.conv_1x1 = nn.Conv2d(2 * n, n, 1, bias=False)
 
-    def forward(
-        self, projected: Tensor, h: Tensor, c: Tensor, m: Tensor
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """One step; `projected` is conv_x(x), all gates of the input."""
+    def forward(self, x: Tensor, h: Tensor, c: Tensor, m: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """One step."""
         n = self.channels
-        x_c, x_m, x_o = projected.split((3 * n, 3 * n, n), dim=1)
+        x_c, x_m, x_o = self.conv_x(x).split((3 * n, 3 * n, n), dim=1)
         h_c, h_o = self.conv_h(h).split((3 * n, n), dim=1)
         i, f, g = (x_c + h_c + self.conv_c(c)).chunk(3, dim=1)
         c = torch.sigmoid(f + 1) * c + torch.sigmoid(i) * torch.tanh(g)
@@ -65,10 +64,11 @@ class GradientHighway(nn.Module):
 
     def __init__(self, channels: int, kernel: int) -> None:
         super().__init__()
-        self.conv_x = Conv2d(channels, 2 * channels, kernel, bias=False)
-        self.conv_z = Conv2d(channels, 2 * channels, kernel, bias=False)
-        for conv in (self.conv_x, self.conv_z):
-            nn.init.uniform_(conv.weight, -0.001, 0.001)
+        conv = partial(nn.Conv2d, kernel_size=kernel, padding=kernel // 2, bias=False)
+        self.conv_x = conv(channels, 2 * channels)
+        self.conv_z = conv(channels, 2 * channels)
+        for each in (self.conv_x, self.conv_z):
+            nn.init.uniform_(each.weight, -0.001, 0.001)
 
     def forward(self, x: Tensor, z: Tensor) -> Tensor:
         """One step."""
@@ -81,7 +81,7 @@ class PredRNNpp(Recurrent):
     """Causal LSTM layers on patches, a gradient highway after the first, a 1x1 read-out; no biases.
 
     The memory m passes through the layers as in PredRNN; the second layer reads the highway's z.
-    The defaults are the published Moving MNIST size: 171.74 G multiply-adds for 10 -> 10 frames
+    The defaults are the published Moving MNIST size: 171.74 G MACs for 10 -> 10 frames
     (TAU's Table 6 leaves the read-out out: 171.73), 35.31 M parameters. The paper's own model is
     `hidden=(128, 64, 64, 64)`: 74.75 G.
 
@@ -114,22 +114,18 @@ class PredRNNpp(Recurrent):
         self.highway = GradientHighway(hidden[0], kernel)
         self.readout = nn.Conv2d(hidden[-1], folded, 1, bias=False)
 
-    def start(self, frame: Tensor) -> State:
+    def init_state(self, frame: Tensor) -> State:
         """Zeros."""
         layers = [(self.zeros(frame, n), self.zeros(frame, n)) for n in self.hidden]
         return layers, self.zeros(frame, self.hidden[-1]), self.zeros(frame, self.hidden[0])
 
-    def encode(self, frames: Tensor) -> Tensor:
-        """The bottom layer's gates of the frames."""
-        return input_gates(self.cells[0], frames)
-
-    def next_frame(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
+    def step(self, frame: Tensor, state: State) -> tuple[Tensor, State]:
         """Up the stack: each layer reads the new h (the second: z) and m of the layer below."""
         layers, m, z = state
         x = frame
         new = []
         for layer, (cell, (h, c)) in enumerate(zip(self.cells, layers, strict=True)):
-            h, c, m = cell(x if layer == 0 else input_gates(cell, x), h, c, m)
+            h, c, m = cell(x, h, c, m)
             new.append((h, c))
             x = h
             if layer == 0:

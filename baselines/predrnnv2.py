@@ -20,17 +20,16 @@ class PredRNNv2(PredRNN):
     that c and m learn different things. A is one 1x1 convolution for all layers; the cosine is
     over the positions of a channel, the mean over channels, samples, layers and steps.
 
-    Reverse scheduled sampling: the past after its first frame is shown with probability
-    `eta_past`, which ends at 1, and the future with `eta`, which ends at 0: both are 0.5 for the
-    first half of `sampling_stop` training losses. 50,000 is the published setting; the released
-    KTH script of the authors rises earlier, from 5,000. How fast `eta_past` rises (r_exp_alpha) is
-    OpenSTL's 5,000 steps (v0.3.0), with which the numbers compared here were published; the
-    authors' Moving MNIST script has 2,500.
+    Reverse scheduled sampling: the probability of teacher forcing rises to 1 in the past after its
+    first frame, and falls to 0 in the future; both are 0.5 for the first half of `sampling_stop`
+    training losses. 50,000 is the published setting; the released KTH script of the authors rises
+    earlier, from 5,000. How fast the past's probability rises (r_exp_alpha) is OpenSTL's 5,000
+    steps (v0.3.0), with which the numbers compared here were published; the authors' Moving MNIST
+    script has 2,500.
 
-    Decoupling serves training alone: a forecast neither computes nor pays for it, and in eval mode
-    `loss` is the squared error. So a forecast costs PredRNN's 115.95 G multiply-adds at the
-    published Moving MNIST size; the published 116.59 G are those in train mode, with A. 23.86 M
-    parameters.
+    Decoupling serves training alone: inference does not compute it, and in eval mode `loss` is the
+    squared error. So inference costs PredRNN's 115.95 G MACs at the published Moving MNIST
+    size; the published 116.59 G are those in train mode, with A. 23.86 M parameters.
 
     Options as in `PredRNN`; decoupling is 0.01 for KTH. Raises ValueError if it is negative.
     """
@@ -50,11 +49,11 @@ class PredRNNv2(PredRNN):
         self.decoupling = decoupling
         self.adapter = nn.Conv2d(hidden[0], hidden[0], 1, bias=False)
 
-    def start(self, frame: Tensor) -> Any:
+    def init_state(self, frame: Tensor) -> Any:
         """PredRNN's zeros and, in training, the overlap summed over the steps so far."""
-        return super().start(frame), frame.new_zeros(()) if self.training else None
+        return super().init_state(frame), frame.new_zeros(()) if self.training else None
 
-    def next_frame(self, frame: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def step(self, frame: Tensor, state: Any) -> tuple[Tensor, Any]:
         """PredRNN's step; in training it adds to the overlap."""
         memories, total = state
         prediction, memories, gains = self.climb(frame, memories)
@@ -74,30 +73,32 @@ class PredRNNv2(PredRNN):
 
     def loss(self, past: Tensor, future: Tensor) -> Tensor:
         """Mean squared error of frames 2..N and, in training, weighted overlap: a scalar."""
-        predictions, target, (_, total) = self.unroll_clip(past, future)
+        predictions, target, (_, total) = self.unroll_with_target(past, future)
         loss: Tensor = F.mse_loss(predictions, target)
         if total is not None:
             loss = loss + self.decoupling * total / predictions.shape[1]
         return loss
 
-    def draw_shown(self, batch: int, past: int, future: int) -> Tensor:
-        """Draw for each sample and frame fed but the first whether the truth is shown.
+    def draw_mask(self, batch: int, past: int, future: int) -> Tensor:
+        """Draw the ground-truth mask of all frames but the first and the last, each by itself.
 
-        [B, past + future - 2], true with probability `eta_past` in the past, `eta` in the future.
+        [B, past + future - 2], true with probability `past_forcing_probability` in the past and
+        `forcing_probability` in the future.
         """
-        drawn = torch.rand(batch, past + future - 2, device=self.step.device)
+        drawn = torch.rand(batch, past + future - 2, device=self.step_count.device)
         of_past, of_future = drawn.split((past - 1, future - 1), dim=1)
-        return torch.cat([of_past < self.eta_past(), of_future < self.eta()], dim=1)
+        masks = of_past < self.past_forcing_probability(), of_future < self.forcing_probability()
+        return torch.cat(masks, dim=1)
 
-    def eta(self) -> Tensor:
-        """Probability that a future frame is shown: 0.5, from half of the stop linearly to 0."""
-        return super().eta().clamp(max=0.5)
+    def forcing_probability(self) -> Tensor:
+        """Probability of teacher forcing in the future: 0.5, from half the stop linearly to 0."""
+        return super().forcing_probability().clamp(max=0.5)
 
-    def eta_past(self) -> Tensor:
-        """Probability that a past frame is shown: 0.5, from half of the stop to 1, as in OpenSTL.
+    def past_forcing_probability(self) -> Tensor:
+        """Probability of teacher forcing in the past: 0.5, from half the stop to 1, as in OpenSTL.
 
         1 - 0.5 exp(-t / (0.1 sampling_stop)), t the steps since the half; exactly 1 at the stop.
         """
-        since_half = (self.step / self.sampling_stop - 0.5).clamp(min=0)
+        since_half = (self.step_count / self.sampling_stop - 0.5).clamp(min=0)
         rising = 1 - 0.5 * torch.exp(-10 * since_half)
-        return torch.where(self.step < self.sampling_stop, rising, 1.0)
+        return torch.where(self.step_count < self.sampling_stop, rising, 1.0)

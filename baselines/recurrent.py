@@ -6,32 +6,31 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from baselines.winograd import filters_kept
 from tau.predictor import Clip, Predictor, check_horizon
 
-COMPILED = ("encode", "next_frame")
+COMPILED = ("encode", "step")
 
 
 class Recurrent(Predictor):
     """Predicts frame t+1 from frame t, step by step; after the past, from its own predictions.
 
-    A subclass writes `start` (the state before the first frame) and `next_frame` (one step); both
-    see frames folded into patches, [B, patch^2 C, H/patch, W/patch], or what its `encode` makes of
-    these. Nothing is kept between calls.
+    A subclass writes `init_state` (the state before the first frame) and `step`; both see frames
+    folded into patches, [B, patch^2 C, H/patch, W/patch], or what its `encode` makes of these.
+    No state is kept between calls.
 
-    In training, the frames fed after the past are true with probability eta, which falls linearly
-    from 1 to 0 over the first `sampling_stop` training losses (scheduled sampling: Bengio et al.,
-    NeurIPS 2015; 50,000 is the published setting, of which OpenSTL is one loss, or 2e-5, ahead).
-    `step` counts them and is in the state dict.
+    Training uses scheduled sampling (Bengio et al., NeurIPS 2015): a frame read after the past is
+    the true one with the probability of teacher forcing, which falls linearly from 1 to 0 over the
+    first `sampling_stop` training losses (50,000 is the published setting, of which OpenSTL is one
+    loss, or 2e-5, ahead). `step_count` counts the training losses and is in the state dict.
 
     hidden: width of each layer. kernel: its convolutions' odd size. Raises ValueError for options
     that do not fit each other or the clip.
     """
 
-    step: Tensor
+    step_count: Tensor
 
     def __init__(
         self, clip: Clip, hidden: Sequence[int], kernel: int, patch: int, sampling_stop: int
@@ -50,20 +49,20 @@ class Recurrent(Predictor):
         self.hidden = tuple(hidden)
         self.patch = patch
         self.sampling_stop = sampling_stop
-        self.register_buffer("step", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("step_count", torch.zeros((), dtype=torch.int64))
 
     def encode(self, frames: Tensor) -> Tensor:
-        """What a step needs of a frame and owes nothing to the state; by default the frame itself.
+        """The paper's encoder, [N, C', H', W'] -> [N, ...]; without one, the frames themselves.
 
-        [N, C', H', W'] -> [N, ...]. All known frames are encoded at once, before the recurrence.
+        All known frames are encoded at once, before the recurrence.
         """
         return frames
 
-    def start(self, frame: Tensor) -> Any:
-        """State before the first step; `frame`, encoded, tells batch, size and device."""
+    def init_state(self, frame: Tensor) -> Any:
+        """State before the first step; `frame`, encoded, gives batch, size and device."""
         raise NotImplementedError
 
-    def next_frame(self, frame: Tensor, state: Any) -> tuple[Tensor, Any]:
+    def step(self, frame: Tensor, state: Any) -> tuple[Tensor, Any]:
         """One step: (encoded frame t, state) -> (prediction of frame t+1, new state)."""
         raise NotImplementedError
 
@@ -76,62 +75,63 @@ class Recurrent(Predictor):
 
     def loss(self, past: Tensor, future: Tensor) -> Tensor:
         """Mean squared error of the predictions of frames 2..N, past ones included: a scalar."""
-        predictions, target, _ = self.unroll_clip(past, future)
+        predictions, target, _ = self.unroll_with_target(past, future)
         return F.mse_loss(predictions, target)
 
-    @filters_kept()
-    def unroll(self, frames: Tensor, steps: int, shown: Tensor | None = None) -> tuple[Tensor, Any]:
+    def unroll(self, frames: Tensor, steps: int, mask: Tensor | None = None) -> tuple[Tensor, Any]:
         """Run `steps` steps: folded frames [B, K, ...] -> (predictions [B, steps, ...], state).
 
-        Step t reads frame t while there is one, then the prediction of the step before. With
-        `shown` [B, K'] (bool) a sample reads one of the last K' frames only where it is true; the
-        frames before these are always read. Every step predicts, warm-up included: published costs
-        count them all.
+        Step t reads frame t while there is one, then the prediction of the step before. The
+        ground-truth mask `mask` [B, K'] (bool) covers the last K' frames: where it is false, a
+        sample reads its prediction of that frame instead. The frames before these are always read.
+        Every step predicts, also those that read the past: published costs count them all.
         """
         given, dtype = frames.shape[1], frames.dtype
-        known = given if shown is None else given - shown.shape[1]
+        known = given if mask is None else given - mask.shape[1]
         encoded = self.encode(torch.cat(frames[:, :known].unbind(1))).chunk(known)
-        state = self.start(encoded[0].to(dtype))  # autocast lowers it
+        state = self.init_state(encoded[0].to(dtype))  # autocast lowers it
         predictions: list[Tensor] = []
         for t in range(steps):
             if t < known:
                 x = encoded[t]
             else:
                 frame = predictions[-1]
-                if shown is not None and t < given:
-                    flag = shown[:, t - known, None, None, None]
-                    frame = torch.where(flag, frames[:, t], frame)
+                if mask is not None and t < given:
+                    truth = mask[:, t - known, None, None, None]
+                    frame = torch.where(truth, frames[:, t], frame)
                 x = self.encode(frame)
-            frame, state = self.next_frame(x, state)
+            frame, state = self.step(x, state)
             predictions.append(frame.to(dtype))
         return torch.stack(predictions, dim=1), state
 
-    def unroll_clip(self, past: Tensor, future: Tensor) -> tuple[Tensor, Tensor, Any]:
-        """What a loss needs: (predictions, true frames) 2..N, folded, and the last state.
+    def unroll_with_target(self, past: Tensor, future: Tensor) -> tuple[Tensor, Tensor, Any]:
+        """What a loss needs: predictions and true frames 2..N, folded, and the last state.
 
-        In training by scheduled sampling, and `step` advances; else the future is only compared.
+        Training uses scheduled sampling and advances `step_count`; in eval mode the model reads
+        the past alone.
         """
         frames = fold_patches(torch.cat([past, future], dim=1), self.patch)
         steps = frames.shape[1] - 1
         if self.training:
-            shown = self.draw_shown(len(past), past.shape[1], future.shape[1])
-            predictions, state = self.unroll(frames[:, :-1], steps, shown)
-            self.step += 1
+            mask = self.draw_mask(len(past), past.shape[1], future.shape[1])
+            predictions, state = self.unroll(frames[:, :-1], steps, mask)
+            self.step_count += 1
         else:
             predictions, state = self.unroll(frames[:, : past.shape[1]], steps)
         return predictions, frames[:, 1:], state
 
-    def draw_shown(self, batch: int, past: int, future: int) -> Tensor:
-        """Draw for each sample and frame of the future that is fed whether the truth is shown.
+    def draw_mask(self, batch: int, past: int, future: int) -> Tensor:
+        """Draw the ground-truth mask of the future frames but the last, each by itself.
 
-        [B, future - 1], true with probability eta. One that covers frames of the past as well
-        returns them before the others; the first frame is always shown.
+        [B, future - 1], true with probability `forcing_probability`. A subclass may also cover
+        frames of the past, before the others, but not the first frame, which is always read.
         """
-        return torch.rand(batch, future - 1, device=self.step.device) < self.eta()
+        drawn = torch.rand(batch, future - 1, device=self.step_count.device)
+        return drawn < self.forcing_probability()
 
-    def eta(self) -> Tensor:
-        """Probability that a future frame is shown at this `step`: a scalar tensor, no sync."""
-        return (1 - self.step / self.sampling_stop).clamp(min=0)
+    def forcing_probability(self) -> Tensor:
+        """Probability of teacher forcing at this `step_count`: a scalar tensor, without a sync."""
+        return (1 - self.step_count / self.sampling_stop).clamp(min=0)
 
     def zeros(self, frame: Tensor, channels: int) -> Tensor:
         """A zero state of `channels` maps with the batch, size, dtype and device of `frame`."""
@@ -149,14 +149,6 @@ class Recurrent(Predictor):
     def __getstate__(self) -> dict[str, Any]:
         # A copy is not compiled, as in nn.Module, instead of bound to the original's weights.
         return {name: value for name, value in self.__dict__.items() if name not in COMPILED}
-
-
-def input_gates(cell: nn.Module, x: Tensor) -> Tensor:
-    """What a cell's `conv_x` makes of its input x: all gates in one convolution."""
-    conv = cell.conv_x
-    assert isinstance(conv, nn.Conv2d)
-    gates: Tensor = conv(x)
-    return gates
 
 
 def fold_patches(frames: Tensor, patch: int) -> Tensor:

@@ -79,7 +79,7 @@ class SimVP(TranslatingPredictor):
     """Encoder, Inception U-Net on (T*S) channels, decoder; trained with plain squared error.
 
     The defaults are the Moving MNIST size of the release that TAU's Table 6 counts: 57.95 M
-    parameters, 19.43 G multiply-adds. (The authors' first code differs: transposed convolutions,
+    parameters, 19.43 G MACs. (The authors' first code differs: transposed convolutions,
     LeakyReLU in the encoder, concatenated skip.) spatial_hidden, spatial_depth: width and units of
     encoder and decoder. temporal_hidden, temporal_depth: width and blocks of each half of the
     translator. kernels: odd sizes of its branches. Raises ValueError for sizes that do not fit.
@@ -100,7 +100,7 @@ class SimVP(TranslatingPredictor):
         if temporal_hidden < 2 or temporal_hidden % 2:
             raise ValueError(f"temporal_hidden is {temporal_hidden}; expected an even number")
         if not kernels or any(k < 1 or k % 2 == 0 for k in kernels):
-            raise ValueError(f"kernels are {tuple(kernels)}; expected odd sizes, at least one")
+            raise ValueError(f"kernels is {kernels!r}; expected odd sizes, at least one")
         translator = InceptionU(
             clip.past * spatial_hidden, temporal_hidden, temporal_depth, kernels
         )

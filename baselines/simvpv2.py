@@ -48,7 +48,7 @@ class GatedBlock(TemporalBlock):
 class SimVPv2(TranslatingPredictor):
     """Encoder, gated attention blocks on (T*S) channels, decoder; trained with squared error.
 
-    The defaults are the released Moving MNIST size: 46.77 M parameters, 16.53 G multiply-adds
+    The defaults are the released Moving MNIST size: 46.77 M parameters, 16.53 G MACs
     (batch normalisation counted as in training; 128, 1024, 4 and 24 give its large form).
 
     Options as in `TAU`, stochastic depth included: rates run linearly from 0.01 to drop_path, so 0

@@ -108,8 +108,12 @@ def temporal_blocks(
     """`depth` blocks: [B, folded, H, W] -> the same, `hidden` wide after the first.
 
     Stochastic depth runs linearly from 0.01 in the first block to `drop_path` in the last, as
-    released. Raises ValueError for fewer than two blocks or a `drop_path` outside [0, 1).
+    released. Raises ValueError for fewer than two blocks, a width or ratio below 1, or a
+    `drop_path` outside [0, 1).
     """
+    for name, value in (("temporal_hidden", hidden), ("mlp_ratio", mlp_ratio)):
+        if value < 1:
+            raise ValueError(f"{name} is {value}; expected 1 or more")
     if depth < 2:
         raise ValueError(f"temporal_depth is {depth}; expected 2 or more")
     if not 0 <= drop_path < 1:

@@ -40,7 +40,7 @@ class TAU(TranslatingPredictor):
         temperature: float = 0.1,
     ) -> None:
         check_spatial(clip, spatial_hidden, spatial_depth)
-        if alpha < 0 or temperature <= 0:
+        if not (alpha >= 0 and temperature > 0):
             raise ValueError(
                 f"alpha is {alpha}, temperature is {temperature}; expected alpha >= 0 and "
                 "temperature > 0"

@@ -121,17 +121,17 @@ def test_a_layer_reads_its_last_states_through_a_tensor_train(order: int) -> Non
 def test_blocks_join_those_two_before() -> None:
     model = tiny()
     frame = torch.rand(2, 2, 6, 8)
-    _, state = model.next_frame(frame, model.start(frame))
+    _, state = model.step(frame, model.init_state(frame))
     h = [memory[0] for memory in state]
     assert [each.shape[1] for each in h] == [3, 4, 5, 3]
     inputs = (frame, h[0], h[1], torch.cat([h[2], h[0]], dim=1))
     for cell, x, (start, expected) in zip(
-        model.cells, inputs, zip(model.start(frame), h, strict=True), strict=True
+        model.cells, inputs, zip(model.init_state(frame), h, strict=True), strict=True
     ):
         assert torch.equal(cell(x, start)[0], expected)
     for sigmoid in (True, False):
         model.sigmoid = sigmoid
-        found, _ = model.next_frame(frame, model.start(frame))
+        found, _ = model.step(frame, model.init_state(frame))
         expected = model.output(torch.cat([h[3], h[1]], dim=1))
         assert torch.equal(found, expected.sigmoid() if sigmoid else expected)
 
@@ -153,11 +153,11 @@ def test_blocks_join_those_two_before() -> None:
 )
 def test_sampling_schedule(step: int, eta: float) -> None:
     model = tiny()
-    model.step.fill_(step)
-    assert model.eta().item() == pytest.approx(eta, abs=1e-6)
+    model.step_count.fill_(step)
+    assert model.forcing_probability().item() == pytest.approx(eta, abs=1e-6)
     short = tiny(sampling_stop=270)
-    short.step.fill_(step // 625)
-    assert short.eta().item() == pytest.approx(eta, abs=1e-6)
+    short.step_count.fill_(step // 625)
+    assert short.forcing_probability().item() == pytest.approx(eta, abs=1e-6)
 
 
 def loss_with(model: ConvTTLSTM, past: Tensor, future: Tensor, shown: int) -> Tensor:
@@ -175,10 +175,10 @@ def test_loss_before_and_after_the_schedule() -> None:
     taught, free = (loss_with(model, past, future, shown) for shown in (6, 3))
     assert abs(taught.item() - free.item()) > 1e-6
     torch.testing.assert_close(model.loss(past, future), taught)
-    assert model.state_dict()["step"].item() == 1
-    model.step.fill_(100)
+    assert model.state_dict()["step_count"].item() == 1
+    model.step_count.fill_(100)
     torch.testing.assert_close(model.loss(past, future), free)
-    model.step.zero_()
+    model.step_count.zero_()
     torch.testing.assert_close(model.eval().loss(past, future), free)
 
 

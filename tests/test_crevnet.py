@@ -10,7 +10,7 @@ from compiled import Backend
 from forward_check import Expected, check, check_clip, set_constant_weights
 from torch import Tensor, nn
 
-from baselines.crevnet import Autoencoder, CrevNet, fold_clips, fold_pixels, unfold_pixels
+from baselines.crevnet import Autoencoder, CrevNet, fold_pixels, fold_windows, unfold_pixels
 from benchmarks.experiment import cost
 from tau import Clip
 
@@ -185,7 +185,7 @@ def test_memory_in_training() -> None:
 
 def one_by_one(model: CrevNet, fed: list[Tensor]) -> Tensor:
     """The clip predicted after the clips `fed` [B, C, 3, H, W], each treated by itself."""
-    state = model.predictor.start(model.autoencoder.encode(fed[0])[0])
+    state = model.predictor.init_state(model.autoencoder.encode(fed[0])[0])
     for clip in fed:
         *halves, state = model.predictor(*model.autoencoder.encode(clip), state)
     return model.autoencoder.decode(*halves)
@@ -214,7 +214,7 @@ def test_forecast_feeds_itself_and_keeps_what_was_observed(time: int) -> None:
 def test_loss_is_the_sum_over_steps_from_true_clips() -> None:
     model = tiny()
     past, future = clips()
-    true = fold_clips(torch.cat([past, future], dim=1))
+    true = fold_windows(torch.cat([past, future], dim=1))
     expected = torch.zeros(())
     for t in range(1, true.shape[1]):
         error = one_by_one(model, list(true[:, :t].unbind(1))) - true[:, t]
@@ -225,7 +225,7 @@ def test_loss_is_the_sum_over_steps_from_true_clips() -> None:
 
 def test_a_prediction_depends_on_earlier_clips_only() -> None:
     model = tiny()
-    fed = fold_clips(torch.cat(clips(), dim=1)).clone().requires_grad_()
+    fed = fold_windows(torch.cat(clips(), dim=1)).clone().requires_grad_()
     predictions, _ = model.follow(fed)
     for t in range(5):
         gradient = torch.autograd.grad(predictions[:, t].sum(), fed, retain_graph=True)[0]

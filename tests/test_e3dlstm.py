@@ -130,10 +130,10 @@ def test_recall_mixes_cells_by_products_of_pixels_vectors() -> None:
 def test_history_holds_the_zero_cell_and_all_cells_since() -> None:
     model = tiny()
     frame = torch.rand(2, 8, 4, 6)
-    state = model.start(frame)
+    state = model.init_state(frame)
     seen = [[tokens(c)] for _, c, _ in state[1]]
     for _ in range(3):
-        _, state = model.next_frame(frame, state)
+        _, state = model.step(frame, state)
         for history, (_, c, _) in zip(seen, state[1], strict=True):
             history.append(tokens(c))
     for history, (_, _, found) in zip(seen, state[1], strict=True):
@@ -145,12 +145,12 @@ def test_history_holds_the_zero_cell_and_all_cells_since() -> None:
 def test_each_part_of_the_state_reaches_the_prediction() -> None:
     model = tiny()
     frame = torch.rand(2, 8, 4, 6)
-    _, (before, layers, m) = model.next_frame(frame, model.start(frame))
+    _, (before, layers, m) = model.step(frame, model.init_state(frame))
     assert torch.equal(before, frame)
     parts = [before, m, *(part for layer in layers for part in layer)]
     leaves = [part.detach().requires_grad_() for part in parts]
     state = (leaves[0], [tuple(leaves[2:5]), tuple(leaves[5:8])], leaves[1])
-    prediction, (_, _, new_m) = model.next_frame(frame, state)
+    prediction, (_, _, new_m) = model.step(frame, state)
     for gradient in torch.autograd.grad(prediction.sum(), leaves, retain_graph=True):
         assert gradient.abs().max() > 0
     assert torch.autograd.grad(new_m.sum(), leaves[1])[0].abs().max() > 0  # m lives on
@@ -180,7 +180,7 @@ def test_sampling_ends_with_own_predictions() -> None:
     losses = [model.loss(*clips()) for _ in range(3)]
     assert abs(losses[0] - expected) > 1e-6  # the truth is shown
     torch.testing.assert_close(losses[2], expected)
-    assert model.state_dict()["step"] == 3
+    assert model.state_dict()["step_count"] == 3
 
 
 def test_autocast_and_float64() -> None:
@@ -202,7 +202,7 @@ def test_predictions_are_unfolded() -> None:
     model = tiny().eval()
     frame = torch.rand(2, 8, 4, 6)
     with torch.no_grad():
-        prediction, _ = model.next_frame(frame, model.start(frame))
+        prediction, _ = model.step(frame, model.init_state(frame))
         found = model(unfold_patches(frame[:, None], 2), 1)
     torch.testing.assert_close(found, unfold_patches(prediction[:, None], 2))
 

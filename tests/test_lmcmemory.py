@@ -53,8 +53,7 @@ def test_published_parameters() -> None:
     found = {name: cost.parameters(part) for name, part in model.named_children()}
     assert found == {
         "encoder": 259_008,
-        "inputs": 4_722_688 // 2,
-        "cells": 4_722_688 // 2,
+        "cells": 4_722_688,
         "decoder": 406_337,
         "gate": 6_288,
         "matching_encoder": 13_495_680,
@@ -101,7 +100,7 @@ def test_frames_read_at_once_or_one_by_one_give_one_state() -> None:
         found = model.observe(past)
         state = model.observe(past[:, :1])
         for frame in past[:, 1:].unbind(1):
-            state = model.advance(model.encoder(frame), state)
+            state = model.step(model.encoder(frame), state)
     for layer, expected in zip(found, state, strict=True):
         torch.testing.assert_close(layer, expected)
 
@@ -179,7 +178,7 @@ def test_the_long_clip_starts_anywhere_but_alike_in_a_batch(
     model = tiny()
     starts = set()
     for _ in range(200):
-        found = model.long_clip(frames[:, :past], frames[:, past:])[..., 0, 0, 0]
+        found = model.long_sequence(frames[:, :past], frames[:, past:])[..., 0, 0, 0]
         start = int(found[0, 0])
         assert torch.equal(found, (start + torch.arange(length)).expand(3, -1))
         starts.add(start)
@@ -249,7 +248,7 @@ def test_loss_in_eval_mode_is_that_of_forward() -> None:
     difference = model(past, 3) - future
     expected = difference.square().mean() + difference.abs().mean()
     torch.testing.assert_close(model.loss(past, future), expected)
-    assert model.step == 0
+    assert model.step_count == 0
 
 
 def test_first_no_more_frames_are_predicted_than_given() -> None:
@@ -259,8 +258,8 @@ def test_first_no_more_frames_are_predicted_than_given() -> None:
     for step in range(3):
         torch.manual_seed(0)
         losses.append(model.loss(past, future).item())
-        assert model.state_dict()["step"] == step + 1
-    model.step.zero_()
+        assert model.state_dict()["step_count"] == step + 1
+    model.step_count.zero_()
     short = model.loss(past, future[:, :2]).item()
     assert losses[:2] == [short, short]
     assert abs(losses[2] - short) > 1e-6
@@ -269,7 +268,7 @@ def test_first_no_more_frames_are_predicted_than_given() -> None:
 @pytest.mark.parametrize(("step", "horizon"), [(0, 10), (4_999, 10), (5_000, 30), (9_000, 30)])
 def test_published_schedule(step: int, horizon: int) -> None:
     model = tiny()
-    model.step.fill_(step)
+    model.step_count.fill_(step)
     assert model.training_horizon(10, 30) == horizon
     assert model.training_horizon(10, 7) == 7
 

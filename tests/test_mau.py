@@ -39,7 +39,7 @@ def fed(model: MAU, frames: Tensor, shown: Tensor) -> Tensor:
         state = None
         for t, flag in enumerate(flags):
             s = model.encoder(clip[t : t + 1] if flag else row[-1])
-            frame, state = model.next_frame(s, model.start(s) if state is None else state)
+            frame, state = model.step(s, model.init_state(s) if state is None else state)
             row.append(frame)
         rows.append(torch.stack(row, dim=1))
     return torch.cat(rows)
@@ -121,10 +121,10 @@ def test_a_layer_remembers_tau_inputs_and_outputs() -> None:
     net = tiny(tau=2).eval()
     frames = torch.cat(clips(), dim=1)
     encoded = [net.encoder(frames[:, t]) for t in range(4)]
-    state = net.start(encoded[0])
+    state = net.init_state(encoded[0])
     outputs = []
     for s in encoded:
-        _, state = net.next_frame(s, state)
+        _, state = net.step(s, state)
         outputs.append(state[0][1][-1])
     past_s, past_t = state[0]
     for kept, wanted in zip((*past_s, *past_t), (*encoded[2:], *outputs[2:]), strict=True):
@@ -174,14 +174,14 @@ def test_a_prediction_depends_on_earlier_frames_only() -> None:
 @pytest.mark.parametrize("stop", [4, 50_000])
 def test_sampling_ends_at_its_step(stop: int) -> None:
     model = tiny(sampling_stop=stop)
-    assert model.draw_shown(8, 3, 4).all()
-    model.step.fill_(stop // 2)
-    assert model.eta().item() == 0.5
-    model.step.fill_(stop - 1)
-    assert model.eta().item() > 0
-    model.step += 1
-    assert model.eta().item() == 0
-    assert not model.draw_shown(8, 3, 4).any()
+    assert model.draw_mask(8, 3, 4).all()
+    model.step_count.fill_(stop // 2)
+    assert model.forcing_probability().item() == 0.5
+    model.step_count.fill_(stop - 1)
+    assert model.forcing_probability().item() > 0
+    model.step_count += 1
+    assert model.forcing_probability().item() == 0
+    assert not model.draw_mask(8, 3, 4).any()
 
 
 def test_the_published_sampling_ends_at_50_000() -> None:
@@ -197,17 +197,17 @@ def test_sampling_starts_with_the_truth_and_ends_with_own_predictions() -> None:
     taught, free = (mean_error(net, past, future, shown) for shown in (truth, own))
     assert abs(taught.item() - free.item()) > 1e-6
     torch.testing.assert_close(net.loss(past, future), taught)
-    assert net.step.item() == 1
-    net.step.fill_(9)
+    assert net.step_count.item() == 1
+    net.step_count.fill_(9)
     torch.testing.assert_close(net.loss(past, future), free)
-    net.step.zero_()
+    net.step_count.zero_()
     torch.testing.assert_close(net.eval().loss(past, future), free)
 
 
 def test_sampling_is_drawn_for_each_sample_and_frame() -> None:
     net = tiny(sampling_stop=4)
     past, future = clips()
-    net.step.fill_(2)
+    net.step_count.fill_(2)
     torch.manual_seed(2)
     shown = torch.cat([torch.ones(3, 3, dtype=torch.bool), torch.rand(3, 3) < 0.5], dim=1)
     assert len(set(map(tuple, shown.tolist()))) == 3
@@ -221,7 +221,7 @@ def test_sampling_is_drawn_for_each_sample_and_frame() -> None:
 def test_autocast_and_float64() -> None:
     net = tiny()
     past, future = clips()
-    net.step.fill_(25_000)
+    net.step_count.fill_(25_000)
     exact = net.eval()(past, 4)
     with torch.autocast("cpu", torch.bfloat16):
         rounded = net(past, 4)
@@ -241,7 +241,7 @@ def test_compile_compiles_the_step_once() -> None:
     past, future = clips()
     keys = list(net.state_dict())
     expected = net.loss(past, future)
-    net.step.zero_()
+    net.step_count.zero_()
     backend = Backend()
     net.compile(backend=backend)
     torch.testing.assert_close(net.loss(past, future), expected)

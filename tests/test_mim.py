@@ -102,7 +102,7 @@ def test_no_state_is_kept_between_calls() -> None:
 @pytest.mark.parametrize("part", ["nonstationary", "stationary"])
 def test_gradients_flow_through_the_memories_to_the_first_frame(part: str) -> None:
     model = tiny().double()
-    model.step.fill_(50_000)
+    model.step_count.fill_(50_000)
     past, future = (x.double() for x in clips())
     weight = getattr(model.blocks[0], part).conv_x.weight
     model.loss(past, future).backward()
@@ -155,7 +155,7 @@ def test_compiled_steps_are_the_same_in_training() -> None:
     expected.backward()
     gradients = [p.grad.clone() for p in model.parameters()]
     model.zero_grad()
-    model.step.zero_()
+    model.step_count.zero_()
     model.compile(backend="eager")
     loss = model.loss(past, future)
     loss.backward()

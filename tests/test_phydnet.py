@@ -37,7 +37,7 @@ def fed(model: PhyDNet, frames: Tensor, taught: bool, past: int = 3) -> Tensor:
         state = None
         for t in range(frames.shape[1] - 1):
             x = model.encoder(clip[t : t + 1] if t < past or taught else row[-1])
-            frame, state = model.next_frame(x, model.start(x) if state is None else state)
+            frame, state = model.step(x, model.init_state(x) if state is None else state)
             row.append(frame)
         rows.append(torch.stack(row, dim=1))
     return torch.cat(rows)
@@ -208,18 +208,18 @@ def test_horizon_is_a_positive_integer(horizon: int) -> None:
 )
 def test_forcing_falls_as_published(epoch: int, probability: float) -> None:
     model = tiny()
-    model.step.fill_(625 * epoch)
-    assert model.eta().item() == pytest.approx(probability, abs=2e-6)
+    model.step_count.fill_(625 * epoch)
+    assert model.forcing_probability().item() == pytest.approx(probability, abs=2e-6)
 
 
 @pytest.mark.parametrize("stop", [1, 4, 208_333])
 def test_forcing_ends_at_its_step(stop: int) -> None:
     model = tiny(sampling_stop=stop)
-    model.step.fill_(stop - 1)
-    assert model.eta().item() == pytest.approx(1 / stop, rel=0.02)
-    model.step += 1
-    assert model.eta().item() == 0
-    assert not model.draw_shown(8, 3, 4).any()
+    model.step_count.fill_(stop - 1)
+    assert model.forcing_probability().item() == pytest.approx(1 / stop, rel=0.02)
+    model.step_count += 1
+    assert model.forcing_probability().item() == 0
+    assert not model.draw_mask(8, 3, 4).any()
 
 
 def test_forcing_starts_with_the_truth_and_ends_with_own_predictions() -> None:
@@ -228,19 +228,19 @@ def test_forcing_starts_with_the_truth_and_ends_with_own_predictions() -> None:
     taught, free = (summed_error(net, past, future, taught) for taught in (True, False))
     assert abs(taught.item() - free.item()) > 1e-6
     torch.testing.assert_close(net.loss(past, future), taught)
-    assert net.step.item() == 1
-    net.step.fill_(9)
+    assert net.step_count.item() == 1
+    net.step_count.fill_(9)
     torch.testing.assert_close(net.loss(past, future), free)
-    net.step.zero_()
+    net.step_count.zero_()
     torch.testing.assert_close(net.eval().loss(past, future), free)
-    assert net.step.item() == 0
+    assert net.step_count.item() == 0
 
 
 def test_one_coin_falls_for_the_whole_batch() -> None:
     model = tiny(sampling_stop=4)
-    model.step.fill_(3)
+    model.step_count.fill_(3)
     torch.manual_seed(0)
-    draws = torch.stack([model.draw_shown(5, 3, 4) for _ in range(1000)])
+    draws = torch.stack([model.draw_mask(5, 3, 4) for _ in range(1000)])
     assert draws.shape == (1000, 5, 3)
     coins = draws[:, :1, :1]
     assert (draws == coins).all()
@@ -295,7 +295,7 @@ def test_compile_compiles_the_step_and_the_encoder() -> None:
     past, future = clips()
     keys = list(net.state_dict())
     expected = net.loss(past, future)
-    net.step.zero_()
+    net.step_count.zero_()
     backend = Backend()
     net.compile(backend=backend)
     torch.testing.assert_close(net.loss(past, future), expected)

@@ -42,7 +42,7 @@ def test_forward_equals_the_reference() -> None:
 def test_loss_equals_the_reference() -> None:
     model = PredRNNv2(Clip(), hidden=(2, 2, 2, 2)).double()
     set_constant_weights(model)
-    model.step.fill_(50_000)  # sampling has ended: the past is shown, the future is not
+    model.step_count.fill_(50_000)  # sampling has ended: the past is shown, the future is not
     past, future = Clip().split(check_clip(Clip()))
     with torch.no_grad():
         total = model.loss(past, future).item()
@@ -114,11 +114,11 @@ def test_overlap_is_the_mean_cosine_of_adapted_gains() -> None:
 
 def test_the_loss_adds_the_weighted_overlap_of_every_step() -> None:
     model = tiny(decoupling=0.3)
-    model.step.fill_(50_000)
+    model.step_count.fill_(50_000)
     past, future = clips()
     frames = fold_patches(torch.cat([past, future], dim=1), 2)
     frame = frames[:, 0]
-    memories, _ = model.start(frame)
+    memories, _ = model.init_state(frame)
     overlaps, errors = [], []
     with torch.no_grad():
         for t in range(6):
@@ -135,12 +135,12 @@ def test_gains_are_what_the_memories_gain() -> None:
     nn.init.zeros_(cell.conv_x.weight)
     x, h, c, m = torch.randn(4, 2, 4, 3, 3, generator=torch.Generator().manual_seed(3))
     with torch.no_grad():
-        _, _, _, from_h, from_m = cell(cell.conv_x(x), h, c, m)
-        _, new_c, _, gain_c, _ = cell(cell.conv_x(x), h, torch.zeros_like(c), m)
+        _, _, _, from_h, from_m = cell(x, h, c, m)
+        _, new_c, _, gain_c, _ = cell(x, h, torch.zeros_like(c), m)
         assert torch.equal(gain_c, new_c)  # with nothing to keep
         assert torch.equal(gain_c, from_h)  # whatever is kept
-        assert not cell(cell.conv_x(x), torch.zeros_like(h), c, m)[3].any()
-        assert not cell(cell.conv_x(x), h, c, torch.zeros_like(m))[4].any()
+        assert not cell(x, torch.zeros_like(h), c, m)[3].any()
+        assert not cell(x, h, c, torch.zeros_like(m))[4].any()
         assert from_m.any()
 
 
@@ -163,7 +163,7 @@ def test_black_frames_have_finite_gradients() -> None:
 
 def test_autocast() -> None:
     model = tiny()
-    model.step.fill_(50_000)
+    model.step_count.fill_(50_000)
     exact = model.loss(*clips())
     with torch.autocast("cpu", torch.bfloat16):
         rounded = model.loss(*clips())
@@ -192,16 +192,16 @@ def test_autocast() -> None:
 @pytest.mark.parametrize("stop", [50_000, 5_000])
 def test_schedule(step: int, of_past: float, of_future: float, stop: int) -> None:
     model = tiny(sampling_stop=stop)
-    model.step.fill_(step * stop // 50_000)
-    assert model.eta_past().item() == pytest.approx(of_past, abs=1e-6)
-    assert model.eta().item() == pytest.approx(of_future, abs=1e-6)
+    model.step_count.fill_(step * stop // 50_000)
+    assert model.past_forcing_probability().item() == pytest.approx(of_past, abs=1e-6)
+    assert model.forcing_probability().item() == pytest.approx(of_future, abs=1e-6)
 
 
 def test_frames_are_shown_by_the_schedule() -> None:
     model = tiny()
-    model.step.fill_(30_000)
+    model.step_count.fill_(30_000)
     torch.manual_seed(0)
-    shown = model.draw_shown(4000, 3, 4)
+    shown = model.draw_mask(4000, 3, 4)
     assert shown.shape == (4000, 5)  # all but the first
     assert shown.dtype == torch.bool
     rates = shown.double().mean(0)
@@ -212,8 +212,8 @@ def test_frames_are_shown_by_the_schedule() -> None:
 
 def test_at_the_stop_the_past_is_shown_and_the_future_is_not() -> None:
     model = tiny()
-    model.step.fill_(50_000)
-    assert torch.equal(model.draw_shown(1000, 3, 4), (torch.arange(5) < 2).expand(1000, 5))
+    model.step_count.fill_(50_000)
+    assert torch.equal(model.draw_mask(1000, 3, 4), (torch.arange(5) < 2).expand(1000, 5))
 
 
 def test_one_past_and_one_future_frame_leave_nothing_to_draw() -> None:
@@ -231,13 +231,13 @@ def test_training_reads_its_own_predictions_of_the_past_too() -> None:
     torch.manual_seed(0)
     losses = {round(model.loss(past, future[:, :1]).item(), 7) for _ in range(40)}
     assert len(losses) == 4  # two frames of the past, each shown or not
-    assert model.step.item() == 40
+    assert model.step_count.item() == 40
 
 
 def test_compiled_steps_are_the_same_in_training() -> None:
     torch.compiler.reset()
     model = tiny(hidden=(2,))
-    model.step.fill_(50_000)
+    model.step_count.fill_(50_000)
     past, future = clips(clip=Clip(1, 2, 2, 8, 12))
     expected = model.loss(past, future)
     model.compile(backend="eager")

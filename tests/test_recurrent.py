@@ -39,10 +39,10 @@ def fed(model: Recurrent, frames: Tensor, shown: Tensor) -> Tensor:
     rows = []
     for clip, flags in zip(fold_patches(frames, model.patch), shown.tolist(), strict=True):
         row: list[Tensor] = []
-        state = model.start(clip[:1])
+        state = model.init_state(clip[:1])
         for t, flag in enumerate(flags):
             encoded = model.encode(clip[t : t + 1] if flag else row[-1])
-            frame, state = model.next_frame(encoded, state)
+            frame, state = model.step(encoded, state)
             row.append(frame)
         rows.append(torch.stack(row, dim=1))
     return torch.cat(rows)
@@ -204,8 +204,8 @@ def test_horizon_is_a_positive_integer(model: type[Recurrent], horizon: int) -> 
 )
 def test_sampling_schedule(step: int, eta: float) -> None:
     model = tiny(ConvLSTM)
-    model.step.fill_(step)
-    assert model.eta().item() == pytest.approx(eta, abs=1e-7)
+    model.step_count.fill_(step)
+    assert model.forcing_probability().item() == pytest.approx(eta, abs=1e-7)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -219,9 +219,9 @@ def test_sampling_starts_with_the_truth_and_ends_with_own_predictions(
     taught, free = (mean_error(net, past, future, shown) for shown in (truth, own))
     assert abs(taught.item() - free.item()) > 1e-6
     torch.testing.assert_close(net.loss(past, future), taught)
-    net.step.fill_(50_000)
+    net.step_count.fill_(50_000)
     torch.testing.assert_close(net.loss(past, future), free)
-    net.step.zero_()
+    net.step_count.zero_()
     torch.testing.assert_close(net.eval().loss(past, future), free)
 
 
@@ -229,7 +229,7 @@ def test_sampling_starts_with_the_truth_and_ends_with_own_predictions(
 def test_sampling_is_drawn_for_each_sample_and_frame(model: type[Recurrent]) -> None:
     net = tiny(model)
     past, future = clips()
-    net.step.fill_(25_000)
+    net.step_count.fill_(25_000)
     torch.manual_seed(2)
     shown = torch.cat([torch.ones(3, 3, dtype=torch.bool), torch.rand(3, 3) < 0.5], dim=1)
     state = torch.get_rng_state()
@@ -241,24 +241,12 @@ def test_sampling_is_drawn_for_each_sample_and_frame(model: type[Recurrent]) -> 
 
 def test_sampling_shows_the_future_half_of_the_time_at_half_of_the_stop() -> None:
     model = tiny(ConvLSTM)
-    model.step.fill_(25_000)
+    model.step_count.fill_(25_000)
     torch.manual_seed(0)
-    shown = model.draw_shown(4000, 3, 4)
+    shown = model.draw_mask(4000, 3, 4)
     assert shown.shape == (4000, 3)
     rates = shown.double().mean(0)
     assert ((rates - 0.5).abs() < 0.04).all()  # five standard deviations
-
-
-@pytest.mark.parametrize("model", MODELS)
-def test_known_frames_are_encoded_at_once(model: type[Recurrent]) -> None:
-    net = tiny(model)
-    sizes: list[int] = []
-    net.cells[0].conv_x.register_forward_hook(lambda _, inputs, __: sizes.append(len(inputs[0])))
-    net.eval()(clips()[0], 4)
-    assert sizes == [9, 3, 3, 3]  # three frames of three clips, then one at a time
-    sizes.clear()
-    net.train().loss(*clips())
-    assert sizes == [9, 3, 3, 3]
 
 
 def test_one_future_frame_leaves_nothing_to_sample() -> None:
@@ -273,7 +261,7 @@ def test_one_future_frame_leaves_nothing_to_sample() -> None:
 @pytest.mark.parametrize("model", MODELS)
 def test_gradients_flow_through_own_predictions(model: type[Recurrent]) -> None:
     net = tiny(model).double()
-    net.step.fill_(50_000)
+    net.step_count.fill_(50_000)
     past, future = (x.double() for x in clips())
     weight = net.readout.weight
     net.loss(past, future).backward()
@@ -307,8 +295,8 @@ def test_step_counts_training_losses_only() -> None:
     model.loss(*clips())
     model(clips()[0], 2)
     model.eval().loss(*clips())
-    assert model.step.dtype == torch.int64
-    assert model.step.item() == 2
+    assert model.step_count.dtype == torch.int64
+    assert model.step_count.item() == 2
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -330,7 +318,7 @@ def test_a_restored_model_continues_the_schedule(model: type[Recurrent]) -> None
 def test_autocast_and_float64(model: type[Recurrent]) -> None:
     net = tiny(model)
     past, future = clips()
-    net.step.fill_(25_000)
+    net.step_count.fill_(25_000)
     exact = net.eval()(past, 4)
     with torch.autocast("cpu", torch.bfloat16):
         rounded = net(past, 4)
@@ -351,16 +339,15 @@ def test_compile_compiles_the_step(model: type[Recurrent]) -> None:
     past, future = clips()
     keys = list(net.state_dict())
     expected = net.loss(past, future)
-    net.step.zero_()
+    net.step_count.zero_()
     backend = Backend()
     net.compile(backend=backend)
     torch.testing.assert_close(net.loss(past, future), expected)
-    assert len(backend.runs) == 6 + 4  # steps, encodings
+    assert len(backend.runs) == 6
     in_model = sum(isinstance(module, nn.Conv2d) for module in net.modules())
-    # a frame's encoding, and a step: all of it, and nothing of the loop
-    assert set(backend.count(torch.conv2d)) == {1, in_model - 1}
+    assert set(backend.count(torch.conv2d)) == {in_model}  # all of a step, nothing of the loop
     net(past, 5)
-    assert len(backend.runs) == 10 + 7 + 5
+    assert len(backend.runs) == 6 + 7
     assert list(net.state_dict()) == keys
 
     twin = copy.deepcopy(net)

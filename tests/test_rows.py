@@ -6,44 +6,28 @@ Nothing here names a row: a new one in a suite is tested by being there.
 from __future__ import annotations
 
 import copy
+import inspect
+import pickle
 import re
 from dataclasses import replace
-from itertools import product
+from itertools import cycle, product
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from compiled import Backend
+from model_rows import SUITES, models, random_frames, rows
+from torch import Tensor
 
+from baselines.recurrent import Recurrent
 from benchmarks.experiment.cost import macs, parameters
-from benchmarks.experiment.spec import Row, Suite
-from benchmarks.suites import find_suite, suite_names
+from benchmarks.experiment.spec import Row
 from tau import TAU, Clip, Predictor
+from tau.spatial import TranslatingPredictor
 
-SUITES = [suite for name in suite_names() if isinstance(suite := find_suite(name), Suite)]
 SMALL = Clip(past=4, future=4, height=16, width=16)
-
-
-def _id(row: Row) -> str:
-    return f"{row.model.__name__}-{row.label}"
-
-
-ROWS = {
-    (row.model, repr(sorted(row.at("smoke").items()))): row
-    for suite in SUITES
-    for panel in suite.panels
-    for row in suite.rows_of(panel)
-}
-rows = pytest.mark.parametrize("row", ROWS.values(), ids=_id)
-models = pytest.mark.parametrize(
-    "row", {row.model: row for row in ROWS.values()}.values(), ids=lambda row: row.model.__name__
-)
-
-
-def _clips(clip: Clip = SMALL, batch: int = 2, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    shape = (batch, clip.frames, clip.channels, clip.height, clip.width)
-    return clip.split(torch.rand(shape, generator=generator))
+SHORT = Clip(past=3, future=2, height=16, width=16)
 
 
 @pytest.fixture
@@ -52,9 +36,24 @@ def model(row: Row) -> Predictor:
     return row.build(SMALL, "smoke")
 
 
+def loss_and_gradients(model: Predictor, clip: Clip) -> tuple[Tensor, list[Tensor]]:
+    """Of a training loss, always with the same draws."""
+    torch.manual_seed(0)
+    loss = model.train().loss(*random_frames(clip))
+    weights = list(model.parameters())
+    return loss, list(torch.autograd.grad(loss, weights)) if weights else []
+
+
+def relative_error(found: Tensor, expected: Tensor) -> float:
+    return ((found - expected).norm() / expected.norm()).item()
+
+
+# Training
+
+
 @rows
 def test_one_step_reaches_every_parameter_and_lowers_the_loss(row, model):
-    past, future = _clips()
+    past, future = random_frames(SMALL)
     weights = dict(model.named_parameters())
     if not weights:
         assert parameters(model) == 0
@@ -78,9 +77,36 @@ def test_one_step_reaches_every_parameter_and_lowers_the_loss(row, model):
 
 
 @rows
+def test_autocast_rounds_and_float64_agrees(row, model):
+    past, future = random_frames(SMALL)
+    if isinstance(model, Recurrent):
+        model.step_count.fill_(model.sampling_stop // 2)  # half true frames, half predictions
+    with torch.no_grad():
+        exact = model.eval()(past, 6)
+        double = copy.deepcopy(model).double()(past.double(), 6)
+        with torch.autocast("cpu", torch.bfloat16):
+            rounded = model(past, 6)
+    assert double.dtype == torch.float64
+    assert relative_error(double, exact) < 1e-4
+    if not isinstance(model, TranslatingPredictor):  # their blocks keep the dtype of autocast
+        assert rounded.dtype == torch.float32
+    with torch.autocast("cpu", torch.bfloat16):
+        loss = model.train().loss(past, future)
+    assert loss.dtype == torch.float32
+    if parameters(model):
+        assert 0 < relative_error(rounded.float(), exact) < 0.1
+        loss.backward()
+        assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+    assert model.double().loss(past.double(), future.double()).dtype == torch.float64
+
+
+# Predictions
+
+
+@rows
 @pytest.mark.parametrize("horizon", [1, 4, 12])
 def test_any_horizon(row, model, horizon):
-    past, _ = _clips()
+    past, _ = random_frames(SMALL)
     model.eval()
     with torch.no_grad():
         prediction = model(past, horizon)
@@ -89,13 +115,21 @@ def test_any_horizon(row, model, horizon):
     assert torch.allclose(prediction, longer[:, :horizon], atol=1e-6), "a longer horizon agrees"
 
 
+@models
+@pytest.mark.parametrize("horizon", [0, -1, 2.0])
+def test_a_horizon_that_is_not_a_positive_integer_is_refused(row, model, horizon):
+    with pytest.raises(ValueError, match=f"horizon is {horizon!r}"):
+        model(random_frames(SMALL)[0], horizon)
+
+
 @rows
 def test_forward_does_not_see_the_future_nor_other_samples(row, model):
-    past, future = _clips(batch=3)
+    past, future = random_frames(SMALL, batch=3)
     model.eval()
     with torch.no_grad():
         before = model(past, 4)
         model.loss(past, torch.zeros_like(future))
+        model.loss(past.flip(0), future)
         model(past[:1], 7)  # another batch size and horizon between
         after = model(past, 4)
         alone = model(past[1:2], 4)
@@ -104,48 +138,14 @@ def test_forward_does_not_see_the_future_nor_other_samples(row, model):
 
 
 @rows
-def test_reload_gives_equal_predictions(row, model, tmp_path):
-    past, future = _clips()
-    if parameters(model):
-        model.train()
-        model.loss(past, future).backward()
-    torch.save(model.state_dict(), tmp_path / "model.pt")
-    torch.manual_seed(99)
-    other = row.build(SMALL, "smoke")
-    other.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
-    with torch.no_grad():
-        assert torch.equal(model.eval()(past, 4), other.eval()(past, 4))
-
-
-@rows
 def test_colour_and_oblong_frames(row):
     clip = Clip(past=3, future=3, channels=3, height=8, width=16)
-    past, future = _clips(clip)
+    past, future = random_frames(clip)
     torch.manual_seed(0)
     model = row.build(clip, "smoke").eval()
     with torch.no_grad():
         assert model(past, 3).shape == future.shape
         assert model.loss(past, future).shape == ()
-
-
-@models
-def test_an_odd_clip_is_refused_by_the_constructor_or_works(row):
-    lengths, channels = ((1, 1), (1, 3), (2, 1), (3, 5)), (1, 2, 3, 5)
-    sizes = ((4, 4), (8, 8), (16, 16), (24, 40), (59, 59))
-    for (past, future), colours, (height, width) in product(lengths, channels, sizes):
-        clip = Clip(past, future, colours, height, width)
-        try:
-            model = row.build(clip, "smoke")
-        except ValueError as error:
-            named = re.search(r"past is \d|\d+x\d+", str(error))
-            assert named, f"{clip}: {error} does not name what does not fit"
-            continue
-        seen, wanted = _clips(clip)
-        with torch.no_grad():
-            assert model.eval()(seen, future).shape == wanted.shape, clip
-            loss = model.train().loss(seen, wanted)
-        assert loss.shape == (), clip
-        assert loss.isfinite(), clip
 
 
 @models
@@ -160,28 +160,106 @@ def test_predictions_can_cover_the_range_of_the_data_or_it_is_refused(row):
     for parameter in model.parameters():
         parameter.data *= 10
     with torch.no_grad():
-        assert model(255 * _clips(clip)[0].double(), 4).abs().max() > 1
+        assert model(random_frames(clip)[0].double(), 4).abs().max() > 1
+
+
+# Copies
 
 
 @rows
-def test_in_place_compilation_changes_nothing(row, model):
+def test_copies_pickles_and_reloaded_weights_give_equal_predictions(row, model, tmp_path):
+    past, future = random_frames(SMALL)
+    if parameters(model):
+        model.train().loss(past, future).backward()  # batch norms and counters move
+    torch.save(model.state_dict(), tmp_path / "model.pt")
+    torch.manual_seed(99)
+    reloaded = row.build(SMALL, "smoke")
+    reloaded.load_state_dict(torch.load(tmp_path / "model.pt", weights_only=True))
+    with torch.no_grad():
+        expected = model.eval()(past, 4)
+        for other in (reloaded, copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+            assert torch.equal(other.eval()(past, 4), expected)
+
+
+@models
+def test_in_place_compilation_changes_nothing(row):
     """What the trainer does on a GPU, here with a backend that only counts its graphs' runs."""
-    past, future = _clips()
+    torch.manual_seed(0)
+    model = row.build(SHORT, "smoke")
+    past, _ = random_frames(SHORT)
     twin = copy.deepcopy(model)
     backend = Backend()
     twin.compile(backend=backend)
     assert twin.state_dict().keys() == model.state_dict().keys()
     with torch.no_grad():
-        expected = model.eval()(past, 4)
+        expected = model.eval()(past, 2)
         assert backend.runs == []
-        assert torch.allclose(twin.eval()(past, 4), expected, atol=1e-6)
+        assert torch.allclose(twin.eval()(past, 2), expected, atol=1e-6)
     assert backend.runs, "forward is not compiled"
-    torch.manual_seed(0)
-    expected = model.train().loss(past, future)
-    torch.manual_seed(0)
     backend.runs.clear()
-    assert torch.allclose(twin.train().loss(past, future), expected, atol=1e-6)
+    torch.testing.assert_close(loss_and_gradients(twin, SHORT), loss_and_gradients(model, SHORT))
     assert backend.runs, "loss is not compiled"
+    if isinstance(model, Recurrent):  # all of a step is one graph, and so is an encoder
+        encoder = type(model).encode is not Recurrent.encode
+        assert len(backend.runs) == 4 + 2 * encoder, "the past's frames are encoded at once"
+    copied = copy.deepcopy(twin)
+    for weight in (*copied.parameters(), *model.parameters()):
+        torch.nn.init.constant_(weight, 0.01)
+    with torch.no_grad():
+        assert torch.allclose(copied.eval()(past, 2), model.eval()(past, 2), atol=1e-6), (
+            "a copy of a compiled model has weights of its own"
+        )
+
+
+# Options
+
+
+@models
+def test_an_odd_clip_is_refused_by_the_constructor_or_works(row):
+    lengths, channels = ((1, 1), (1, 3), (2, 1), (3, 5)), cycle((1, 2, 3, 5))
+    sizes = ((4, 4), (8, 8), (16, 16), (24, 40), (59, 59))
+    for (height, width), (past, future) in product(sizes, lengths):
+        clip = Clip(past, future, next(channels), height, width)
+        try:
+            model = row.build(clip, "smoke")
+        except ValueError as error:
+            named = re.search(r"past is \d|\d+x\d+", str(error))
+            assert named, f"{clip}: {error} does not name what does not fit"
+            continue
+        seen, wanted = random_frames(clip)
+        with torch.no_grad():
+            assert model.eval()(seen, future).shape == wanted.shape, clip
+            loss = model.train().loss(seen, wanted)
+        assert loss.shape == (), clip
+        assert loss.isfinite(), clip
+
+
+def bad_values(default: Any) -> list[Any]:
+    """Values that no option with this default can have."""
+    if isinstance(default, bool):
+        return []
+    if isinstance(default, str):
+        return ["nonsense"]
+    if isinstance(default, tuple):
+        return [(), (0,), (0, 0), (*default[:-1], -1)]
+    return [float("nan"), -1.0] if isinstance(default, float) else [0, -1]
+
+
+ZERO_MEANS_NONE = {"short_stop"}
+
+
+@models
+def test_a_bad_option_is_refused_with_its_name_and_value(row):
+    for name, parameter in inspect.signature(row.model).parameters.items():
+        for value in [] if name == "clip" else bad_values(parameter.default):
+            if value == 0 and name in ZERO_MEANS_NONE:
+                continue
+            with torch.device("meta"), pytest.raises(ValueError) as refused:
+                row.with_options(**{name: value}).build(SMALL, "smoke")
+            assert f"{name} is {value!r}" in str(refused.value)
+
+
+# Suites
 
 
 def test_rows_that_depart_from_published_code_say_how():
@@ -218,4 +296,4 @@ def test_every_scale_of_every_suite_can_be_built(row):
     for (_, clip), scale in different.items():
         with torch.device("meta"):
             model = row.build(clip, scale)
-        assert macs(model, clip) >= 0
+        assert macs(model, replace(clip, future=1)) >= 0  # it runs at this size
