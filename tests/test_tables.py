@@ -35,8 +35,12 @@ from benchmarks.metrics import (
     TRAINING_SPEED,
     Column,
 )
+from benchmarks.report import scores
 from benchmarks.report import table as tables
-from benchmarks.report.table import check_published, latex, list_datasets, markdown
+from benchmarks.report.datasets import list_datasets
+from benchmarks.report.latex import escape_latex, latex
+from benchmarks.report.markdown import escape_markdown, markdown
+from benchmarks.report.table import check_published
 from tau import Clip
 
 SEQUENCES, FRAMES = 60, 4
@@ -107,7 +111,15 @@ def with_columns(suite: Suite, *columns: Column) -> Suite:
 
 
 def measure(runs: list[Run], suite: Suite) -> pd.DataFrame:
-    return tables.measure(suite, suite.panels[0], runs)
+    return scores.measure(suite, suite.panels[0], runs)
+
+
+def with_notes(table: tables.Table) -> str:
+    return latex(table) + latex_notes(table)
+
+
+def said(table: tables.Table) -> str:
+    return " ".join((table.caption, *table.statements))
 
 
 def build(runs: list[Run], suite: Suite, *others: list[Run]) -> tables.Table:
@@ -189,7 +201,7 @@ def test_markdown_row_holds_measured_cost_and_published_apart() -> None:
 def test_one_seed_shows_the_mean_alone() -> None:
     table = build([make("Ours"), make("SimVP", level=80)], SPEC)
     assert not any(cell.spread for line in table.lines for cell in line.cells)
-    assert "One run per row (seed 0)" in table.caption
+    assert "One run per row (seed 0)" in said(table)
     assert "±" not in markdown(table)
 
 
@@ -212,7 +224,7 @@ def test_failed_row_says_so_and_why() -> None:
 def test_a_failed_seed_leaves_the_mean_of_the_others() -> None:
     table = build([*RUNS[:-1], fail("Ours", 2)], SPEC)
     assert "the mean is over the other seeds" in dict(table.notes)["b"]
-    assert "0, 1, 2 for SimVP, Ours w/o DDR; 0, 1 for Ours" in table.caption
+    assert "0, 1, 2 for SimVP, Ours w/o DDR; 0, 1 for Ours" in said(table)
 
 
 def test_a_damaged_or_missing_run_is_shown_as_such_and_names_the_file() -> None:
@@ -227,14 +239,14 @@ def test_a_damaged_or_missing_run_is_shown_as_such_and_names_the_file() -> None:
     )
     assert cells(markdown(table), "Ours<sup>b</sup>")[0] == "unusable"
     assert build(RUNS[:-3], SPEC).lines[2].cells == table.lines[2].cells
-    check_structure(latex(table))
+    check_structure(with_notes(table))
 
 
 def test_only_failures_still_make_a_table() -> None:
     table = build([fail("Ours"), fail("SimVP")], SPEC)
-    assert "No run has finished." in table.caption
+    assert "No run has finished." in said(table)
     assert cells(markdown(table), "SimVP<sup>a</sup>")[:2] == ["failed", "failed"]
-    check_structure(latex(table))
+    check_structure(with_notes(table))
 
 
 def test_frozen_weights_are_shown_as_not_trained() -> None:
@@ -312,9 +324,9 @@ def test_a_mean_that_is_infinite_is_the_best_and_says_why(stored: Any) -> None:
         "predicted ones, 33.3% (SimVP, PSNR dB)."
     )
     assert dict(table.notes)["§"] == note and f"- <sup>§</sup> {note}" in text
-    assert "infinite means are equally good and not tested" in table.caption
+    assert "infinite means are equally good and not tested" in said(table)
     assert r"\textbf{\boldmath$\infty$}\textsuperscript{\S{}}" in latex(table)
-    check_structure(latex(table))
+    check_structure(with_notes(table))
 
 
 def test_infinite_means_are_equally_good_and_their_shares_are_told() -> None:
@@ -341,7 +353,7 @@ def test_an_infinite_error_is_no_feat() -> None:
     table = build([diverged, make("Ours")], SPEC)
     text = markdown(table)
     assert cells(text, "SimVP")[0] == "∞<sup>\\*</sup>" and cells(text, "Ours")[0].startswith("**")
-    assert "§" not in dict(table.notes) and "equally good" not in table.caption
+    assert "§" not in dict(table.notes) and "equally good" not in said(table)
 
 
 @pytest.mark.parametrize(
@@ -384,8 +396,9 @@ def test_caption_and_notes_state_the_protocol() -> None:
     assert "batch size 1" in protocol["Cost"]
     assert "Table 6 of the TAU paper" in protocol["Published"]
     assert "wider re-implementations" in protocol["Published"]
-    assert table.caption.startswith("Validation is not the test set. Mean ± sample std over")
-    assert "paired bootstrap" in table.caption
+    assert table.caption.startswith("Mean ± sample std over")
+    assert table.statements[0] == "Validation is not the test set."
+    assert "paired bootstrap" in said(table)
     for text in (latex(table), markdown(table)):
         assert "c0ffee" in text
         assert "Ours2" in text  # a run's key
@@ -547,14 +560,14 @@ def variants() -> dict[str, str]:
     broken = make("Last frame", trained=False)
     broken.record["means"] |= {"mse": math.inf, "psnr": math.nan}
     return {
-        "narrow": latex(build(RUNS, narrow)),
-        "wide": latex(build(RUNS, wide)),
-        "one seed": latex(build([run for run in RUNS if run.record["seed"] == 0], wide)),
-        "one row": latex(build(RUNS[-1:], narrow)),
-        "failures": latex(build(failures, wide)),
-        "only failures": latex(build([fail("Ours"), fail("SimVP")], wide)),
-        "not finite": latex(build([broken, flawless("SimVP", 9), make("Ours")], wide)),
-        "nasty": latex(build([make(f"Ours {NASTY[:30]}"), fail("SimVP", 0, NASTY)], nasty)),
+        "narrow": with_notes(build(RUNS, narrow)),
+        "wide": with_notes(build(RUNS, wide)),
+        "one seed": with_notes(build([run for run in RUNS if run.record["seed"] == 0], wide)),
+        "one row": with_notes(build(RUNS[-1:], narrow)),
+        "failures": with_notes(build(failures, wide)),
+        "only failures": with_notes(build([fail("Ours"), fail("SimVP")], wide)),
+        "not finite": with_notes(build([broken, flawless("SimVP", 9), make("Ours")], wide)),
+        "nasty": with_notes(build([make(f"Ours {NASTY[:30]}"), fail("SimVP", 0, NASTY)], nasty)),
     }
 
 
@@ -595,12 +608,12 @@ def test_a_narrow_table_is_one_and_a_wide_one_is_cut_by_topic() -> None:
 
 
 def test_escaping() -> None:
-    assert tables.escape_latex("a_b & 5% {#}") == r"a\_b \& 5\% \{\#\}"
-    assert tables.escape_latex("10→20 ×2\n é 世") == r"10$\rightarrow$20 $\times$2 é U+4E16"
-    assert tables.escape_latex("e\u0301 z\u0335 \x00 \udcff") == "é zU+0335 U+0000 U+DCFF"
-    assert tables.escape_latex("a--b [x] *") == "a-{}-b {[}x{]} {*}"
-    assert tables.escape_markdown("a|b *c* _d_ <e> $f$") == r"a\|b \*c\* \_d\_ \<e\> \$f\$"
-    assert tables.escape_markdown("&lt; &#60; & A&B\n\x1b[1m") == r"\&lt; \&\#60; & A&B U+001B\[1m"
+    assert escape_latex("a_b & 5% {#}") == r"a\_b \& 5\% \{\#\}"
+    assert escape_latex("10→20 ×2\n é 世") == r"10$\rightarrow$20 $\times$2 é U+4E16"
+    assert escape_latex("e\u0301 z\u0335 \x00 \udcff") == "é zU+0335 U+0000 U+DCFF"
+    assert escape_latex("a--b [x] *") == "a-{}-b {[}x{]} {*}"
+    assert escape_markdown("a|b *c* _d_ <e> $f$") == r"a\|b \*c\* \_d\_ \<e\> \$f\$"
+    assert escape_markdown("&lt; &#60; & A&B\n\x1b[1m") == r"\&lt; \&\#60; & A&B U+001B\[1m"
 
 
 def test_hostile_texts_stay_text_in_markdown() -> None:
@@ -619,7 +632,7 @@ def test_hostile_texts_stay_text_in_markdown() -> None:
 
 
 def test_hostile_texts_stay_text_in_latex() -> None:
-    text = latex(hostile())
+    text = with_notes(hostile())
     check_structure(text)
     body = "\n".join(line for line in text.splitlines() if not line.startswith("%"))
     assert r"\textbackslash{}input\{/etc/passwd\}" in body
@@ -665,7 +678,7 @@ def test_latex_compiles_and_fits_the_page(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_latex_of_hostile_texts_compiles(tmp_path: Path) -> None:
-    text = latex(hostile())
+    text = with_notes(hostile())
     assert text.count(r"\begin{tabular}") == 2  # in two halves
     assert "/etc/passwd)" not in compile_latex(tmp_path, [text])
 
@@ -712,7 +725,7 @@ def test_a_second_data_set_has_columns_of_its_own() -> None:
     ]
     assert [head[3] for head in heads[-2:]] == ["Moving MNIST", "TaxiBJ"]
     text = markdown(table)
-    alone = tables.measure(with_taxi(), TAXI, others)
+    alone = scores.measure(with_taxi(), TAXI, others)
     assert f"{alone.at['Conv', 'mse']:.2f}" in cells(text, "Conv")[1]
     assert cells(text, "Ours")[0].startswith("**") and cells(text, "Conv")[1].startswith("**")
     assert cells(text, "PredRNN++")[-2:] == ["46.4", "44.8"]
@@ -722,13 +735,13 @@ def test_a_second_data_set_has_columns_of_its_own() -> None:
         *("Data, TaxiBJ", "Training, TaxiBJ"),
     ]
     assert "TrafficBJ's taxis" in text and "4×2×32×32" not in text and "2×32×32" in text
-    check_structure(latex(table))
+    check_structure(with_notes(table))
 
 
 def test_without_runs_the_second_data_set_is_left_out_and_the_caption_says_so() -> None:
     table = build([make("Conv"), make("Ours")], with_taxi())
     assert not any("TaxiBJ" in head.group for head in table.heads)
-    assert "TaxiBJ was not measured." in table.caption
+    assert "TaxiBJ was not measured." in said(table)
 
 
 def test_a_failure_on_the_second_data_set_is_noted() -> None:
@@ -774,7 +787,7 @@ def test_data_sets_stand_beside_what_the_paper_counts() -> None:
     assert cells(text, "Taxi") == [*absent, "19627", "1334", "2×32×32", "4 → 4"]
     assert "A tiny KTH." in text and "missing: no BJ13." in text
     assert "cannot be opened: BJ14 is cut short." in text
-    check_structure(latex(table))
+    check_structure(with_notes(table))
 
 
 # Columns of time
@@ -802,7 +815,7 @@ def test_the_target_is_reached_at_the_first_epoch_below_it() -> None:
     text = markdown(table)
     assert cells(text, "Ours")[1:3] == ["2", "3.0"]
     assert cells(text, "SimVP")[1:3] == cells(text, "Last frame")[1:3] == ["–", "–"]
-    assert "The target is a validation MSE of 35." in table.caption
+    assert "The target is a validation MSE of 35." in said(table)
 
 
 def test_a_speed_has_the_spread_that_was_measured_within_the_run() -> None:

@@ -1,28 +1,23 @@
-"""Tables of stored runs beside published numbers, as LaTeX (booktabs) and as Markdown.
+"""A table of stored runs beside published numbers, as text cells.
 
-`build` turns runs into a `Table` of text cells; `latex` and `markdown` print it. Measured and
-published numbers never share a column.
+`build` turns runs into a `Table`; `latex` and `markdown` print it. Measured and published numbers
+never share a column.
 """
 
 from __future__ import annotations
 
 import math
-import os
-import re
-import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
-from benchmarks.data import Dataset
-from benchmarks.experiment.spec import DatasetTable, Panel, Suite
+from benchmarks.experiment.spec import Panel, Suite
 from benchmarks.experiment.store import StoredRun
 from benchmarks.metrics import PEAK_MEMORY, SECONDS_PER_EPOCH, Column, Cost, Metric, ToTarget
-from benchmarks.names import choose, printable
+from benchmarks.names import choose
 from benchmarks.report import stats
 from benchmarks.report.published import (
     PAPER,
@@ -34,6 +29,7 @@ from benchmarks.report.published import (
     methods,
     published,
 )
+from benchmarks.report.scores import SIZES, known, measure
 
 # --- what a table shows --------------------------------------------------------------------------
 
@@ -49,8 +45,6 @@ PUBLISHED: Mapping[str, tuple[str, str, bool]] = {  # heading, unit, cost
     "FPS": ("FPS ↑", "", True),
     "minutes_per_epoch": ("Epoch ↓", "min", True),
 }
-
-SIZES = (("parameters", "Params", "M", 1e-6), ("macs", "FLOPs", "G", 1e-9))
 
 MEASURED = "measured"
 ABSENT = "–"
@@ -143,145 +137,13 @@ class Table:
 
     name: str
     title: str
-    caption: str
+    caption: str  # a sentence
+    statements: tuple[str, ...]  # sentences that stand in the notes of the LaTeX table
     heads: tuple[Head, ...]
     lines: tuple[Line, ...]
     notes: tuple[tuple[str, str], ...]  # mark and text
     protocol: tuple[tuple[str, str], ...]  # topic and text
     provenance: tuple[str, ...]
-
-
-# --- from runs to numbers ------------------------------------------------------------------------
-
-MUST_AGREE: dict[str, Callable[[Mapping[str, Any]], Any]] = {
-    "scale": lambda record: record["scale"],
-    "data digest": lambda record: record["data"]["digest"],
-    "clip": lambda record: record["clip"],
-    "test_sequences": lambda record: record["test_sequences"],
-    "precision": lambda record: record["precision"],
-    "device type": lambda record: record["device"]["type"],
-    "processes": lambda record: record["processes"],
-    "epochs": lambda record: record["training"]["epochs"],
-}
-
-MUST_AGREE_IN_TIME: dict[str, Callable[[Mapping[str, Any]], Any]] = {
-    "device": lambda record: record["device"]["name"],
-    "threads": lambda record: record["device"]["threads"],
-}
-
-
-def check_comparable(runs: Sequence[StoredRun], *, times: bool = False) -> None:
-    """Raise ValueError, naming the runs, if finished runs differ in what must be equal.
-
-    Where `times` are compared, that is the device's name and the threads too. Runs that trained
-    nothing, such as the persistence baseline, have no epochs to compare.
-    """
-    for name, value in (MUST_AGREE | MUST_AGREE_IN_TIME if times else MUST_AGREE).items():
-        found: dict[str, list[str]] = {}
-        for run in runs:
-            if run.done and (name != "epochs" or run.trained):
-                found.setdefault(repr(value(run.record)), []).append(_describe(run))
-        if len(found) > 1:
-            listed = "; ".join(f"{value}: {', '.join(who)}" for value, who in found.items())
-            raise ValueError(
-                f"runs of one table must agree in {name}, but have {listed}. Repeat the odd ones, "
-                "or report them apart"
-            )
-
-
-def measure(suite: Suite, panel: Panel, runs: Sequence[StoredRun]) -> pd.DataFrame:
-    """Numbers of a panel, one row per label that has runs, in the suite's order.
-
-    For each column `<name>` and `<name>_std`, in printed units, `<name>_best`, and
-    `<name>_infinite`, the share of predicted frames with an infinite score; the sizes `parameters`,
-    `macs`, `paper_parameters`, `paper_macs`; `untrained`, for parameters of which none is
-    trainable; the `seeds`, and the `failures` as (seed, status, reason).
-    Raises ValueError if runs are not comparable, repeat a seed or have a label the suite lacks.
-    """
-    if not runs:
-        raise ValueError(f"panel {panel.name!r} has no runs; expected at least one")
-    by_label: dict[str, list[StoredRun]] = {row.label: [] for row in suite.rows}
-    for run in runs:
-        if run.record["row"] not in by_label:
-            raise ValueError(
-                f"{_describe(run)} is not a row of {suite.name!r}, which has {list(by_label)}"
-            )
-        for other in by_label[run.record["row"]]:
-            if other.record["seed"] == run.record["seed"]:
-                raise ValueError(f"{_describe(run)} and {_describe(other)} repeat a row and a seed")
-        by_label[run.record["row"]].append(run)
-    check_comparable(runs, times=any(isinstance(column, Cost) for column in panel.columns))
-
-    rows = {label: _measure_row(of, suite, panel) for label, of in by_label.items() if of}
-    frame = pd.DataFrame(rows.values(), index=list(rows))
-    scores = {x: [run.scores() for run in of if run.done] for x, of in by_label.items()}
-    scores = {label: of for label, of in scores.items() if of}
-    for column in panel.columns:
-        best: set[str] = set()
-        infinite: dict[str, float] = {}
-        if isinstance(column, Metric):
-            by_seed = {x: [s[column.name] for s in of] for x, of in scores.items()}
-            infinite = {x: float(np.isinf(np.stack(of)).mean()) for x, of in by_seed.items()}
-            if len(scores) > 1:
-                means = {label: stats.per_sequence(of) for label, of in by_seed.items()}
-                best = stats.best_group(means, column.lower_is_better)
-        frame[f"{column.name}_best"] = [label in best for label in frame.index]
-        frame[f"{column.name}_infinite"] = [infinite.get(label, 0.0) for label in frame.index]
-    return frame
-
-
-def _measure_row(runs: Sequence[StoredRun], suite: Suite, panel: Panel) -> dict[str, Any]:
-    finished = [run for run in runs if run.done]
-    done = [run.record for run in finished]
-    row: dict[str, Any] = {
-        "seeds": sorted(record["seed"] for record in done),
-        "failures": [
-            (r.record["seed"], r.record["status"], _reason(r)) for r in runs if not r.done
-        ],
-        "untrained": any(r.record["cost"]["parameters"] and not r.trained for r in finished),
-    }
-    for column in panel.columns:
-        name = column.name
-        values = [_value(run, column, suite) for run in finished]
-        row[name] = row[f"{name}_std"] = None
-        if values and None not in values:  # None: was not measured
-            summary = stats.over_seeds(
-                [column.factor * value for value in values if value is not None]
-            )
-            row[name], row[f"{name}_std"] = summary.mean, summary.std
-            if len(done) == 1 and (within := done[0]["cost"].get(f"{name}_spread")) is not None:
-                row[f"{name}_std"] = column.factor * within
-    for size, *_ in SIZES:
-        for name in (size, f"paper_{size}"):
-            row[name] = done[0]["cost"][name] if done else None
-    return row
-
-
-def _value(run: StoredRun, column: Column, suite: Suite) -> float | None:
-    """A run's stored number, or where its learning curve first reaches the suite's target."""
-    if not isinstance(column, ToTarget):
-        stored = run.record["cost"] if isinstance(column, Cost) else run.means
-        value: float | None = stored[column.name]
-        return value
-    if not run.trained or suite.target is None:
-        return None
-    curve = run.curve()
-    reached = curve[curve["val_mse"].astype(float) <= suite.target[0]]
-    return None if reached.empty else float(reached[column.curve].iloc[0])
-
-
-def _describe(run: StoredRun) -> str:
-    return f"{run.record['row']} seed {run.record['seed']} ({run.folder.name})"
-
-
-def _reason(run: StoredRun) -> str:
-    """Why there is no result, in a line of at most 160 characters; files below the runs' folder."""
-    reason = printable(str(run.record["reason"]).replace(f"{run.folder.parent}{os.sep}", ""))
-    return reason if len(reason) <= 160 else reason[:159] + "…"
-
-
-def _known(value: Any) -> float | None:
-    return None if pd.isna(value) else float(value)
 
 
 # --- from numbers to cells -----------------------------------------------------------------------
@@ -302,7 +164,7 @@ def build(suite: Suite, name: str, panels: Sequence[tuple[Panel, Sequence[Stored
     ]
     frame = groups[0].frame
     ran_small = any(
-        _known(frame.at[label, size]) != _known(frame.at[label, f"paper_{size}"])
+        known(frame.at[label, size]) != known(frame.at[label, f"paper_{size}"])
         for label in frame.index
         for size, *_ in SIZES
     )
@@ -317,11 +179,12 @@ def build(suite: Suite, name: str, panels: Sequence[tuple[Panel, Sequence[Stored
     return Table(
         name=name,
         title=suite.title + " on synthetic data" * generated,
-        caption=" ".join(filter(None, (_sentence(text) for text in _caption(suite, groups)))),
+        caption=sentence(_caption(groups)),
+        statements=tuple(sentence(text) for text in _statements(suite, groups)),
         heads=tuple(_heads(suite, ran_small, groups)),
         lines=tuple(lines),
-        notes=tuple((mark, _sentence(text)) for mark, text in notes.items()),
-        protocol=tuple((topic, _sentence(text)) for topic, text in protocol if text),
+        notes=tuple((mark, sentence(text)) for mark, text in notes.items()),
+        protocol=tuple((topic, sentence(text)) for topic, text in protocol if text),
         provenance=tuple(_provenance([run for run in everything if run.done])),
     )
 
@@ -346,7 +209,7 @@ def _line(
         where = "" if group.is_alone else f"on {group.panel.name} "
         texts += [f"{where}{text}" for text in _remarks(numbers)]
     if any(texts):
-        marks.append(_letter(len(notes)))
+        marks.append(letter(len(notes)))
         notes[marks[-1]] = "; ".join(filter(None, texts))
     own = found[0]
     cells = (
@@ -362,10 +225,10 @@ def _line(
     return Line(label, tuple(marks), cells)
 
 
-def _letter(number: int) -> str:
+def letter(number: int) -> str:
     """The mark of note `number`: a to z, aa, ab, and on."""
     before, last = divmod(number, 26)
-    return (_letter(before - 1) if before else "") + chr(ord("a") + last)
+    return (letter(before - 1) if before else "") + chr(ord("a") + last)
 
 
 def _remarks(row: pd.Series | None) -> Iterator[str]:
@@ -418,7 +281,7 @@ def _measured_cell(row: pd.Series | None, column: Column) -> Cell:
         return Cell(ABSENT)
     if not row["seeds"]:
         return Cell(row["failures"][0][1])
-    mean, std = _known(row[column.name]), _known(row[f"{column.name}_std"])
+    mean, std = known(row[column.name]), known(row[f"{column.name}_std"])
     if mean is None:
         return Cell(ABSENT) if isinstance(column, Cost) else Cell("nan", mark=NOT_FINITE)
     bold = bool(row[f"{column.name}_best"])
@@ -436,7 +299,7 @@ def _number(value: float, mean: float, digits: int) -> str:
 
 
 def _size_cell(row: pd.Series | None, name: str, factor: float) -> Cell:
-    value = None if row is None else _known(row[name])
+    value = None if row is None else known(row[name])
     if value is None:
         return Cell(ABSENT)
     scaled = value * factor
@@ -474,7 +337,8 @@ def _heads(suite: Suite, ran_small: bool, groups: Sequence[Group]) -> Iterator[H
 NAMES = {"adam": "Adam", "adamw": "AdamW", "onecycle": "one-cycle"}
 
 
-def _sentence(text: str) -> str:
+def sentence(text: str) -> str:
+    """Text with a full stop at its end."""
     joined = " ".join(text.split())
     return joined if not joined or joined.endswith((".", "!", "?")) else joined + "."
 
@@ -484,20 +348,29 @@ def _either(values: Iterable[Any]) -> str:
     return " or ".join(dict.fromkeys(NAMES.get(str(value), str(value)) for value in values))
 
 
-def _caption(suite: Suite, groups: Sequence[Group]) -> Iterator[str]:
-    yield from suite.notes
+def _seeds(groups: Sequence[Group]) -> dict[str, list[str]]:
+    """The labels of the rows that have these seeds."""
     labels: dict[str, list[str]] = {}
-    for label, seeds in (pair for group in groups for pair in group.frame["seeds"].items()):
-        of = labels.setdefault(", ".join(map(str, seeds)), []) if seeds else [str(label)]
-        of += [str(label)] * (str(label) not in of)
+    for group in groups:
+        for label, seeds in group.frame["seeds"].items():
+            of = labels.setdefault(", ".join(map(str, seeds)), []) if seeds else [str(label)]
+            of += [str(label)] * (str(label) not in of)
+    return labels
+
+
+def _caption(groups: Sequence[Group]) -> str:
+    labels = _seeds(groups)
     if not labels:
-        yield "No run has finished"
-    elif not any("," in seeds for seeds in labels):
-        yield f"One run per row (seed {_either(labels)}), so there is no std over seeds"
-    else:
-        listed = "; ".join(f"{seeds} for {', '.join(of)}" for seeds, of in labels.items())
-        which = next(iter(labels)) if len(labels) == 1 else listed
-        yield f"Mean ± sample std over seeds ({which})"
+        return "No run has finished"
+    if not any("," in seeds for seeds in labels):
+        return f"One run per row (seed {_either(labels)}), so there is no std over seeds"
+    listed = "; ".join(f"{seeds} for {', '.join(of)}" for seeds, of in labels.items())
+    which = next(iter(labels)) if len(labels) == 1 else listed
+    return f"Mean ± sample std over seeds ({which})"
+
+
+def _statements(suite: Suite, groups: Sequence[Group]) -> Iterator[str]:
+    yield from suite.notes
     measured = [group.panel.name for group in groups]
     for panel in suite.panels:
         if panel.name not in measured:
@@ -505,7 +378,7 @@ def _caption(suite: Suite, groups: Sequence[Group]) -> Iterator[str]:
     columns = [(group.frame, column) for group in groups for column in group.panel.columns]
     costs = [(of, column) for of, column in columns if isinstance(column, Cost)]
     within = any(of[f"{column.name}_std"].notna().any() for of, column in costs)
-    if within and not any("," in seeds for seeds in labels):
+    if within and not any("," in seeds for seeds in _seeds(groups)):
         yield "Speeds are the median ± half the IQR, after warming up"
     if suite.target is not None and any(isinstance(column, ToTarget) for _, column in columns):
         yield f"The target is a validation MSE of {suite.target[0]:g}"
@@ -530,7 +403,7 @@ def _setting(group: Group) -> Iterator[tuple[str, str]]:
     own_unit = f"; errors are in the data's own unit, which spans {low:g} to {high:g}"
     yield (
         f"Data{group.suffix}",
-        f"{_sentence(first['data']['caption'])} {first['test_sequences']:,} test "
+        f"{sentence(first['data']['caption'])} {first['test_sequences']:,} test "
         f"sequences; from {clip['past']} frames the next {clip['future']}; frames of "
         f"{clip['channels']}×{clip['height']}×{clip['width']}"
         f"{own_unit * ((low, high) != (0, 1))}",
@@ -566,7 +439,7 @@ def _protocol(suite: Suite, groups: Sequence[Group], ran_small: bool) -> Iterato
         printed = {column.metric for column in published_columns(suite)}
         texts = [f"{suite.published} of {SOURCES[PAPER]}, not measured here"]
         texts += conventions(PAPER, suite.published, printed)
-        yield "Published", " ".join(map(_sentence, texts))
+        yield "Published", " ".join(map(sentence, texts))
 
 
 def _counted(number: int, what: str) -> str:
@@ -587,304 +460,3 @@ def _provenance(done: Sequence[StoredRun]) -> Iterator[str]:
     yield f"data {_either(r['data']['digest'] for r in records)}"
     yield f"torch {_either(r['versions']['torch'] for r in records)}"
     yield from (f"run {key}" for key in sorted({str(r["key"]) for r in records}))
-
-
-# --- data sets -----------------------------------------------------------------------------------
-
-
-FOUND = ("Train", "Validation", "Test", "C×H×W", "Frames")
-
-
-def list_datasets(table: DatasetTable, opened: Mapping[str, Dataset | Exception]) -> Table:
-    """The table of data sets: sequences and shapes that were found, beside the published ones.
-
-    `opened` has each entry's data set by label, or why there is none.
-    """
-    numbers = published(table.published)
-    out: list[Line] = []
-    notes: dict[str, str] = {}
-    for entry in table.entries:
-        dataset = opened[entry.label]
-        notes[mark := _letter(len(notes))] = (
-            dataset.caption
-            if not isinstance(dataset, Exception)
-            else f"{_absence(dataset)}: {dataset}"
-        )
-        printed = {
-            row["metric"]: row["printed"]
-            for _, row in numbers[numbers["method"] == entry.published].iterrows()
-            if row["metric"] != "T_out" or row["value"] == entry.published_future
-        }
-        cells = [*_shape(dataset), *(printed.get(key, ABSENT) for key in ("N_train", "N_test"))]
-        cells.append("×".join(printed[key] for key in ("C", "H", "W")))
-        cells.append(f"{printed['T_in']} → {printed['T_out']}")
-        out.append(Line(entry.label, (mark,), tuple(Cell(cell) for cell in cells)))
-    heads = [
-        *(Head("found", "", text, "", False) for text in FOUND),
-        *(Head("published", "", text, "", False) for text in FOUND if text != "Validation"),
-    ]
-    found = [(label, of) for label, of in opened.items() if not isinstance(of, Exception)]
-    return Table(
-        name=table.name,
-        title=table.title + " on synthetic data" * any(of.synthetic for _, of in found),
-        caption=" ".join(map(_sentence, table.notes)),
-        heads=tuple(heads),
-        lines=tuple(out),
-        notes=tuple((mark, _sentence(text)) for mark, text in notes.items()),
-        protocol=(("Published", _sentence(f"{table.published} of {SOURCES[PAPER]}")),),
-        provenance=tuple(f"{label}: data {of.digest}" for label, of in found),
-    )
-
-
-def _absence(error: Exception) -> str:
-    return "missing" if isinstance(error, FileNotFoundError) else "cannot be opened"
-
-
-def _shape(dataset: Dataset | Exception) -> list[str]:
-    if isinstance(dataset, Exception):
-        return [ABSENT] * 5
-    clip, validation = dataset.clip, dataset.provenance.get("validation_sequences")
-    return [
-        str(dataset.train_sequences),
-        ABSENT if validation is None else str(validation),
-        str(dataset.test_sequences),
-        f"{clip.channels}×{clip.height}×{clip.width}",
-        f"{clip.past} → {clip.future}",
-    ]
-
-
-# --- LaTeX ---------------------------------------------------------------------------------------
-
-SPECIAL = {
-    **{character: "\\" + character for character in "&%$#_{}"},
-    **{character: f"${character}$" for character in "<>|"},
-    **{character: f"{{{character}}}" for character in "[]*"},  # after \\ these would be arguments
-    **{"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"},
-    **{
-        "–": "--",
-        "—": "---",
-        "…": r"\ldots{}",
-        "†": r"$\dagger$",
-        "‡": r"$\ddagger$",
-        "§": r"\S{}",
-    },
-    **{"‘": "`", "’": "'", "“": "``", "”": "''", '"': "''"},
-    **{"±": r"$\pm$", "×": r"$\times$", "⊗": r"$\otimes$", "·": r"$\cdot$", "−": "$-$"},
-    **{"→": r"$\rightarrow$", "↓": r"$\downarrow$", "↑": r"$\uparrow$", "∞": r"$\infty$"},
-    **{"≤": r"$\leq$", "≥": r"$\geq$", "α": r"$\alpha$", "β": r"$\beta$", "τ": r"$\tau$"},
-    **{"²": "$^2$", "³": "$^3$", "°": r"$^{\circ}$", "µ": r"$\mu$"},
-}
-LIGATURES = ("--", "``", "''", "?`", "!`")  # that TeX would print as one other character
-
-
-def escape_latex(text: str) -> str:
-    """Text for pdflatex without packages; a character it cannot set is printed as U+XXXX."""
-
-    def one(character: str) -> str:
-        if character in SPECIAL:
-            return SPECIAL[character]
-        accented = "À" <= character <= "ÿ" and character.isalpha() and character not in "ÐÞðþ"
-        return character if character.isascii() or accented else f"U+{ord(character):04X}"
-
-    plain = unicodedata.normalize("NFC", printable(text))
-    return "".join(one(c) + "{}" * (plain[i : i + 2] in LIGATURES) for i, c in enumerate(plain))
-
-
-class Layout(NamedTuple):
-    """Fonts of the cells and of the spreads, their digits' widths, and the space beside a column.
-
-    Widths are in points: Computer Modern's small sizes are wider for their height.
-    """
-
-    font: str
-    digit: float
-    spread_font: str
-    spread_digit: float
-    gap: float
-
-
-NARROW = " .,:;'|()iljtfI"
-TEXT_WIDTH = 345.0  # points: the article class's
-LAYOUTS = (
-    Layout("small", 4.63, "scriptsize", 3.99, 4),
-    Layout("footnotesize", 4.26, "tiny", 3.41, 3),
-    Layout("scriptsize", 3.99, "tiny", 3.41, 2),
-)
-
-
-def latex(table: Table) -> str:
-    """The table as a LaTeX `table` environment; needs booktabs and nothing else.
-
-    A table too wide for an article's page in footnotesize is set as two, accuracy above cost.
-    """
-    together = [table]
-    halves = (_select(table, cost=False), _select(table, cost=True))
-    apart = [half for half in halves if half.heads and half.lines]
-    options = [(together, x) for x in LAYOUTS[:2]] + [(apart, x) for x in LAYOUTS]
-    fitting = (o for o in options if max(_width(panel, o[1]) for panel in o[0]) <= TEXT_WIDTH)
-    panels, layout = next(fitting, options[-1])
-    caption = rf"\textbf{{{escape_latex(_sentence(table.title))}}} {escape_latex(table.caption)}"
-    below = [rf"{_superscript(mark)}\,{escape_latex(text)}" for mark, text in table.notes]
-    below += [
-        rf"\emph{{{escape_latex(topic)}:}} {escape_latex(text)}" for topic, text in table.protocol
-    ]
-    return "\n".join(
-        [
-            r"% \usepackage{booktabs}",
-            *(f"% {printable(line)}" for line in table.provenance),
-            r"\begin{table}[t]",
-            r"\centering",
-            r"\setlength{\abovecaptionskip}{0pt}",
-            r"\setlength{\belowcaptionskip}{6pt}",
-            rf"\caption[{{{escape_latex(table.title)}}}]{{\small {caption}}}",
-            rf"\label{{tab:{re.sub(r'[^A-Za-z0-9]+', '-', table.name)}}}",
-            rf"\{layout.font}",
-            rf"\setlength{{\tabcolsep}}{{{layout.gap:g}pt}}",
-            "\n\\par\\medskip\n".join(_tabular(panel, layout) for panel in panels),
-            rf"\par\medskip\parbox{{\linewidth}}{{\scriptsize {' '.join(below)}}}",
-            r"\end{table}",
-            "",
-        ]
-    )
-
-
-def _select(table: Table, cost: bool) -> Table:
-    """The table's columns that tell of cost, or the others, the cost without its empty lines."""
-    kept = [i for i, head in enumerate(table.heads) if head.cost == cost]
-    lines = [line._replace(cells=tuple(line.cells[i] for i in kept)) for line in table.lines]
-    if cost:
-        lines = [line for line in lines if any(cell.text != ABSENT for cell in line.cells)]
-    return replace(table, heads=tuple(table.heads[i] for i in kept), lines=tuple(lines))
-
-
-def _tabular(table: Table, layout: Layout) -> str:
-    rows = [*_head_rows(table.heads), r"\midrule"]
-    rows += [_latex_line(line, table, layout) for line in table.lines]
-    return "\n".join(
-        [
-            rf"\begin{{tabular}}{{@{{}}l{'r' * len(table.heads)}@{{}}}}",
-            r"\toprule",
-            *rows,
-            r"\bottomrule",
-            r"\end{tabular}",
-        ]
-    )
-
-
-def _spans(names: Iterable[str]) -> list[tuple[str, int, int]]:
-    """Stretches of equal names as (name, first column, last column); column 1 is the label's."""
-    spans, column = [], 2
-    for name, stretch in groupby(names):
-        width = len(list(stretch))
-        spans.append((name, column, column + width - 1))
-        column += width
-    return spans
-
-
-def _head_rows(heads: Sequence[Head]) -> Iterator[str]:
-    for level in ([head.group for head in heads], [head.part for head in heads]):
-        if any(level):
-            spans = _spans(level)
-            cells = (rf"\multicolumn{{{b - a + 1}}}{{c}}{{{escape_latex(n)}}}" for n, a, b in spans)
-            yield rf" & {' & '.join(cells)} \\"
-            yield " ".join(rf"\cmidrule(lr){{{a}-{b}}}" for name, a, b in spans if name)
-    yield rf" & {' & '.join(escape_latex(head.heading) for head in heads)} \\"
-    if any(head.unit for head in heads):
-        units = (escape_latex(f"({head.unit})") if head.unit else "" for head in heads)
-        yield rf" & {' & '.join(units)} \\"
-
-
-def _latex_line(line: Line, table: Table, layout: Layout) -> str:
-    columns = zip(*(x.cells for x in table.lines), strict=True)
-    widest = [max((cell.spread for cell in column), key=len) for column in columns]
-    cells = [_latex_cell(c, room, layout) for c, room in zip(line.cells, widest, strict=True)]
-    return rf"{escape_latex(line.label)}{_superscript(*line.marks)} & {' & '.join(cells)} \\"
-
-
-def _latex_cell(cell: Cell, room: str, layout: Layout) -> str:
-    """A cell; where its column has spreads and it has none, a blank keeps the digits in line."""
-    text = escape_latex(cell.text)
-    if cell.text == ABSENT or cell.text.replace(" ", "").isalpha():  # such as "failed"
-        return rf"\multicolumn{{1}}{{c}}{{{text}{_superscript(cell.mark)}}}"
-    bold = r"\boldmath" * text.startswith("$")
-    text = (rf"\textbf{{{bold}{text}}}" if cell.bold else text) + _superscript(cell.mark)
-    spread = rf"{{\{layout.spread_font}\,$\pm$\,{cell.spread or room}}}" if room else ""
-    return text + (spread if cell.spread or not room else rf"\phantom{{{spread}}}")
-
-
-def _superscript(*marks: str) -> str:
-    listed = escape_latex(",".join(filter(None, marks)))
-    return rf"\textsuperscript{{{listed}}}" if listed else ""
-
-
-def _digits(text: str) -> float:
-    """Approximate width in Computer Modern, in units of a digit."""
-    narrow = sum(character in NARROW for character in text)
-    medium = sum((c.islower() or c.isdigit()) and c not in NARROW for c in text)
-    return 0.56 * narrow + 1.03 * medium + 1.52 * (len(text) - narrow - medium)
-
-
-def _width(table: Table, layout: Layout) -> float:
-    """Approximate width of the tabular in points, a few percent too wide rather than too narrow."""
-
-    def points(cell: Cell) -> float:
-        text = _digits(cell.text) * (1.15 if cell.bold else 1.0) + 0.8 * bool(cell.mark)
-        spread = (_digits(f"±{cell.spread}") + 1.0) * layout.spread_digit if cell.spread else 0.0
-        return text * layout.digit + spread
-
-    widths = []
-    for i, head in enumerate(table.heads):
-        heading = max(_digits(head.heading), _digits(f"({head.unit})")) * layout.digit
-        widths.append(max(heading, *(points(line.cells[i]) for line in table.lines)))
-    for level in ([head.group for head in table.heads], [head.part for head in table.heads]):
-        for name, a, b in _spans(level):
-            lacking = _digits(name) * layout.digit - sum(widths[a - 2 : b - 1])
-            widths[b - 2] += max(0.0, lacking - 2 * layout.gap * (b - a))
-    labels = max(_digits(line.label) + 0.8 * len(line.marks) for line in table.lines)
-    return labels * layout.digit + sum(widths) + 2 * layout.gap * len(widths)
-
-
-# --- Markdown ------------------------------------------------------------------------------------
-
-
-def escape_markdown(text: str) -> str:
-    """Text for a GitHub-flavoured Markdown table cell or paragraph."""
-    return re.sub(r"([\\`*_\[\]<>|~#$]|&(?=#?\w+;))", r"\\\1", printable(text))
-
-
-def markdown(table: Table) -> str:
-    """The table in GitHub-flavoured Markdown, with the caption above and the notes below."""
-    heads = [escape_markdown(_markdown_head(head)) for head in table.heads]
-    out = [
-        f"**{escape_markdown(_sentence(table.title))}** {escape_markdown(table.caption)}",
-        "",
-        f"| | {' | '.join(heads)} |",
-        f"|:--|{'--:|' * len(heads)}",
-    ]
-    for line in table.lines:
-        cells = [_markdown_cell(cell) for cell in line.cells]
-        out.append(f"| {escape_markdown(line.label)}{_sup(*line.marks)} | {' | '.join(cells)} |")
-    out.append("")
-    out += [f"- {_sup(mark)} {escape_markdown(text)}" for mark, text in table.notes]
-    out += [
-        f"- *{escape_markdown(topic)}:* {escape_markdown(text)}" for topic, text in table.protocol
-    ]
-    provenance = "\n".join(map(printable, table.provenance)).replace("--", "—")
-    return "\n".join([*out, "", f"<!--\n{provenance}\n-->", ""])
-
-
-def _markdown_head(head: Head) -> str:
-    unit = f" ({head.unit})" if head.unit else ""
-    part = f", {head.part}" if head.part else ""
-    group = "" if head.group == MEASURED else f", {head.group}"
-    return f"{head.heading}{unit}{group}{part}"
-
-
-def _markdown_cell(cell: Cell) -> str:
-    text = escape_markdown(cell.text) + (f" ± {cell.spread}" if cell.spread else "")
-    return (f"**{text}**" if cell.bold else text) + _sup(cell.mark)
-
-
-def _sup(*marks: str) -> str:
-    listed = escape_markdown(",".join(filter(None, marks)))
-    return f"<sup>{listed}</sup>" if listed else ""

@@ -14,6 +14,9 @@ from benchmarks.experiment.store import DAMAGED, RECORD, RERUN, StoredRun
 from benchmarks.metrics import METRICS, Cost
 from benchmarks.report import figures
 from benchmarks.report import table as tables
+from benchmarks.report.datasets import list_datasets
+from benchmarks.report.latex import latex, latex_notes
+from benchmarks.report.markdown import markdown
 from benchmarks.report.table import Table
 
 
@@ -112,18 +115,19 @@ def report_datasets(
     table: DatasetTable, opened: Mapping[str, Dataset | Exception], out: Path, name: str
 ) -> Report:
     """Write the table of data sets: `opened` has each entry's data set, or why there is none."""
-    return _write(replace(tables.list_datasets(table, opened), name=name), out, {})
+    return _write(replace(list_datasets(table, opened), name=name), out, {})
 
 
 def _write(table: Table, out: Path, more: Mapping[str, str]) -> Report:
     for folder in ("tables", "records", "figures"):
         files.remove_partial_files(out / folder)
-    markdown = tables.markdown(table)
+    text = markdown(table)
     texts = {
-        f"tables/{table.name}.tex": tables.latex(table),
-        f"tables/{table.name}.md": markdown,
+        f"tables/{table.name}.tex": latex(table),
+        f"tables/{table.name}-notes.tex": latex_notes(table),
+        f"tables/{table.name}.md": text,
         **more,
     }
-    for path, text in texts.items():
-        files.write_text(out / path, text)
-    return Report(markdown, tuple(out / path for path in texts))
+    for path, content in texts.items():
+        files.write_text(out / path, content)
+    return Report(text, tuple(out / path for path in texts))

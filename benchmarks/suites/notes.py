@@ -11,9 +11,9 @@ NOTES = {
     "ConvLSTM": "the paper's cell, h' = o tanh(c'); OpenSTL's port has o tanh(g) up to v0.3.0, "
     "with which its numbers were published, and the paper's cell in v1.0.0; either has 3.41 M "
     "parameters more, unused; same multiply-adds",
-    "PredRNN++": "W_c acts on c, as in the paper; OpenSTL's port applies it to m up to v0.3.0, "
-    "with which its numbers were published, and to c in v1.0.0; either has 3.28 M parameters more, "
-    "unused; same multiply-adds",
+    "PredRNN++": "the weights of c act on c, as in the paper; OpenSTL's port applies them to m up "
+    "to v0.3.0, with which its numbers were published, and to c in v1.0.0; either has 3.28 M "
+    "parameters more, unused; same multiply-adds",
     "MIM": f"states start afresh with each sequence and gradients flow through them; {PORT} "
     "carries a detached state from batch to batch and has 98,304 parameters more, unused; same "
     "multiply-adds",

@@ -1,0 +1,148 @@
+"""From stored runs to numbers: mean, std, seeds, and which of them differ significantly."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks.experiment.spec import Panel, Suite
+from benchmarks.experiment.store import StoredRun
+from benchmarks.metrics import Column, Cost, Metric, ToTarget
+from benchmarks.names import printable
+from benchmarks.report import stats
+
+SIZES = (("parameters", "Params", "M", 1e-6), ("macs", "FLOPs", "G", 1e-9))
+
+MUST_AGREE: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "scale": lambda record: record["scale"],
+    "data digest": lambda record: record["data"]["digest"],
+    "clip": lambda record: record["clip"],
+    "test_sequences": lambda record: record["test_sequences"],
+    "precision": lambda record: record["precision"],
+    "device type": lambda record: record["device"]["type"],
+    "processes": lambda record: record["processes"],
+    "epochs": lambda record: record["training"]["epochs"],
+}
+
+MUST_AGREE_IN_TIME: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "device": lambda record: record["device"]["name"],
+    "threads": lambda record: record["device"]["threads"],
+}
+
+
+def check_comparable(runs: Sequence[StoredRun], *, times: bool = False) -> None:
+    """Raise ValueError, naming the runs, if finished runs differ in what must be equal.
+
+    Where `times` are compared, that is the device's name and the threads too. Runs that trained
+    nothing, such as the persistence baseline, have no epochs to compare.
+    """
+    for name, value in (MUST_AGREE | MUST_AGREE_IN_TIME if times else MUST_AGREE).items():
+        found: dict[str, list[str]] = {}
+        for run in runs:
+            if run.done and (name != "epochs" or run.trained):
+                found.setdefault(repr(value(run.record)), []).append(_describe(run))
+        if len(found) > 1:
+            listed = "; ".join(f"{value}: {', '.join(who)}" for value, who in found.items())
+            raise ValueError(
+                f"runs of one table must agree in {name}, but have {listed}. Repeat the odd ones, "
+                "or report them apart"
+            )
+
+
+def measure(suite: Suite, panel: Panel, runs: Sequence[StoredRun]) -> pd.DataFrame:
+    """Numbers of a panel, one row per label that has runs, in the suite's order.
+
+    For each column `<name>` and `<name>_std`, in printed units, `<name>_best`, and
+    `<name>_infinite`, the share of predicted frames with an infinite score; the sizes `parameters`,
+    `macs`, `paper_parameters`, `paper_macs`; `untrained`, for parameters of which none is
+    trainable; the `seeds`, and the `failures` as (seed, status, reason).
+    Raises ValueError if runs are not comparable, repeat a seed or have a label the suite lacks.
+    """
+    if not runs:
+        raise ValueError(f"panel {panel.name!r} has no runs; expected at least one")
+    by_label: dict[str, list[StoredRun]] = {row.label: [] for row in suite.rows}
+    for run in runs:
+        if run.record["row"] not in by_label:
+            raise ValueError(
+                f"{_describe(run)} is not a row of {suite.name!r}, which has {list(by_label)}"
+            )
+        for other in by_label[run.record["row"]]:
+            if other.record["seed"] == run.record["seed"]:
+                raise ValueError(f"{_describe(run)} and {_describe(other)} repeat a row and a seed")
+        by_label[run.record["row"]].append(run)
+    check_comparable(runs, times=any(isinstance(column, Cost) for column in panel.columns))
+
+    rows = {label: _measure_row(of, suite, panel) for label, of in by_label.items() if of}
+    frame = pd.DataFrame(rows.values(), index=list(rows))
+    scores = {x: [run.scores() for run in of if run.done] for x, of in by_label.items()}
+    scores = {label: of for label, of in scores.items() if of}
+    for column in panel.columns:
+        best: set[str] = set()
+        infinite: dict[str, float] = {}
+        if isinstance(column, Metric):
+            by_seed = {x: [s[column.name] for s in of] for x, of in scores.items()}
+            infinite = {x: float(np.isinf(np.stack(of)).mean()) for x, of in by_seed.items()}
+            if len(scores) > 1:
+                means = {label: stats.per_sequence(of) for label, of in by_seed.items()}
+                best = stats.best_group(means, column.lower_is_better)
+        frame[f"{column.name}_best"] = [label in best for label in frame.index]
+        frame[f"{column.name}_infinite"] = [infinite.get(label, 0.0) for label in frame.index]
+    return frame
+
+
+def _measure_row(runs: Sequence[StoredRun], suite: Suite, panel: Panel) -> dict[str, Any]:
+    finished = [run for run in runs if run.done]
+    done = [run.record for run in finished]
+    row: dict[str, Any] = {
+        "seeds": sorted(record["seed"] for record in done),
+        "failures": [
+            (r.record["seed"], r.record["status"], _reason(r)) for r in runs if not r.done
+        ],
+        "untrained": any(r.record["cost"]["parameters"] and not r.trained for r in finished),
+    }
+    for column in panel.columns:
+        name = column.name
+        values = [_value(run, column, suite) for run in finished]
+        row[name] = row[f"{name}_std"] = None
+        if values and None not in values:  # None: was not measured
+            summary = stats.over_seeds(
+                [column.factor * value for value in values if value is not None]
+            )
+            row[name], row[f"{name}_std"] = summary.mean, summary.std
+            if len(done) == 1 and (within := done[0]["cost"].get(f"{name}_spread")) is not None:
+                row[f"{name}_std"] = column.factor * within
+    for size, *_ in SIZES:
+        for name in (size, f"paper_{size}"):
+            row[name] = done[0]["cost"][name] if done else None
+    return row
+
+
+def _value(run: StoredRun, column: Column, suite: Suite) -> float | None:
+    """A run's stored number, or where its learning curve first reaches the suite's target."""
+    if not isinstance(column, ToTarget):
+        stored = run.record["cost"] if isinstance(column, Cost) else run.means
+        value: float | None = stored[column.name]
+        return value
+    if not run.trained or suite.target is None:
+        return None
+    curve = run.curve()
+    reached = curve[curve["val_mse"].astype(float) <= suite.target[0]]
+    return None if reached.empty else float(reached[column.curve].iloc[0])
+
+
+def _describe(run: StoredRun) -> str:
+    return f"{run.record['row']} seed {run.record['seed']} ({run.folder.name})"
+
+
+def _reason(run: StoredRun) -> str:
+    """Why there is no result, in a line of at most 160 characters; files below the runs' folder."""
+    reason = printable(str(run.record["reason"]).replace(f"{run.folder.parent}{os.sep}", ""))
+    return reason if len(reason) <= 160 else reason[:159] + "…"
+
+
+def known(value: Any) -> float | None:
+    return None if pd.isna(value) else float(value)
