@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from compiled import Backend
-from forward_check import Expected, check_clip, set_constant_weights
+from forward_check import Expected, check_sequence, set_constant_weights
 from model_rows import random_frames
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -62,7 +62,7 @@ def test_macs_of_other_sizes(order: int) -> None:
     assert cost.fvcore_macs(model, TINY) == expected
 
 
-def test_forecast_equals_the_reference() -> None:
+def test_prediction_equals_the_reference() -> None:
     """An eighth of the published width: one channel in the place of eight equal ones.
 
     The published first layer sees 1 channel of the frame and 8 of the tensor train; here the
@@ -73,7 +73,7 @@ def test_forecast_equals_the_reference() -> None:
     with torch.no_grad():
         weight = model.cells[0].conv_w.weight
         weight[:, 0], weight[:, 1] = 0.5 / (9 * 25), 8 * 0.5 / (9 * 25)
-        y = model(check_clip(Clip())[:, :10], 10)[0]
+        y = model(check_sequence(Clip())[:, :10], 10)[0]
     found = [y.mean(), y.std(correction=0), y[0, 0, 0, 0], y[0, 0, 32, 32], y[-1, 0, 32, 32]]
     expected = Expected(0.01424528, 0.00023574, 0.01304263, 0.01432401, 0.01434772)
     assert torch.stack(found).tolist() == pytest.approx(expected, abs=1e-8)

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 import torch
 from compiled import Backend
-from forward_check import Expected, check, check_clip, set_constant_weights
+from forward_check import Expected, check, check_sequence, set_constant_weights
 from model_rows import random_frames
 from torch import Tensor, nn
 
@@ -74,13 +74,13 @@ def test_macs_of_other_clips() -> None:
 
 
 @pytest.mark.slow
-def test_forecast_equals_the_reference_with_warm_up() -> None:
+def test_prediction_equals_the_reference_with_warm_up() -> None:
     expected = Expected(0.01046825, 0.01200974, 0.05101027, 0.03104158, 0.00628915)
     check(CrevNet(Clip()), Clip(), expected)
 
 
 @pytest.mark.slow
-def test_forecast_from_one_clip_equals_the_reference_without_warm_up() -> None:
+def test_prediction_from_one_window_equals_the_reference_without_warm_up() -> None:
     class Forgetful(CrevNet):
         def forward(self, past: Tensor, horizon: int) -> Tensor:
             return super().forward(past[:, -3:], horizon)
@@ -94,7 +94,7 @@ def test_loss_equals_the_reference() -> None:
     model = CrevNet(Clip()).double().eval()
     set_constant_weights(model)
     with torch.no_grad():
-        loss = model.loss(*Clip().split(check_clip(Clip())))
+        loss = model.loss(*Clip().split(check_sequence(Clip())))
     assert loss.item() == pytest.approx(5.4838068776, abs=1e-9)
 
 
@@ -179,16 +179,16 @@ def test_memory_in_training() -> None:
 
 
 def one_by_one(model: CrevNet, fed: list[Tensor]) -> Tensor:
-    """The clip predicted after the clips `fed` [B, C, 3, H, W], each treated by itself."""
+    """The window predicted after the windows `fed` [B, C, 3, H, W], each treated by itself."""
     state = model.predictor.init_state(model.autoencoder.encode(fed[0])[0])
-    for clip in fed:
-        *halves, state = model.predictor(*model.autoencoder.encode(clip), state)
+    for window in fed:
+        *halves, state = model.predictor(*model.autoencoder.encode(window), state)
     return model.autoencoder.decode(*halves)
 
 
 @pytest.mark.parametrize("time", [3, 4, 6])
 @torch.no_grad()
-def test_forecast_feeds_itself_and_keeps_what_was_observed(time: int) -> None:
+def test_prediction_feeds_itself_and_keeps_what_was_observed(time: int) -> None:
     model = tiny()
     past = torch.rand(2, time, 2, 8, 12)
     found = model(past, 5)
@@ -197,16 +197,16 @@ def test_forecast_feeds_itself_and_keeps_what_was_observed(time: int) -> None:
     for k in range(5):
         predicted = one_by_one(model, fed)
         torch.testing.assert_close(found[:, k], predicted[:, :, 2], atol=1e-5, rtol=1e-4)
-        clip = predicted.clone()
+        window = predicted.clone()
         if k == 0:
-            clip[:, :, 0], clip[:, :, 1] = past[:, -2], past[:, -1]
+            window[:, :, 0], window[:, :, 1] = past[:, -2], past[:, -1]
         if k == 1:
-            clip[:, :, 0] = past[:, -1]
-        fed.append(clip)
+            window[:, :, 0] = past[:, -1]
+        fed.append(window)
 
 
 @torch.no_grad()
-def test_loss_is_the_sum_over_steps_from_true_clips() -> None:
+def test_loss_is_the_sum_over_steps_from_true_windows() -> None:
     model = tiny()
     past, future = random_frames(TINY)
     true = fold_windows(torch.cat([past, future], dim=1))
@@ -218,7 +218,7 @@ def test_loss_is_the_sum_over_steps_from_true_clips() -> None:
     torch.testing.assert_close(model.loss(past, future), expected)
 
 
-def test_a_prediction_depends_on_earlier_clips_only() -> None:
+def test_a_prediction_depends_on_earlier_windows_only() -> None:
     model = tiny()
     fed = fold_windows(torch.cat(random_frames(TINY), dim=1)).clone().requires_grad_()
     predictions, _ = model.follow(fed)
@@ -239,7 +239,7 @@ def test_compile_compiles_the_recurrent_step() -> None:
     with torch.no_grad():
         model(past, 3)
         model.loss(past, future)
-    assert len(backend.runs) == 4 + 4  # two clips of the past and two of its own; four true ones
+    assert len(backend.runs) == 4 + 4  # two windows of the past and two of its own; four true ones
     # one graph: all of a step, and nothing else
     assert backend.count(torch.conv3d) == [5 * 3]
 

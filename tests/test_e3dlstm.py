@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from forward_check import Expected, check, check_clip, set_constant_weights
+from forward_check import Expected, check, check_sequence, set_constant_weights
 from model_rows import random_frames
 from torch import Tensor
 from torch.nn import functional as F
@@ -45,18 +45,18 @@ def test_forward_equals_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_under_constant_weights_recall_alone_knows_the_width(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    past = check_clip(TINY)[:, : TINY.past]
+    past = check_sequence(TINY)[:, : TINY.past]
 
-    def forecast(width: int) -> Tensor:
+    def prediction(width: int) -> Tensor:
         model = tiny(hidden=(width, width)).double().eval()
         set_constant_weights(model)
         with torch.no_grad():
             return model(past, 3)
 
-    wide, narrow = forecast(6), forecast(2)
+    wide, narrow = prediction(6), prediction(2)
     assert (wide - narrow).abs().max() > 1e-6
     monkeypatch.setattr(e3dlstm, "recall", recall_of(6))
-    torch.testing.assert_close(forecast(2), wide, rtol=0, atol=1e-12)
+    torch.testing.assert_close(prediction(2), wide, rtol=0, atol=1e-12)
 
 
 def macs(clip: Clip, patch: int, read_out: bool = True) -> int:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from forward_check import Expected, check, check_clip, set_constant_weights
+from forward_check import Expected, check, check_sequence, set_constant_weights
 from model_rows import random_frames
 
 from baselines.phydnet import PhyCell, PhyDNet
@@ -35,7 +35,7 @@ def test_loss_equals_the_reference() -> None:
     model = PhyDNet(Clip()).double().eval()
     set_constant_weights(model)
     with torch.no_grad():
-        loss = model.loss(*Clip().split(check_clip(Clip())))
+        loss = model.loss(*Clip().split(check_sequence(Clip())))
         moments = model.physical.moment_error()
     assert loss.item() == pytest.approx(3.6350107063, abs=1e-7)
     assert moments.item() == pytest.approx(1.3010839635, abs=1e-7)
