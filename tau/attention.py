@@ -108,7 +108,7 @@ def temporal_blocks(
     """`depth` blocks: [B, folded, H, W] -> the same, `hidden` wide after the first.
 
     Stochastic depth runs linearly from 0.01 in the first block to `drop_path` in the last, as
-    released. Raises ValueError for fewer than two blocks, a width or ratio below 1, or a
+    released. Raises ValueError for fewer than two blocks, a width or MLP ratio below 1, or a
     `drop_path` outside [0, 1).
     """
     for name, value in (("temporal_hidden", hidden), ("mlp_ratio", mlp_ratio)):

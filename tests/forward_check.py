@@ -19,7 +19,7 @@ NORMS = (*BATCH_NORMS, nn.GroupNorm, nn.LayerNorm)
 
 
 class Expected(NamedTuple):
-    """The forecast's mean, population std, y[0,0,0,0], y[0,0,mid,mid], y[last,0,mid,mid]."""
+    """The prediction's mean, population std, y[0,0,0,0], y[0,0,mid,mid], y[last,0,mid,mid]."""
 
     mean: float
     std: float
@@ -52,7 +52,7 @@ def set_constant_weights(model: nn.Module, **others: float) -> None:
             nn.init.constant_(parameter, values[name])
 
 
-def check_clip(clip: Clip) -> Tensor:
+def check_sequence(clip: Clip) -> Tensor:
     """x[t,c,y,x] = 0.5 + 0.5 sin(0.3t + 0.2x + 0.1y + 0.7c): [1, N, C, H, W], float64."""
     t, c, y, x = torch.meshgrid(
         *(torch.arange(n).double() for n in (clip.frames, clip.channels, clip.height, clip.width)),
@@ -64,7 +64,7 @@ def check_clip(clip: Clip) -> Tensor:
 def check(
     model: Predictor, clip: Clip, expected: Expected, atol: float = 1e-7, **others: float
 ) -> None:
-    """Assert that `model`, with constant weights, forecasts the check clip as the reference does.
+    """Assert that `model`, with constant weights, predicts what the reference does.
 
     Leaves the model in float64, in eval mode, with the constant weights. `others` as in
     `set_constant_weights`.
@@ -72,7 +72,7 @@ def check(
     model.double().eval()
     set_constant_weights(model, **others)
     with torch.no_grad():
-        y = model(check_clip(clip)[:, : clip.past], clip.future)[0]
+        y = model(check_sequence(clip)[:, : clip.past], clip.future)[0]
     assert y.shape == (clip.future, clip.channels, clip.height, clip.width)
     middle = (0, clip.height // 2, clip.width // 2)
     found = [y.mean(), y.std(correction=0), y[0, 0, 0, 0], y[0][middle], y[-1][middle]]

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 import torch
-from forward_check import Expected, check, check_clip, set_constant_weights
+from forward_check import Expected, check, check_sequence, set_constant_weights
+from model_rows import random_frames
 from torch import Tensor
 from torch.nn import functional as F
 
 from baselines import e3dlstm
 from baselines.e3dlstm import E3DLSTM, WindowConv, recall, tokens
-from baselines.recurrent import unfold_patches
 from benchmarks.experiment import cost
 from tau.predictor import Clip
 
@@ -20,12 +20,6 @@ TINY = Clip(past=3, future=3, channels=2, height=8, width=12)
 def tiny(**options: object) -> E3DLSTM:
     torch.manual_seed(0)
     return E3DLSTM(TINY, **{"hidden": (4, 4), "kernel": 3, "patch": 2, **options})
-
-
-def clips(batch: int = 2) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    shape = (batch, TINY.frames, TINY.channels, TINY.height, TINY.width)
-    return TINY.split(torch.rand(shape, generator=generator))
 
 
 # The published values, size and cost
@@ -51,18 +45,18 @@ def test_forward_equals_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_under_constant_weights_recall_alone_knows_the_width(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    past = check_clip(TINY)[:, : TINY.past]
+    past = check_sequence(TINY)[:, : TINY.past]
 
-    def forecast(width: int) -> Tensor:
+    def prediction(width: int) -> Tensor:
         model = tiny(hidden=(width, width)).double().eval()
         set_constant_weights(model)
         with torch.no_grad():
             return model(past, 3)
 
-    wide, narrow = forecast(6), forecast(2)
+    wide, narrow = prediction(6), prediction(2)
     assert (wide - narrow).abs().max() > 1e-6
     monkeypatch.setattr(e3dlstm, "recall", recall_of(6))
-    torch.testing.assert_close(forecast(2), wide, rtol=0, atol=1e-12)
+    torch.testing.assert_close(prediction(2), wide, rtol=0, atol=1e-12)
 
 
 def macs(clip: Clip, patch: int, read_out: bool = True) -> int:
@@ -170,41 +164,8 @@ def own_errors(model: E3DLSTM, past: Tensor, future: Tensor) -> tuple[Tensor, Te
 
 def test_loss_is_squared_plus_absolute_error_of_all_predictions() -> None:
     model = tiny().eval()
-    squared, absolute = own_errors(model, *clips())
-    torch.testing.assert_close(model.loss(*clips()), squared + absolute)
-
-
-def test_sampling_ends_with_own_predictions() -> None:
-    model = tiny(sampling_stop=2)
-    expected = sum(own_errors(model, *clips()))
-    losses = [model.loss(*clips()) for _ in range(3)]
-    assert abs(losses[0] - expected) > 1e-6  # the truth is shown
-    torch.testing.assert_close(losses[2], expected)
-    assert model.state_dict()["step_count"] == 3
-
-
-def test_autocast_and_float64() -> None:
-    model = tiny()
-    past, future = clips()
-    exact = model.eval()(past, 4)
-    with torch.autocast("cpu", torch.bfloat16):
-        rounded = model(past, 4)
-        loss = model.train().loss(past, future)
-    loss.backward()
-    assert rounded.dtype == loss.dtype == torch.float32
-    assert 0 < (rounded - exact).abs().max() < 0.02
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-    double = model.double().eval()(past.double(), 4)
-    torch.testing.assert_close(double, exact.double(), atol=1e-5, rtol=0)
-
-
-def test_predictions_are_unfolded() -> None:
-    model = tiny().eval()
-    frame = torch.rand(2, 8, 4, 6)
-    with torch.no_grad():
-        prediction, _ = model.step(frame, model.init_state(frame))
-        found = model(unfold_patches(frame[:, None], 2), 1)
-    torch.testing.assert_close(found, unfold_patches(prediction[:, None], 2))
+    squared, absolute = own_errors(model, *random_frames(TINY))
+    torch.testing.assert_close(model.loss(*random_frames(TINY)), squared + absolute)
 
 
 def test_layers_share_m_and_so_their_width() -> None:

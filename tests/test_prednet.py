@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from compiled import Backend
+from model_rows import random_frames
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,12 +24,6 @@ both_rules = pytest.mark.parametrize("feedback", ["current", "previous"])
 def tiny(clip: Clip = TINY, **options: object) -> PredNet:
     torch.manual_seed(0)
     return PredNet(clip, hidden=(3, 5), **options).eval()
-
-
-def clips(batch: int = 2, clip: Clip = TINY) -> tuple[Tensor, Tensor]:
-    generator = torch.Generator().manual_seed(1)
-    shape = (batch, clip.frames, clip.channels, clip.height, clip.width)
-    return clip.split(clip.data_range * torch.rand(shape, generator=generator))
 
 
 # Size
@@ -55,10 +52,10 @@ def macs(clip: Clip, channels: tuple[int, ...]) -> int:
 def test_published_size(clip: Clip, size: int, per_frame: float, total: float) -> None:
     model = cost.build_on_meta(PredNet, clip, {})
     assert cost.parameters(model) == size
-    counted = cost.macs(model, clip)
-    assert counted == macs(clip, (clip.channels, 32, 64, 128, 256))
-    assert round(counted / clip.frames / 1e9, 4) == per_frame
-    assert round(counted / 1e9, 3) == total
+    short, channels = replace(clip, past=1, future=2), (clip.channels, 32, 64, 128, 256)
+    assert cost.macs(model, short) == macs(short, channels)
+    assert round(macs(clip, channels) / clip.frames / 1e9, 4) == per_frame
+    assert round(macs(clip, channels) / 1e9, 3) == total
 
 
 @both_rules
@@ -128,9 +125,9 @@ def with_biases(model: PredNet, scale: float = 1.0) -> PredNet:
 @both_rules
 @pytest.mark.parametrize("scale", [1, 20])  # the larger weights saturate gates and predictions
 @torch.no_grad()
-def test_forecast_follows_the_equations(feedback: str, scale: float) -> None:
+def test_prediction_follows_the_equations(feedback: str, scale: float) -> None:
     model = with_biases(tiny(feedback=feedback), scale)
-    past, _ = clips()
+    past, _ = random_frames(TINY)
     for frames in (past, past[:, :1]):
         expected, errors = by_the_equations(model, frames, 5, feedback)
         time = frames.shape[1]
@@ -141,7 +138,7 @@ def test_forecast_follows_the_equations(feedback: str, scale: float) -> None:
 
 @torch.no_grad()
 def test_the_two_rules_part_at_the_second_predicted_frame() -> None:
-    past, _ = clips()
+    past, _ = random_frames(TINY)
     models = (with_biases(tiny(feedback=each)) for each in ("current", "previous"))
     current, previous = (model(past, 3) for model in models)
     assert torch.equal(current[:, 0], previous[:, 0])
@@ -151,25 +148,25 @@ def test_the_two_rules_part_at_the_second_predicted_frame() -> None:
 @torch.no_grad()
 def test_current_feedback_takes_a_prediction_for_its_frame() -> None:
     model = with_biases(tiny())
-    past, _ = clips()
-    forecast = model(past, 4)
-    assert torch.equal(model(torch.cat([past, forecast[:, :2]], dim=1), 2), forecast[:, 2:])
+    past, _ = random_frames(TINY)
+    prediction = model(past, 4)
+    assert torch.equal(model(torch.cat([past, prediction[:, :2]], dim=1), 2), prediction[:, 2:])
 
 
 @torch.no_grad()
 def test_previous_feedback_takes_it_for_the_next_frame() -> None:
     model = with_biases(tiny(feedback="previous"))
-    past, _ = clips()
+    past, _ = random_frames(TINY)
     last = model.unroll(past, 3)[:, -1:]  # of the last frame of the past
-    forecast = model(past, 4)
-    fed = torch.cat([past, last, forecast[:, :1]], dim=1)
-    assert torch.equal(model(fed, 2), forecast[:, 2:])
+    prediction = model(past, 4)
+    fed = torch.cat([past, last, prediction[:, :1]], dim=1)
+    assert torch.equal(model(fed, 2), prediction[:, 2:])
 
 
 @torch.no_grad()
 def test_loss_is_the_lowest_error_after_the_first_frame() -> None:
     model = tiny()
-    past, future = clips()
+    past, future = random_frames(TINY)
     _, errors = by_the_equations(model, torch.cat([past, future], dim=1), 0)
     torch.testing.assert_close(model.loss(past, future), errors[:, 1:].mean())
     torch.testing.assert_close(model.train().loss(past, future), errors[:, 1:].mean())
@@ -177,7 +174,7 @@ def test_loss_is_the_lowest_error_after_the_first_frame() -> None:
 
 def test_a_prediction_depends_on_earlier_frames_only() -> None:
     model = with_biases(tiny())
-    frames = torch.cat(clips(), dim=1).requires_grad_()
+    frames = torch.cat(random_frames(TINY), dim=1).requires_grad_()
     predictions = model.unroll(frames, 7)
     for t in range(1, 7):
         gradient = torch.autograd.grad(predictions[:, t].sum(), frames, retain_graph=True)[0]
@@ -194,7 +191,7 @@ def test_biases_start_at_zero() -> None:
 
 def test_predictions_reach_the_largest_pixel_value_and_no_further() -> None:
     model = tiny(Clip(past=3, future=4, channels=2, height=8, width=12, data_range=40.0))
-    past, _ = clips(clip=model.clip)
+    past, _ = random_frames(model.clip)
     assert model(past, 4).max() < 40
     nn.init.constant_(model.stack.predict[0].bias, 100)
     assert (model(past, 4) == 40).all()
@@ -213,39 +210,19 @@ def test_one_channel_starts_alive(seed: int) -> None:
         assert conv.weight.grad.any()
 
 
-# Precision and compilation
-
-
-def test_autocast_and_float64() -> None:
-    model = tiny()
-    past, future = clips()
-    exact = model(past, 4)
-    with torch.autocast("cpu", torch.bfloat16):
-        rounded = model(past, 4)
-        loss = model.train().loss(past, future)
-    loss.backward()
-    assert rounded.dtype == loss.dtype == torch.float32
-    assert 0 < (rounded - exact).abs().max() < 0.01
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
-    double = model.double().eval()(past.double(), 4)
-    assert double.dtype == torch.float64
-    torch.testing.assert_close(double, exact.double(), atol=1e-5, rtol=0)
+# Compilation
 
 
 @both_rules
 def test_compile_compiles_the_step(feedback: str) -> None:
     model = tiny(feedback=feedback)
-    past, _ = clips()
-    keys = list(model.state_dict())
-    expected = model(past, 4)
     backend = Backend()
     model.compile(backend=backend)
     with torch.no_grad():
-        torch.testing.assert_close(model(past, 4), expected)
+        model(random_frames(TINY)[0], 4)
     assert len(backend.runs) == 7
     # one graph with a frame and, where a prediction is its own frame, one without
     assert backend.count(torch.conv2d) == [3 + 3 + 2] * (2 if feedback == "current" else 1)
-    assert list(model.state_dict()) == keys
 
 
 # Options
@@ -254,19 +231,10 @@ def test_compile_compiles_the_step(feedback: str) -> None:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"hidden": ()}, r"hidden is \(\)"),
-        ({"hidden": (4, 0)}, r"hidden is \(4, 0\)"),
         ({"hidden": (4, 4, 4)}, "frames are 12x16; 3 levels .* divisible by 8"),
-        ({"hidden": (4,), "kernel": 2}, "kernel is 2"),
         ({"hidden": (4,), "feedback": "last"}, "feedback is 'last'; expected .*current, previous"),
     ],
 )
 def test_bad_options(options: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         PredNet(Clip(height=12, width=16), **options)
-
-
-@pytest.mark.parametrize("horizon", [0, -1, 2.0])
-def test_horizon_is_a_positive_integer(horizon: int) -> None:
-    with pytest.raises(ValueError, match=f"horizon is {horizon!r}"):
-        tiny()(clips()[0], horizon)

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from compiled import Backend
+from forward_check import CONVOLUTIONS
 from model_rows import SUITES, models, random_frames, rows
 from torch import Tensor
 
@@ -202,6 +203,9 @@ def test_in_place_compilation_changes_nothing(row):
     if isinstance(model, Recurrent):  # all of a step is one graph, and so is an encoder
         encoder = type(model).encode is not Recurrent.encode
         assert len(backend.runs) == 4 + 2 * encoder, "the past's frames are encoded at once"
+        sizes = backend.count(torch.conv2d, torch.conv_transpose2d, torch.conv3d)
+        whole = max(sizes) + (min(sizes) if encoder else 0)
+        assert whole == sum(isinstance(module, CONVOLUTIONS) for module in model.modules())
     copied = copy.deepcopy(twin)
     for weight in (*copied.parameters(), *model.parameters()):
         torch.nn.init.constant_(weight, 0.01)
@@ -245,13 +249,13 @@ def bad_values(default: Any) -> list[Any]:
     return [float("nan"), -1.0] if isinstance(default, float) else [0, -1]
 
 
-ZERO_MEANS_NONE = {"short_stop"}
+ZERO_MEANS_NONE, ODD = {"short_stop"}, {"kernel"}
 
 
 @models
 def test_a_bad_option_is_refused_with_its_name_and_value(row):
     for name, parameter in inspect.signature(row.model).parameters.items():
-        for value in [] if name == "clip" else bad_values(parameter.default):
+        for value in [] if name == "clip" else bad_values(parameter.default) + [4] * (name in ODD):
             if value == 0 and name in ZERO_MEANS_NONE:
                 continue
             with torch.device("meta"), pytest.raises(ValueError) as refused:

@@ -7,15 +7,11 @@ import math
 import pytest
 import torch
 from forward_check import Expected, check
+from model_rows import CALTECH, KTH_ONE_PASS, MNIST, TAXI
 
 from baselines.simvpv2 import GatedAttention, SimVPv2
 from benchmarks.experiment import cost
 from tau import TAU, Clip
-
-MNIST = Clip(10, 10, 1, 64, 64)
-TAXI = Clip(4, 4, 2, 32, 32)
-KTH_ONE_PASS = Clip(10, 10, 1, 128, 128)  # what is published
-CALTECH = Clip(10, 1, 3, 128, 160)
 
 
 def test_forward_equals_the_reference():
@@ -49,11 +45,6 @@ def test_published_size(clip, sizes, gmacs, count):
         pixels * (c**2 - c) - 2 * c * 16 for c in [clip.past * hidden] + [width] * (blocks - 1)
     )
     assert counted == cost.macs(cost.build_on_meta(TAU, clip, options), clip) + more
-
-
-def test_published_multiply_adds_to_the_printed_digit():
-    model = cost.build_on_meta(SimVPv2, MNIST, {})
-    assert f"{cost.published_macs(model, MNIST) / 1e9:.2f}" == "16.53"
 
 
 def test_attention_is_a_gated_large_kernel():
@@ -113,7 +104,6 @@ def test_squared_error_is_the_whole_loss():
         ({"spatial_depth": 14}, "divisible by 128"),
         ({"temporal_depth": 1}, "temporal_depth is 1"),
         ({"drop_path": 1.0}, r"drop_path is 1.0"),
-        ({"drop_path": -0.1}, r"drop_path is -0.1"),
     ],
 )
 def test_bad_options(options, message):

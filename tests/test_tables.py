@@ -38,7 +38,7 @@ from benchmarks.metrics import (
 from benchmarks.report import scores
 from benchmarks.report import table as tables
 from benchmarks.report.datasets import list_datasets
-from benchmarks.report.latex import escape_latex, latex
+from benchmarks.report.latex import escape_latex, latex, latex_notes
 from benchmarks.report.markdown import escape_markdown, markdown
 from benchmarks.report.table import check_published
 from tau import Clip

@@ -145,4 +145,5 @@ def _reason(run: StoredRun) -> str:
 
 
 def known(value: Any) -> float | None:
+    """A number of a frame, or None where it has none."""
     return None if pd.isna(value) else float(value)
