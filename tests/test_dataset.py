@@ -53,6 +53,7 @@ def test_three_methods_and_three_attributes_make_a_data_set():
     assert dataset.caption == expected
     assert dataset.value_range == (0, 1) and dataset.notes == () and not dataset.synthetic
     assert dataset.checks() == [] and dataset.source is None
+    assert dataset.divided_by_255 and not open_dataset(altered(value_range=(0, 9))).divided_by_255
     dataset.check_unchanged()
     again = pickle.loads(pickle.dumps(dataset))
     assert again.digest == dataset.digest == open_dataset(Grey).digest

@@ -587,7 +587,7 @@ def test_provenance_has_digests_and_no_path(root: Path, tmp_path: Path) -> None:
 
 def test_the_caption_says_what_was_measured(prepared: Path) -> None:
     caption = KittiCaltech(prepared).caption
-    for words in ("3 clips", "3 drives", "5 videos", "first 11 frames", "window of 20", "RGB"):
+    for words in ("3 sequences", "3 drives", "5 videos", "first 11 frames", "window of 20", "RGB"):
         assert words in caption
     assert "averaged" not in caption
     assert "averaged over 2x2 pixels" in KittiCaltech(prepared, downsample=2).caption

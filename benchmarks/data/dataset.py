@@ -54,7 +54,6 @@ class Dataset(ABC):
     test_sequences: int  # what `test` can give
     notes: tuple[str, ...] = ()  # what is odd or missing, to be read before a run
     value_range: tuple[float, float] = (0.0, 1.0)
-    divided_by_255: bool = True  # uint8 frames, so that 255 stands for 1; not numbers with a unit
     synthetic: bool = False  # generated as a stand-in for a real set; `provenance` says so too
     source: ClassVar[Source | None] = None  # files to download and verify; None if there are none
     stand_in: ClassVar[type[Dataset] | None] = None  # `--data synthetic`; None: moving textures
@@ -112,6 +111,11 @@ class Dataset(ABC):
             f"{clip.channels}x{clip.height}x{clip.width}; {self.train_sequences:,} training and "
             f"{self.test_sequences:,} test sequences."
         )
+
+    @cached_property
+    def divided_by_255(self) -> bool:
+        """Whether uint8 frames are divided by 255, rather than scaled from `value_range`."""
+        return tuple(self.value_range) == (0.0, 1.0)
 
     @property
     def digest(self) -> str:
