@@ -1,10 +1,19 @@
-"""The measuring: suites, data, training, evaluation, metrics, costs, tables and figures."""
+"""The measuring: suites, data, training, evaluation, metrics, costs, tables and figures.
+
+`__version__` is that of the installed package, and "0+unknown" in a checkout that is not installed.
+"""
 
 from __future__ import annotations
 
+from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-__all__ = ["load"]
+__all__ = ["__version__", "load"]
+
+try:
+    __version__ = version("spatiotemporal-benchmarks")
+except PackageNotFoundError:
+    __version__ = "0+unknown"
 
 
 def __getattr__(name: str) -> Any:
