@@ -19,10 +19,11 @@ class Clip:
     (1.0 for frames in [0, 1]). Raises ValueError if a size is not a positive integer or
     `data_range` is not positive.
 
-    >>> clip = Clip(past=4, future=6, channels=2, height=32, width=32)
-    >>> past, future = clip.split(torch.zeros(8, 10, 2, 32, 32))
-    >>> list(past.shape), list(future.shape)
-    ([8, 4, 2, 32, 32], [8, 6, 2, 32, 32])
+    Examples:
+        >>> clip = Clip(past=4, future=6, channels=2, height=32, width=32)
+        >>> past, future = clip.split(torch.zeros(8, 10, 2, 32, 32))
+        >>> list(past.shape), list(future.shape)
+        ([8, 4, 2, 32, 32], [8, 6, 2, 32, 32])
     """
 
     past: int = 10
@@ -99,9 +100,10 @@ def rollout(block: Callable[[Tensor], Tensor], past: Tensor, horizon: int) -> Te
     exist, and the last one is cut; gradients flow through every pass, as in SimVP and TAU.
     Raises ValueError if `horizon` is not a positive integer.
 
-    >>> past = torch.tensor([1.0, 2.0]).reshape(1, 2, 1, 1, 1)
-    >>> rollout(lambda frames: 10 * frames, past, horizon=3).flatten().tolist()
-    [10.0, 20.0, 100.0]
+    Examples:
+        >>> past = torch.tensor([1.0, 2.0]).reshape(1, 2, 1, 1, 1)
+        >>> rollout(lambda frames: 10 * frames, past, horizon=3).flatten().tolist()
+        [10.0, 20.0, 100.0]
     """
     check_horizon(horizon)
     blocks = [block(past)]
