@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks import run
 from benchmarks.data import __main__ as data
+from benchmarks.experiment.plan import find_suite
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -50,6 +51,22 @@ def test_every_option_that_a_page_mentions_exists(page):
     known |= {"--nproc-per-node"}  # torchrun's
     mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text("utf-8")))
     assert mentioned <= known, mentioned - known
+
+
+@pages
+def test_every_command_that_a_page_shows_is_accepted(page):
+    text = re.sub(r"```python.*?```", "", page.read_text("utf-8"), flags=re.S)
+    for module, options in re.findall(r"-m benchmarks\.(run|data) ([^\n#`]+)", text):
+        parser = {"run": run, "data": data}[module].arguments()
+        try:
+            args = parser.parse_args(shlex.split(options))
+        except SystemExit as error:
+            assert error.code == 0, f"{page.name}: {options}"  # --help
+            continue
+        if module == "run" and not args.list and not args.suite.endswith(".py"):
+            suite = find_suite(args.suite)
+            labels = {row.label for row in suite.rows}
+            assert labels >= set(args.rows or ()), f"{page.name}: {options}"
 
 
 @pages
