@@ -28,14 +28,26 @@ FRAME = (-3, -2, -1)  # channel, height, width
 
 
 def mse(pred: Tensor, true: Tensor, *, chunk: int | None = None) -> Tensor:
-    """Squared error summed over a frame's channels and pixels: [B, T], in squared data units."""
+    """Squared error summed over a frame's channels and pixels: [B, T], in squared data units.
+
+    Examples:
+        >>> true = torch.zeros(1, 2, 1, 8, 8)
+        >>> mse(true + 0.5, true).tolist()  # 64 pixels, each off by 0.5
+        [[16.0, 16.0]]
+    """
     return _by_tiles(
         lambda p, t: (p.double() - t.double()).square().sum(FRAME), pred, true, chunk=chunk
     )
 
 
 def mae(pred: Tensor, true: Tensor, *, chunk: int | None = None) -> Tensor:
-    """Absolute error summed over a frame's channels and pixels: [B, T], in data units."""
+    """Absolute error summed over a frame's channels and pixels: [B, T], in data units.
+
+    Examples:
+        >>> true = torch.zeros(1, 2, 1, 8, 8)
+        >>> mae(true + 0.5, true).tolist()  # 64 pixels, each off by 0.5
+        [[32.0, 32.0]]
+    """
     return _by_tiles(
         lambda p, t: (p.double() - t.double()).abs().sum(FRAME), pred, true, chunk=chunk
     )
@@ -47,6 +59,13 @@ def ssim(pred: Tensor, true: Tensor, data_range: float, *, chunk: int | None = N
     Wang et al. 2004, Eq. 13, with a uniform 7x7 window, sample covariance, K1 = 0.01, K2 = 0.03;
     averaged over the windows that lie inside the frame, then over channels. Raises ValueError for
     frames smaller than the window.
+
+    Examples:
+        >>> true = torch.linspace(0, 1, 64).reshape(1, 1, 1, 8, 8)
+        >>> round(ssim(true, true, data_range=1.0).item(), 3)
+        1.0
+        >>> round(ssim(true / 2, true, data_range=1.0).item(), 3)
+        0.642
     """
     return _by_tiles(lambda p, t: _ssim(p, t, data_range), pred, true, data_range, chunk=chunk)
 
@@ -58,6 +77,13 @@ def ssim_range2(
 
     scikit-image before 0.20 inferred a range of 2 for floating frames in [0, 1]; the numbers
     published with SimVP and OpenSTL contain it.
+
+    Examples:
+        >>> black = torch.zeros(1, 1, 1, 8, 8)
+        >>> round(ssim(black + 0.02, black, data_range=1.0).item(), 3)
+        0.2
+        >>> round(ssim_range2(black + 0.02, black, data_range=1.0).item(), 3)
+        0.5
     """
     return _by_tiles(lambda p, t: _ssim(p, t, 2 * data_range), pred, true, data_range, chunk=chunk)
 
@@ -68,6 +94,11 @@ def ssim_uint8(
     """`ssim` of frames scaled to [0, 255] and truncated to integers, as in PredRNN's code: [B, T].
 
     Truncation removes noise below 1/255 of the range from a black background.
+
+    Examples:
+        >>> black = torch.zeros(1, 1, 1, 8, 8)
+        >>> round(ssim_uint8(black + 0.003, black, data_range=1.0).item(), 3)  # less than 1/255
+        1.0
     """
     return _by_tiles(
         lambda p, t: _ssim(_levels(p, data_range), _levels(t, data_range), 255),
@@ -82,6 +113,13 @@ def psnr(pred: Tensor, true: Tensor, data_range: float, *, chunk: int | None = N
     """Peak signal-to-noise ratio of each frame, channels pooled: [B, T] in dB.
 
     10 log10(data_range^2 / mean squared error); infinite where the frames are equal.
+
+    Examples:
+        >>> true = torch.zeros(1, 1, 1, 8, 8)
+        >>> round(psnr(true + 0.1, true, data_range=1.0).item(), 2)
+        20.0
+        >>> round(psnr(true + 0.1, true, data_range=255.0).item(), 2)  # another range
+        68.13
     """
     return _by_tiles(
         lambda p, t: _decibels((p.double() - t.double()).square(), data_range),
@@ -100,6 +138,14 @@ def psnr_uint8_wrap(
     Frames are scaled to [0, 255] and truncated; difference and square wrap modulo 256, so a
     difference of 16 counts as none. At least 24.17 dB, whatever is predicted; infinite where every
     wrapped square is 0. Only for standing beside numbers published in this convention.
+
+    Examples:
+        >>> true = torch.zeros(1, 1, 1, 8, 8)
+        >>> pred = torch.full_like(true, 16.5 / 255)  # 16 levels off, and 16 * 16 = 256 wraps to 0
+        >>> psnr_uint8_wrap(pred, true, data_range=1.0).item()
+        inf
+        >>> round(psnr(pred, true, data_range=1.0).item(), 2)
+        23.78
     """
 
     def score(p: Tensor, t: Tensor) -> Tensor:

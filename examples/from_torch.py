@@ -1,6 +1,6 @@
 """A torch data set that you have already: `FromTorch` turns its items into sequences to compare on.
 
-    python examples/from_torch.py
+    python -m benchmarks.run --suite from_torch.py
 
 An item is a sequence [past + future, C, H, W], or a pair (past, future), as here. Without `test`,
 the last tenth of the items is for test; the tenth before it is for validation.
@@ -13,7 +13,9 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from benchmarks.data import FromTorch, open_dataset
+from benchmarks import Panel, Suite
+from benchmarks.data import FromTorch
+from benchmarks.suites import ablation
 from tau import Clip
 
 
@@ -39,8 +41,10 @@ class MovingBars(torch.utils.data.Dataset[tuple[Tensor, Tensor]]):
 CLIP = Clip(past=4, future=4, channels=1, height=16, width=16)
 BARS = partial(FromTorch, MovingBars(2_000), CLIP, test=MovingBars(500, first=2_000))
 
-if __name__ == "__main__":
-    opened = open_dataset(BARS)
-    print(opened.caption, f"Digest {opened.digest[:8]}.")
-    past, future = CLIP.split(opened.batch(0, 0, 16, "cpu"))
-    print(f"a training batch: {list(past.shape)} to {list(future.shape)}")
+SUITE = Suite(
+    name="moving-bars",
+    title="Moving bars",
+    panels=(Panel(BARS),),
+    rows=ablation.ROWS,
+    training=ablation.TRAINING,
+)

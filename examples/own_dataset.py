@@ -1,6 +1,6 @@
 """A data set of your own as a class: hot spots that cool on a plate, simulated as they are needed.
 
-    python examples/own_dataset.py
+    python -m benchmarks.run --suite own_dataset.py
 
 A class states its task and its counts, and gives training, validation and test sequences. All else
 that `Dataset` declares has a default; here `value_range` says what 0 and 1 stand for.
@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmarks.data import Dataset, open_dataset
+from benchmarks import Panel, Suite
+from benchmarks.data import Dataset
 from benchmarks.data.dataset import spans
+from benchmarks.suites import ablation
 from tau import Clip
 
 SPLITS = ("train", "validation", "test")
@@ -69,8 +71,13 @@ class CoolingPlate(Dataset):
         return torch.from_numpy(np.stack(frames, 1)[:, :, None].clip(0, 1)).float()
 
 
-if __name__ == "__main__":
-    for dataset in (CoolingPlate, partial(CoolingPlate, diffusivity=0.05)):
-        opened = open_dataset(dataset)
-        print(opened.caption, f"Digest {opened.digest[:8]}.")
-        print(f"a training batch: {list(opened.batch(0, 0, 16, 'cpu').shape)}")
+SUITE = Suite(
+    name="cooling-plate",
+    title="A cooling plate",
+    panels=(
+        Panel(CoolingPlate, title="copper"),
+        Panel(partial(CoolingPlate, diffusivity=0.05), title="steel"),
+    ),
+    rows=ablation.ROWS,
+    training=ablation.TRAINING,
+)

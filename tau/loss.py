@@ -21,6 +21,15 @@ def differential_divergence(pred: Tensor, true: Tensor, temperature: float = 0.1
     release has p log(p / (q + 1e-12) + 1e-12), which differs by about 1e-4 of the value on frames
     in [0, 1], and greatly on changes far beyond 1 (docs/deviations.md). Half precision is raised to
     float32. Raises ValueError if shapes differ.
+
+    Examples:
+        >>> true = torch.linspace(0, 1, 12).reshape(1, 3, 1, 2, 2).square()
+        >>> differential_divergence(true, true).item()
+        0.0
+        >>> abs(differential_divergence(true + 1, true).item()) < 1e-6  # levels do not count
+        True
+        >>> differential_divergence(true.flip(1), true).item() > 0
+        True
     """
     if pred.shape != true.shape:
         raise ValueError(f"pred is {tuple(pred.shape)}, true is {tuple(true.shape)}; equal needed")

@@ -18,6 +18,12 @@ class Clip:
     A frame is [channels, height, width]; `data_range` is the largest value minus the smallest
     (1.0 for frames in [0, 1]). Raises ValueError if a size is not a positive integer or
     `data_range` is not positive.
+
+    Examples:
+        >>> clip = Clip(past=4, future=6, channels=2, height=32, width=32)
+        >>> past, future = clip.split(torch.zeros(8, 10, 2, 32, 32))
+        >>> list(past.shape), list(future.shape)
+        ([8, 4, 2, 32, 32], [8, 6, 2, 32, 32])
     """
 
     past: int = 10
@@ -93,6 +99,11 @@ def rollout(block: Callable[[Tensor], Tensor], past: Tensor, horizon: int) -> Te
     `block` maps the T newest frames to the next T. Blocks are fed back until `horizon` frames
     exist, and the last one is cut; gradients flow through every pass, as in SimVP and TAU.
     Raises ValueError if `horizon` is not a positive integer.
+
+    Examples:
+        >>> past = torch.tensor([1.0, 2.0]).reshape(1, 2, 1, 1, 1)
+        >>> rollout(lambda frames: 10 * frames, past, horizon=3).flatten().tolist()
+        [10.0, 20.0, 100.0]
     """
     check_horizon(horizon)
     blocks = [block(past)]

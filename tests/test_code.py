@@ -287,8 +287,28 @@ def test_a_file_in_the_current_folder_is_imported(tmp_path, monkeypatch):
 def test_a_file_that_would_hide_another_module_is_refused(tmp_path, monkeypatch):
     for name in ("json", "numpy", "benchmarks"):
         (tmp_path / f"{name}.py").write_text("")
-        with pytest.raises(ValueError, match=f"would hide the installed module '{name}'"):
+        with pytest.raises(ValueError, match=f"would hide the module '{name}'"):
             code.import_file(tmp_path / f"{name}.py")
+
+
+def test_a_file_may_be_called_as_a_folder_of_the_users(tmp_path, monkeypatch):
+    """A suite data.py in another folder than the working folder, which has a folder data."""
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "recordings_of_mine").mkdir()
+    path = tmp_path / "suites" / "recordings_of_mine.py"
+    path.parent.mkdir()
+    path.write_text("X = 1\n")
+    assert code.import_file(path).X == 1
+    del sys.modules[path.stem]
+
+
+def test_a_file_may_not_be_called_as_an_installed_package_without_init(tmp_path, monkeypatch):
+    (tmp_path / "site-packages" / "name_of_theirs").mkdir(parents=True)
+    monkeypatch.syspath_prepend(tmp_path / "site-packages")
+    path = tmp_path / "name_of_theirs.py"
+    path.write_text("")
+    with pytest.raises(ValueError, match="would hide the module 'name_of_theirs'"):
+        code.import_file(path)
 
 
 # Options

@@ -1,30 +1,96 @@
-"""What the README shows works: the example suite runs, the named files and options exist."""
+"""What the README and the other pages show works: examples run, files and options exist."""
 
 from __future__ import annotations
 
 import re
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
-from benchmarks.run import arguments, main
+import pytest
+
+from benchmarks import run
+from benchmarks.data import __main__ as data
+from benchmarks.suites import find_suite
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+EXAMPLE = ROOT / "examples" / "own_model.py"
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
+SMALL = ("--scale", "smoke", "--rows", "Linear", "--out")  # as little of it as there is
 
 
-def test_the_example_runs(tmp_path, clips_file):
-    (example,) = re.findall(r"```python\n(.*?)```", README, flags=re.S)
-    (tmp_path / "mine.py").write_text(example)
-    options = ["--suite", str(tmp_path / "mine.py"), "--scale", "smoke", "--rows", "Linear"]
-    assert main([*options, "--data", str(clips_file), "--out", str(tmp_path)]) == 0
+def test_the_readme_shows_the_example_that_is_in_the_folder():
+    assert re.findall(r"```python\n(.*?)```", README, flags=re.S) == [EXAMPLE.read_text("utf-8")]
 
 
-def test_every_option_that_is_mentioned_exists():
-    known = {option for action in arguments()._actions for option in action.option_strings}
+@pytest.mark.slow
+def test_the_example_runs_in_its_folder_by_the_command_that_it_names(tmp_path):
+    (command,) = re.findall(r"python (-m .*\.py)", EXAMPLE.read_text("utf-8"))
+    done = subprocess.run(
+        [sys.executable, *shlex.split(command), *SMALL, str(tmp_path)],
+        cwd=EXAMPLE.parent,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "| Linear |" in done.stdout
+
+
+@pages
+def test_every_option_that_a_page_mentions_exists(page):
+    known = {
+        option
+        for parser in (run.arguments(), data.arguments())
+        for action in parser._actions
+        for option in action.option_strings
+    }
     known |= {"--nproc-per-node"}  # torchrun's
-    mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", README))
+    mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text("utf-8")))
     assert mentioned <= known, mentioned - known
 
 
-def test_every_file_that_is_linked_exists():
-    for target in re.findall(r"\]\(([^)#:]+)\)", README):
-        assert (ROOT / target).exists(), f"README links {target}"
+@pages
+def test_every_command_that_a_page_shows_is_accepted(page):
+    text = re.sub(r"```python.*?```", "", page.read_text("utf-8"), flags=re.S)
+    for module, options in re.findall(r"-m benchmarks\.(run|data) ([^\n#`]+)", text):
+        parser = {"run": run, "data": data}[module].arguments()
+        try:
+            args = parser.parse_args(shlex.split(options))
+        except SystemExit as error:
+            assert error.code == 0, f"{page.name}: {options}"  # --help
+            continue
+        if module == "run" and not args.list and not args.suite.endswith(".py"):
+            suite = find_suite(args.suite)
+            labels = {row.label for row in suite.rows}
+            assert labels >= set(args.rows or ()), f"{page.name}: {options}"
+
+
+@pages
+def test_every_file_that_a_page_links_exists(page):
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+        assert (page.parent / target).exists(), f"{page.name} links {target}"
+
+
+@pages
+def test_every_file_of_the_project_that_a_page_names_exists(page):
+    folders = "tau|baselines|benchmarks|tests|examples|docs"
+    for target in re.findall(rf"`((?:{folders})/[\w./-]+)`", page.read_text("utf-8")):
+        assert (ROOT / target).exists(), f"{page.name} names {target}"
+
+
+def test_the_walk_names_functions_that_are_in_the_files():
+    """A step is `file`: and the names in it, up to the next file or step."""
+    text = (ROOT / "docs" / "walk.md").read_text("utf-8")
+    steps = re.findall(
+        r"`((?:tau|benchmarks)/[\w/]+\.py)`:(.*?)(?=`[\w/]+\.py`|\n\d+\.|\n#)", text, re.S
+    )
+    assert len(steps) > 10
+    for file, rest in steps:
+        source = (ROOT / file).read_text("utf-8")
+        for name in re.findall(r"`([\w.]+)`", rest):
+            for part in name.split("."):
+                assert re.search(rf"\b{part}\b", source), f"{file} has no {part}"

@@ -57,13 +57,8 @@ def import_file(path: Path) -> ModuleType:
     loaded = sys.modules.get(name)
     if loaded is not None and _file(loaded) == path:
         return loaded
-    try:
-        found = importlib.util.find_spec(name) if loaded is None else loaded.__spec__
-    except ValueError:  # of a module that has no spec
-        found = None
-    in_folder = found is not None and found.origin and Path(found.origin).resolve() == path
-    if loaded is not None or (found is not None and not in_folder):
-        raise ValueError(f"{path} would hide the installed module {name!r}; rename the file")
+    if other := _other_module(name, path):
+        raise ValueError(f"{path} would hide the module {name!r} ({other}); rename the file")
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise ValueError(f"{path} is not a Python file; expected a name that ends in .py")
@@ -75,6 +70,23 @@ def import_file(path: Path) -> ModuleType:
         del sys.modules[name]
         raise
     return module
+
+
+def _other_module(name: str, path: Path) -> str:
+    """Where a module of this name comes from, if not from `path`; empty if there is none.
+
+    A folder without __init__.py counts where packages are installed. In a user's own folders, where
+    Python takes any such folder (data, results) for a package, it does not.
+    """
+    if (loaded := sys.modules.get(name)) is not None:
+        return str(_file(loaded) or "built in")
+    found = importlib.util.find_spec(name)
+    if found is None:
+        return ""
+    if found.origin is not None:
+        return "" if Path(found.origin).resolve() == path else found.origin
+    folders = found.submodule_search_locations or ()
+    return next((each for each in folders if not INSTALLED.isdisjoint(Path(each).parts)), "")
 
 
 def _file(module: ModuleType) -> Path | None:
