@@ -91,7 +91,7 @@ def test_the_same_sequences_in_other_batches_have_the_same_digest():
 
 
 @pytest.mark.parametrize("attribute", ["clip", "train_sequences", "test_sequences"])
-@pytest.mark.parametrize("value", [None, "many", 0])
+@pytest.mark.parametrize("value", [None, "many", 0, -1])
 def test_an_attribute_that_is_missing_or_wrong_is_named(attribute, value):
     found = "is missing" if value is None else f"is {value!r}"
     with pytest.raises(ValueError, match=rf"'Grey': {attribute} {found}; .* class Grey or"):

@@ -134,7 +134,7 @@ class Dataset(ABC):
         for attribute in ("clip", "train_sequences", "test_sequences"):
             value = getattr(self, attribute, None)
             kind, wanted = (Clip, "a tau.Clip") if attribute == "clip" else (int, "1 or more")
-            if not isinstance(value, kind) or value == 0:
+            if not isinstance(value, kind) or (isinstance(value, int) and value < 1):
                 found = "is missing" if value is None else f"is {value!r}"
                 raise ValueError(
                     f"data set {self.name!r}: {attribute} {found}; expected {wanted}, stated on "
