@@ -65,7 +65,7 @@ def test_every_command_that_a_page_shows_is_accepted(page):
             continue
         if module == "run" and not args.list and not args.suite.endswith(".py"):
             suite = find_suite(args.suite)
-            labels = {row.label for row in suite.rows}
+            labels = {row.label for row in getattr(suite, "rows", ())}
             assert labels >= set(args.rows or ()), f"{page.name}: {options}"
 
 

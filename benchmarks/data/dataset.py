@@ -129,6 +129,10 @@ class Dataset(ABC):
         """What `python -m benchmarks.data verify` prints: counts that the real files must give."""
         return []
 
+    def classes(self) -> tuple[type, ...]:
+        """The classes that the data set is made of, whose source travels with it and its key."""
+        return (type(self),)
+
     def check_contract(self) -> None:
         """Raise ValueError naming what the subclass lacks, or states with another type."""
         for attribute in ("clip", "train_sequences", "test_sequences"):
