@@ -21,7 +21,13 @@ from benchmarks.experiment.schedule import execute_all, execute_here, look_up
 from benchmarks.experiment.spec import PRECISIONS, SCALES, DatasetTable, Suite, name_of
 from benchmarks.experiment.store import StoredRun
 from benchmarks.files import write_json
-from benchmarks.report.regression import accept, comparable, only_seed, precision_of, verdict
+from benchmarks.report.regression import (
+    comparable,
+    make_reference,
+    only_seed,
+    precision_of,
+    verdict,
+)
 from benchmarks.report.table import NOT_RUN, check_published
 from benchmarks.report.write import Report, planned, report, report_datasets
 from benchmarks.suites import find_suite, suite_names
@@ -93,12 +99,11 @@ def arguments() -> argparse.ArgumentParser:
         "--jobs",
         metavar="N",
         type=_positive,
-        help="train N rows at a time (default: one a core for small models on a CPU, else 1)",
+        help="train N rows at a time (default: one per core for small models on a CPU, else 1)",
     )
     add("--check", metavar="FILE", type=Path, help="compare the metrics with a reference file")
     add(
-        "--accept",
-        dest="update",
+        "--update",
         action="store_true",
         help="with --check: update the reference",
     )
@@ -117,7 +122,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not listing and given["suite"] is None:
         parser.error("--suite is needed; --list shows them")
     if given["update"] and given["check"] is None:
-        parser.error("--accept needs --check FILE, the reference to write")
+        parser.error("--update needs --check FILE, the reference to write")
     keep_freed_memory()
     return run_command(
         _list if listing else lambda: _run(Options(**given)),
@@ -194,7 +199,7 @@ def _update(suite: Suite, runs: Sequence[Run], options: Options) -> int:
             resume=options.resume,
         )
     assert options.check is not None
-    write_json(options.check, accept(stored, suite.orderings))
+    write_json(options.check, make_reference(stored, suite.orderings))
     print(f"wrote {options.check}")
     return 0
 

@@ -14,7 +14,7 @@ from benchmarks.data import open_dataset
 from benchmarks.experiment.execute import execute
 from benchmarks.experiment.plan import plan_panel
 from benchmarks.experiment.store import StoredRun
-from benchmarks.report.regression import accept, check, other_version, precision_of
+from benchmarks.report.regression import check, make_reference, other_version, precision_of
 from benchmarks.suites.smoke import SUITE
 from tau.loss import differential_divergence
 
@@ -101,7 +101,7 @@ def reference(tmp_path: Path) -> Path:
     runs += [_stored("b", mse=mse) for mse in (20.9, 21.1)]
     runs += [_stored("floor", steps=0, mse=30.0)] * 2
     path = tmp_path / "reference.json"
-    path.write_text(json.dumps(accept(runs, [("mse", "a", "b")])))
+    path.write_text(json.dumps(make_reference(runs, [("mse", "a", "b")])))
     return path
 
 
@@ -157,7 +157,7 @@ def test_a_damaged_reference_is_named(reference, content):
     if isinstance(content, dict):
         content = json.dumps(json.loads(reference.read_text()) | content)
     reference.write_text(content)
-    with pytest.raises(ValueError, match=r"reference\.json is not .*--accept writes it again"):
+    with pytest.raises(ValueError, match=r"reference\.json is not .*--update writes it again"):
         check(_with_others(), reference)
 
 
@@ -181,7 +181,7 @@ def test_missing_failed_and_unknown_rows_are_faults(reference):
     failed = StoredRun(Path(), {**_stored("b").record, "status": "failed", "reason": "boom"})
     faults = check([failed, _stored("floor", mse=30.0), _stored("c")], reference)
     assert [f.partition(":")[0] for f in faults] == ["a", "b", "c"]
-    assert "no run" in faults[0] and "boom" in faults[1] and "--accept" in faults[2]
+    assert "no run" in faults[0] and "boom" in faults[1] and "--update" in faults[2]
 
 
 def test_other_data_or_scale_is_refused(reference):
@@ -191,15 +191,17 @@ def test_other_data_or_scale_is_refused(reference):
         check([other], reference)
 
 
-def test_accept_refuses_what_does_not_hold():
+def test_a_reference_refuses_what_does_not_hold():
     runs = [_stored("a", mse=mse) for mse in (10.0, 11.0)]
     with pytest.raises(ValueError, match="not better"):
-        accept([*runs, *[_stored("b", mse=10.5)] * 2], [("mse", "a", "b")])
+        make_reference([*runs, *[_stored("b", mse=10.5)] * 2], [("mse", "a", "b")])
     with pytest.raises(ValueError, match="several thread counts"):
-        accept(runs[:1], [])
+        make_reference(runs[:1], [])
     with pytest.raises(ValueError, match=r"one seed, not \[0, 1\]; leave --seeds out"):
-        accept([*runs, _stored("a", seed=1)], [])
+        make_reference([*runs, _stored("a", seed=1)], [])
     with pytest.raises(ValueError, match="failed: x"):
-        accept([StoredRun(Path(), {**runs[0].record, "status": "failed", "reason": "x"})], [])
+        make_reference(
+            [StoredRun(Path(), {**runs[0].record, "status": "failed", "reason": "x"})], []
+        )
     with pytest.raises(ValueError, match="ordering: row"):
-        accept(runs, [("mse", "a", "z")])
+        make_reference(runs, [("mse", "a", "z")])

@@ -67,7 +67,7 @@ def test_help_explains_every_option_in_a_line():
 def test_the_options_of_the_readme_exist():
     options = {o for a in arguments()._actions for o in a.option_strings}
     wanted = "suite list scale rows seeds epochs device precision data out report dry-run resume"
-    assert {f"--{w}" for w in (*wanted.split(), "fresh", "check", "accept")} <= options
+    assert {f"--{w}" for w in (*wanted.split(), "fresh", "check", "update")} <= options
 
 
 def test_list_names_suites_and_rows(capsys):
@@ -230,27 +230,29 @@ def test_own_data_are_not_titled_as_the_suites(mine, tmp_path, capsys):
     assert capsys.readouterr().out.startswith("**Own data: squares.npy, rows of mine.**")
 
 
-def test_check_and_accept(mine, tmp_path, capsys):
+def test_check_and_update(mine, tmp_path, capsys):
     """A reference is written, holds for the same code, and fails when a metric moves."""
     reference = tmp_path / "reference.json"
     check = [*mine, "--check", str(reference)]
     assert main(check) == 2, "no reference yet"
-    assert "--accept writes it" in capsys.readouterr().err
-    assert main([*check, "--accept", "--seeds", "2"]) == 2
+    assert "--update writes it" in capsys.readouterr().err
+    assert main([*check, "--update", "--seeds", "2"]) == 2
     assert "leave --seeds out" in capsys.readouterr().err
-    assert main([*check, "--accept"]) == 0
+    assert main([*check, "--update"]) == 0
     assert main(check) == 0
     content = json.loads(reference.read_text())
     content["rows"]["Last frame"]["mse"]["value"] += 1.0
     reference.write_text(json.dumps(content))
     assert main(check) == 1
-    assert re.search(r"MOVED Last frame: mse is [\d.]+, expected [\d.]+ ±", capsys.readouterr().out)
+    assert re.search(
+        r"REGRESSION Last frame: mse is [\d.]+, expected [\d.]+ ±", capsys.readouterr().out
+    )
 
 
-def test_accept_needs_check(capsys):
+def test_update_needs_check(capsys):
     with pytest.raises(SystemExit):
-        main(["--suite", "smoke", "--accept"])
-    assert "--accept needs --check" in capsys.readouterr().err
+        main(["--suite", "smoke", "--update"])
+    assert "--update needs --check" in capsys.readouterr().err
 
 
 def test_a_wrong_published_name_is_an_error_before_anything_trains(mine, capsys, monkeypatch):
@@ -324,7 +326,7 @@ def test_synthetic_data_train_everything_and_are_marked(two, tmp_path, capsys):
 
 def test_synthetic_data_are_refused_by_a_real_reference(two, tmp_path, capsys):
     reference = ["--check", str(tmp_path / "reference.json")]
-    assert main([*two, *reference, "--accept"]) == 0
+    assert main([*two, *reference, "--update"]) == 0
     assert main([*two, *reference]) == 0
     assert main([*two, *reference, "--data", "synthetic"]) == 2
     assert "(synthetic)" in capsys.readouterr().err

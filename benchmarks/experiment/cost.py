@@ -110,7 +110,7 @@ class _Rollout(nn.Module):
 
 
 def _count(model: Predictor, clip: Clip, train: bool) -> FlopCounterMode:
-    # A deep copy that finds meta tensors in the place of all weights: no data is copied.
+    # A deep copy that finds meta tensors instead of all weights: no data is copied.
     tensors = list(chain(model.parameters(), model.buffers()))
     shapes = {id(t): t.detach().to("meta") for t in tensors}
     try:

@@ -45,8 +45,8 @@ def evaluate(
     span = (value_range[1] - value_range[0]) / clip.data_range
     # One growing buffer per metric: thousands of small tensors that live on would pin freed memory.
     parts = {name: array("f") for name in metrics}
-    for clips in batches:
-        past, future = clip.split(clips)
+    for sequences in batches:
+        past, future = clip.split(sequences)
         prediction = model(past.clone(), clip.future)
         for name, metric in metrics.items():
             scores = metric(prediction, future, clip.data_range).cpu().double()
@@ -64,8 +64,8 @@ def mean_squared_error(
     model.eval()
     span = (value_range[1] - value_range[0]) / model.clip.data_range
     total, frames = 0.0, 0
-    for clips in batches:
-        past, future = model.clip.split(clips)
+    for sequences in batches:
+        past, future = model.clip.split(sequences)
         scores = mse(model(past.clone(), future.shape[1]), future)
         total += float(scores.cpu().double().sum())
         frames += scores.numel()
@@ -73,10 +73,10 @@ def mean_squared_error(
 
 
 @_predicting()
-def sample(model: Predictor, clips: Tensor, clip: Clip) -> dict[str, np.ndarray]:
+def sample(model: Predictor, sequences: Tensor, clip: Clip) -> dict[str, np.ndarray]:
     """Past, future and prediction of a few sequences, float16, for the figures."""
     model.eval()
-    past, future = clip.split(clips)
+    past, future = clip.split(sequences)
     prediction = model(past.clone(), clip.future)
     arrays = {"past": past, "future": future, "prediction": prediction}
     return {name: array.half().cpu().numpy() for name, array in arrays.items()}

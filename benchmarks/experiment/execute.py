@@ -119,9 +119,9 @@ def _measure(
     scores = evaluate(model, batches, run.clip, dataset.value_range)
     seconds = {"train": trained["train"], "evaluate": time.perf_counter() - start}
     files.write_npz(folder / "scores.npz", scores)
-    clips = next(iter(dataset.test(SAMPLES, SAMPLES, fabric.device)))
+    sequences = next(iter(dataset.test(SAMPLES, SAMPLES, fabric.device)))
     seed_generators("samples", run.seed)
-    files.write_npz(folder / "samples.npz", sample(model, clips, run.clip))
+    files.write_npz(folder / "samples.npz", sample(model, sequences, run.clip))
     own = code.belongs_to_user(run.code)
     if own:
         files.write_json(folder / store.CODE, code.to_record(own))

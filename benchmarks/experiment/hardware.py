@@ -4,9 +4,9 @@ The heap keeps what is freed, instead of giving it back and faulting it in.
 
 glibc maps every buffer above 32 MiB anew and gives it back when it is freed, and shrinks its heap
 whenever the top of it is free. A training step on the CPU frees all its activations, so it takes
-each of their pages from the kernel again, zeroed: hundreds of thousands of page faults a step.
+each of their pages from the kernel again, zeroed: hundreds of thousands of page faults per step.
 
-Measured (2 cores, AVX2, TAU, batch 16): small size 400,000 faults a step to 0, 1.6 to 1.8 times
+Measured (2 cores, AVX2, TAU, batch 16): small size 400,000 faults per step to 0, 1.6 to 1.8 times
 faster, peak 1.2 to 1.5 GiB; paper's size 4 million to 0, 2.2 to 2.6 times faster, 6.0 to 7.1 GiB.
 The peak does not grow after the first steps, nor over several models in turn. Huge pages
 (GLIBC_TUNABLES=glibc.malloc.hugetlb=1) add nothing to it.

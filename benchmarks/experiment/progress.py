@@ -15,7 +15,7 @@ tqdm.set_lock(threading.RLock())
 
 
 class Progress:
-    """Shows step, loss, rate and time left of one training; use as a context manager.
+    """Shows step, loss, learning rate and time left of one training; use as a context manager.
 
     On a terminal a bar; otherwise a line every `seconds` and one for each epoch.
     """
@@ -45,17 +45,17 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def update(self, step: int, loss: float, rate: float) -> None:
+    def update(self, step: int, loss: float, lr: float) -> None:
         """Show that `step` steps are done."""
         if self._bar is not None:
-            self._bar.set_postfix_str(f"loss {loss:.5f} rate {rate:.2g}", refresh=False)
+            self._bar.set_postfix_str(f"loss {loss:.5f} lr {lr:.2g}", refresh=False)
             self._bar.update(step - self._bar.n)
             return
         now = time.perf_counter()
         if self.enabled and now - self._printed >= self.seconds:
             self._printed = now
             left = (now - self._start) / (step - self._first) * (self.steps - step)
-            self.say(f"step {step}/{self.steps} loss {loss:.5f} rate {rate:.2g} {left:.0f} s left")
+            self.say(f"step {step}/{self.steps} loss {loss:.5f} lr {lr:.2g} {left:.0f} s left")
 
     def epoch(self, point: dict[str, float]) -> None:
         """Show an epoch's point of the learning curve."""

@@ -71,7 +71,7 @@ class StoredRun:
         return {name: float(value) for name, value in self.record["means"].items()}
 
     def curve(self) -> pd.DataFrame:
-        """Learning curve: epoch, step, sequences, seconds, train_loss, val_mse, rate."""
+        """Learning curve: epoch, step, sequences, seconds, train_loss, val_mse, lr."""
         path = self.folder / "curve.jsonl"
         text = files.check_regular(path).read_text(encoding="utf-8")
         return pd.read_json(BytesIO(text.encode()), lines=True)

@@ -1,4 +1,4 @@
-"""Training: one loop for every predictor, resumable to the bit."""
+"""Training: one loop for every predictor, bit-exact to resume."""
 
 from __future__ import annotations
 
@@ -77,8 +77,8 @@ def train(
 
     The randomness of a step (its batch, stochastic depth, scheduled sampling) is a function of
     (seed, step, rank), and that of a validation one of (seed, epoch), so a checkpoint needs no
-    generator state and, on the CPU, an interrupted run ends equal to an uninterrupted one to the
-    bit. A checkpoint is written when `Stopped` is raised, after the last epoch, and every
+    generator state and, on the CPU, an interrupted run ends bit-exact equal to an uninterrupted
+    one. A checkpoint is written when `Stopped` is raised, after the last epoch, and every
     `checkpoint_seconds` (None: when writing one costs less than 5 % of the time since the one
     before, inside an epoch after 30 s or more); never of data that have changed. The last epoch's
     weights count: none are selected. Raises NonFiniteLossError.
@@ -90,7 +90,7 @@ def train(
         return model.to(fabric.device), {"train": 0.0, "steps": 0}
 
     if run.device == "cuda":
-        # The last batch, few clips, and each with and without a gradient: one graph for each.
+        # The last batch, fewer sequences, and each with and without a gradient: one graph for each.
         torch._dynamo.config.cache_size_limit = 32  # recompile_limit from torch 2.7 on
         model.compile()
     optimiser = make_optimiser(model, training)
@@ -171,14 +171,14 @@ class _Loop:
         run, fabric = self.run, self.fabric
         workers, rank = fabric.world_size, fabric.global_rank
         seed_generators("step", run.seed, self.step, rank)
-        clips = self.dataset.batch(
+        sequences = self.dataset.batch(
             run.seed,
             self.step * workers + rank,
             run.training.batch_size // workers,
             fabric.device,
         )
         self.model.train()
-        loss = objective(*run.clip.split(clips))
+        loss = objective(*run.clip.split(sequences))
         fabric.backward(loss)
         if run.training.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), run.training.max_grad_norm)
@@ -212,7 +212,7 @@ class _Loop:
             point: dict[str, float] = {}
             if fabric.is_global_zero:
                 seed_generators("validation", self.run.seed, self.epochs)
-                clips = self.dataset.validation(
+                sequences = self.dataset.validation(
                     training.val_sequences, training.batch_size, fabric.device
                 )
                 point = {
@@ -221,7 +221,7 @@ class _Loop:
                     "sequences": self.step * training.batch_size,
                     "seconds": self.clock.seconds,
                     "train_loss": sum(self.losses) / len(self.losses),
-                    "val_mse": mean_squared_error(self.model, clips, self.dataset.value_range),
+                    "val_mse": mean_squared_error(self.model, sequences, self.dataset.value_range),
                     "lr": self.lr,
                 }
                 progress.epoch(point)

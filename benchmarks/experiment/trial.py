@@ -51,10 +51,10 @@ def try_run(run: Run) -> Trial:
     device = torch.device(run.device)
     with naming(run.row):
         model = run.build().to(device)
-        clips = next(iter(run.dataset.test(SEQUENCES, SEQUENCES, device)))
-        low, high = _try_prediction(model, clips[:, : run.clip.past].clone(), run.clip.future)
-        evaluate(model, [clips], run.clip)
-        _try_loss(model, *run.clip.split(clips.clone()))
+        sequences = next(iter(run.dataset.test(SEQUENCES, SEQUENCES, device)))
+        low, high = _try_prediction(model, sequences[:, : run.clip.past].clone(), run.clip.future)
+        evaluate(model, [sequences], run.clip)
+        _try_loss(model, *run.clip.split(sequences.clone()))
     return count(run)._replace(warning=_warning(run, low, high))
 
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from benchmarks.experiment.store import StoredRun
 
 # Okabe and Ito's colours without yellow, then Tol's, in an order that keeps neighbours apart; a
-# second round is dashed. The first, grey, suits the floor that suites list first.
+# second round is dashed. The first, grey, suits the persistence baseline, which suites list first.
 COLOURS = (
     *("#7F7F7F", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00"),
     *("#882255", "#44AA99", "#332288", "#999933", "#AA4499", "#117733", "#661100"),
@@ -103,7 +103,7 @@ def draw(
 
 
 def is_synthetic(runs: Sequence[StoredRun]) -> bool:
-    """Whether runs were trained on sequences generated in the place of a real data set."""
+    """Whether runs were trained on sequences generated as a stand-in for a real data set."""
     return any(run.done and "synthetic" in run.record["data"] for run in runs)
 
 
@@ -439,7 +439,7 @@ def _scale_bar(figure: Figure, largest: float, width: float, height: float) -> N
 def animate(
     runs: Sequence[StoredRun], labels: Sequence[str], path: Path, *, sequence: int = 0
 ) -> Path:
-    """Write a GIF of truth and all rows side by side: the input frames, then the predicted ones.
+    """Write a GIF of truth and all rows in parallel: the input frames, then the predicted ones.
 
     A grey border means input, a border in the row's colour prediction. The last frame rests.
     """

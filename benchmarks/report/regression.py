@@ -3,8 +3,8 @@
 A reference file holds, for each row and metric, the value of one seed and a tolerance, and the
 orderings that must hold between rows. A seed fixes a training but for the order of its sums: what
 that is worth after so many steps shows in the difference between thread counts. Measured at smoke
-scale: thread counts move a row by 1e-8 to 7e-3 of its value, SSE's kernels in the place of AVX2's
-by 1e-8 to 4e-3, another seed by up to its half.
+scale: between thread counts a row differs by 1e-8 to 7e-3 of its value, with SSE's kernels instead
+of AVX2's by 1e-8 to 4e-3, with another seed by up to its half.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def check(runs: Sequence[StoredRun], path: Path) -> list[str]:
         elif not found[label].done:
             faults.append(f"{label}: failed: {found[label].record['reason']}")
         else:
-            faults += _moved(label, found[label].means, metrics)
+            faults += _regressions(label, found[label].means, metrics)
     for label in found.keys() - reference["rows"].keys():
-        faults.append(f"{label}: not in {path.name}; --accept adds it")
+        faults.append(f"{label}: not in {path.name}; --update adds it")
     values = {label: run.means for label, run in found.items() if run.done}
     for metric, better, worse in reference["orderings"]:
         if better in values and worse in values:
@@ -68,7 +68,7 @@ def comparable(records: Iterable[Mapping[str, Any]], path: Path) -> dict[str, An
                 generated = " (synthetic)" * (name == "data" and "synthetic" in record["data"])
                 raise ValueError(
                     f"{path} was made with {name} {reference[name]}, and row {record['row']!r} has "
-                    f"{actual}{generated}; --check and --accept need the same options"
+                    f"{actual}{generated}; --check and --update need the same options"
                 )
     return reference
 
@@ -79,13 +79,13 @@ def read_reference(path: Path) -> dict[str, Any]:
     Raises FileNotFoundError if there is none, ValueError if it lacks something.
     """
     if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist; --accept writes it")
-    reference: dict[str, Any] = read_json(path, "--accept writes it again")
+        raise FileNotFoundError(f"{path} does not exist; --update writes it")
+    reference: dict[str, Any] = read_json(path, "--update writes it again")
     try:
         _check_content(reference)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} is not a reference ({type(error).__name__}: {error}); --accept writes it again"
+            f"{path} is not a reference ({type(error).__name__}: {error}); --update writes it again"
         ) from error
     return reference
 
@@ -114,7 +114,7 @@ def other_version(runs: Iterable[StoredRun], path: Path) -> str:
     others = {run.record["versions"].get("torch") for run in runs} - {made}
     return (
         f"{path} was made with torch {made}, and these runs with {', '.join(map(str, others))}, "
-        "which may draw other initial weights: --accept makes a reference of your own"
+        "which may draw other initial weights: --update makes a reference of your own"
     ) * bool(others)
 
 
@@ -123,7 +123,7 @@ def precision_of(path: Path) -> str:
     return str(read_reference(path)["precision"])
 
 
-def _moved(label: str, means: dict[str, float], metrics: dict[str, Any]) -> list[str]:
+def _regressions(label: str, means: dict[str, float], metrics: dict[str, Any]) -> list[str]:
     faults = []
     for metric, expected in metrics.items():
         value = means[metric]
@@ -136,7 +136,9 @@ def _moved(label: str, means: dict[str, float], metrics: dict[str, Any]) -> list
     return faults
 
 
-def accept(runs: Sequence[StoredRun], orderings: Sequence[tuple[str, str, str]]) -> dict[str, Any]:
+def make_reference(
+    runs: Sequence[StoredRun], orderings: Sequence[tuple[str, str, str]]
+) -> dict[str, Any]:
     """The reference that `runs` give, one seed with several thread counts of each row; not written.
 
     Raises ValueError if a run failed, a row has a single run, seeds differ, or an ordering does not
@@ -146,7 +148,7 @@ def accept(runs: Sequence[StoredRun], orderings: Sequence[tuple[str, str, str]])
     by_label: dict[str, list[StoredRun]] = {}
     for run in runs:
         if not run.done:
-            raise ValueError(f"{run.record['row']} failed: {run.record['reason']}; not accepted")
+            raise ValueError(f"{run.record['row']} failed: {run.record['reason']}; not a reference")
         by_label.setdefault(run.record["row"], []).append(run)
     rows: dict[str, dict[str, dict[str, float]]] = {}
     for label, of in by_label.items():
@@ -170,7 +172,7 @@ def accept(runs: Sequence[StoredRun], orderings: Sequence[tuple[str, str, str]])
                 if not _is_better(metric, x, y):
                     raise ValueError(
                         f"{metric} of {better} ({x:.6g}) is not better than that of {worse} "
-                        f"({y:.6g}); not accepted"
+                        f"({y:.6g}); not a reference"
                     )
     first = runs[0].record
     return {
@@ -223,11 +225,11 @@ def verdict(runs: Sequence[StoredRun], reference: Path | None) -> tuple[str, int
             )
     said = list(faults)
     if reference is not None:
-        moved = check(runs, reference)
-        faults += moved
-        said += [f"MOVED {fault}" for fault in moved]
+        regressions = check(runs, reference)
+        faults += regressions
+        said += [f"REGRESSION {fault}" for fault in regressions]
         within = f"all metrics within the tolerances of {reference}"
-        said.append(other_version(runs, reference) if moved else within)
+        said.append(other_version(runs, reference) if regressions else within)
     return "".join(f"{line}\n" for line in said if line), 1 if faults else 0
 
 
