@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -222,7 +222,30 @@ def try_all(
     for result in results.values():
         if isinstance(result, Trial) and result.warning:
             print(f"warning: {result.warning}", file=sys.stderr)
-    return {run.folder: results[name] for name, of in trying.items() for run in of}
+    found = {run.folder: results[name] for name, of in trying.items() for run in of}
+    for line in _unsized([trying[name][0] for name in order], found):
+        print(line, file=sys.stderr)
+    return found
+
+
+def _unsized(runs: Sequence[Run], trials: Mapping[str, Trial | Died]) -> Iterator[str]:
+    """How large rows without a size at a small scale are beside the largest of the others."""
+    sizes = {run.folder: trials[run.folder] for run in runs}
+    sized = [
+        size
+        for run in runs
+        if isinstance(size := sizes[run.folder], Trial) and run.scale in run.row.sizes
+    ]
+    for run in runs:
+        size = sizes[run.folder]
+        small = run.scale in ("smoke", "quick") and run.scale not in run.row.sizes
+        if small and sized and isinstance(size, Trial) and size.parameters:
+            yield (
+                f"row {run.row.label!r} has no sizes at scale {run.scale!r}: it has "
+                f"{size.parameters / 1e6:.2f} M parameters and {size.macs / 1e9:.3f} GMACs, the "
+                f"others at most {max(of.parameters for of in sized) / 1e6:.2f} M and "
+                f"{max(of.macs for of in sized) / 1e9:.3f} GMACs"
+            )
 
 
 def execute_all(
