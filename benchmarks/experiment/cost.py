@@ -24,7 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.experiment import hardware as heap
+from benchmarks.experiment import hardware
 from tau import Clip, Predictor
 
 aten = torch.ops.aten
@@ -316,7 +316,7 @@ def _start_peak(device: torch.device) -> int | None:
         return torch.cuda.memory_allocated(device)
     if device.type != "cpu":
         return None
-    heap.release_freed_memory()
+    hardware.release_freed_memory()
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
     except OSError:  # no Linux, or not permitted

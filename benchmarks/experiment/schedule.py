@@ -21,8 +21,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks.experiment import code, server
-from benchmarks.experiment import hardware as heap
+from benchmarks.experiment import code, hardware, server
 from benchmarks.experiment.execute import (
     describe,
     execute,
@@ -157,7 +156,7 @@ class Pool:
 def _call(payload: bytes, carried: code.Code, threads: int, pipe: Connection) -> None:
     """What a process does: the call, whose result or exception goes into the pipe."""
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    heap.keep_freed_memory()
+    hardware.keep_freed_memory()
     torch.set_num_threads(threads)
     try:
         with stoppable():

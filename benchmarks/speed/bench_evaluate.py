@@ -3,7 +3,7 @@
 import torch
 
 from benchmarks.data import MovingMNIST
-from benchmarks.experiment import hardware as heap
+from benchmarks.experiment import hardware
 from benchmarks.experiment.cost import peak_memory
 from benchmarks.experiment.evaluate import evaluate
 from tau import TAU, Clip
@@ -16,7 +16,7 @@ def test_memory_does_not_grow_with_the_test_set(benchmark):
 
     The model's own memory is the peak of evaluating a single batch.
     """
-    heap.keep_freed_memory()
+    hardware.keep_freed_memory()
     data = MovingMNIST()
     model = TAU(Clip(), 8, 32, 6, 2, 2)
     evaluate(model, data.test(16, 16, "cpu"), data.clip)

@@ -13,7 +13,7 @@ import torch
 from benchmarks.data.array_file import NumpyFile
 from benchmarks.data.recordings import Recording, Windows, cut
 from benchmarks.data.stored import StoredDataset
-from benchmarks.experiment import hardware as heap
+from benchmarks.experiment import hardware
 from benchmarks.suites import caltech, kth20, taxibj
 
 FRAMES = 2_400
@@ -27,7 +27,7 @@ CASES = {
 
 def stored(suite, dtype, path):
     """A data set of random frames in a file, as prepared ones lie there."""
-    clip = suite.clip
+    clip = suite.panels[0].clip
     shape = (FRAMES, clip.channels, clip.height, clip.width)
     np.save(path, np.random.default_rng(0).integers(0, 2, shape, np.uint8).astype(dtype))
     windows = Windows(NumpyFile(path), cut([Recording("a", 0, 0, FRAMES)], clip.frames, 1))
@@ -38,14 +38,14 @@ def stored(suite, dtype, path):
 @pytest.mark.parametrize("name", CASES)
 def test_a_batch_is_ready_in_a_tenth_of_a_step(benchmark, name, tmp_path):
     """Time of a batch; the step is timed beside it and printed."""
-    heap.keep_freed_memory()
+    hardware.keep_freed_memory()
     suite, size, dtype = CASES[name]
     data = stored(suite, dtype, tmp_path / "frames.npy")
-    model = suite.rows[-1].build(suite.clip, "paper")
+    model = suite.rows[-1].build(suite.panels[0].clip, "paper")
     optimiser = torch.optim.Adam(model.parameters(), fused=True)
 
     def step() -> None:
-        loss = model.loss(*suite.clip.split(data.batch(0, 0, size, "cpu")))
+        loss = model.loss(*suite.panels[0].clip.split(data.batch(0, 0, size, "cpu")))
         loss.backward()
         optimiser.step()
         optimiser.zero_grad()

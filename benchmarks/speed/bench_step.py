@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 import pytest
 import torch
 
-from benchmarks.experiment import hardware as heap
+from benchmarks.experiment import hardware
 from benchmarks.experiment.hardware import has_native_bf16
 from tau import TAU, Clip
 
@@ -39,7 +39,7 @@ needs_memory = pytest.mark.skipif(
 
 def train(connection: Connection, size: str, keep: bool, bf16: bool) -> None:
     """In a process: take a step for each message, answer with its page faults; end with None."""
-    if keep and not heap.keep_freed_memory():
+    if keep and not hardware.keep_freed_memory():
         raise RuntimeError("this C library's heap cannot be told to keep freed memory")
     clip = Clip()
     model = TAU(clip, **SIZES[size])
@@ -47,13 +47,13 @@ def train(connection: Connection, size: str, keep: bool, bf16: bool) -> None:
     frames = torch.rand(BATCH, clip.frames, clip.channels, clip.height, clip.width)
     past, future = frames.split([clip.past, clip.future], dim=1)
     while connection.recv():
-        before = heap.minor_faults()
+        before = hardware.minor_faults()
         optimiser.zero_grad()
         with torch.autocast("cpu", torch.bfloat16) if bf16 else nullcontext():
             loss = model.loss(past, future)
         loss.backward()
         optimiser.step()
-        connection.send(heap.minor_faults() - before)
+        connection.send(hardware.minor_faults() - before)
     connection.send(1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 
 

@@ -21,8 +21,8 @@ from typing import Any
 
 import torch
 
-from benchmarks.experiment.plan import find_suite
 from benchmarks.experiment.spec import Suite
+from benchmarks.suites import find_suite
 from tau import Clip
 
 PRECISIONS = ("fp32", "tf32", "bf16")
