@@ -110,7 +110,7 @@ def write_video(path: Path, frames: np.ndarray, codec: str = "ffv1", pixels: str
     av = pytest.importorskip("av")
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, lr=25)
+        stream = container.add_stream(codec, rate=25)
         stream.height, stream.width = frames.shape[1:]
         stream.pix_fmt = pixels
         if codec == "mpeg4":

@@ -229,7 +229,7 @@ def test_step_count_counts_training_losses_only(row, model) -> None:
 @recurrent
 @torch.no_grad()
 def test_a_restored_model_continues_the_schedule(row) -> None:
-    model, other = (row.but(sampling_stop=6).build(TINY, "smoke") for _ in range(2))
+    model, other = (row.with_options(sampling_stop=6).build(TINY, "smoke") for _ in range(2))
     past, future = random_frames(TINY, 3)
     for _ in range(3):
         model.loss(past, future)
