@@ -15,12 +15,21 @@ from benchmarks.command import end_process, run_command
 from benchmarks.experiment.execute import describe
 from benchmarks.experiment.fabric import is_first_process, launched_by_torchrun
 from benchmarks.experiment.hardware import keep_freed_memory
-from benchmarks.experiment.plan import Options, Run, adapt, open_datasets, plan, table_name
+from benchmarks.experiment.plan import (
+    STORED_RUNS,
+    Options,
+    Run,
+    adapt,
+    open_datasets,
+    plan,
+    table_name,
+)
 from benchmarks.experiment.preview import describe_plan
 from benchmarks.experiment.schedule import execute_all, execute_here, look_up
 from benchmarks.experiment.spec import PRECISIONS, SCALES, DatasetTable, Suite, name_of
 from benchmarks.experiment.store import StoredRun
 from benchmarks.files import write_json
+from benchmarks.report import records
 from benchmarks.report.regression import (
     comparable,
     make_reference,
@@ -80,7 +89,13 @@ def arguments() -> argparse.ArgumentParser:
     add("--crop", metavar="HxW", help="your own frames: keep the middle of each")
     add("--pad", metavar="HxW", help="your own frames: widen with copies of the outermost pixels")
     add("--out", metavar="DIR", type=Path, default=Path("results"), help="default: results")
-    add("--report", action="store_true", help="rebuild table and figures from stored runs")
+    add(
+        "--report",
+        metavar="RECORD",
+        nargs="?",
+        const=STORED_RUNS,
+        help="rebuild table and figures from stored runs, or from a table's record",
+    )
     add("--dry-run", action="store_true", help="print the plan: runs, keys, sizes, cost")
     add(
         "--resume",
@@ -119,7 +134,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = arguments()
     given = vars(parser.parse_args([_plain(x) for x in (sys.argv[1:] if argv is None else argv)]))
     listing = given.pop("list")
-    if not listing and given["suite"] is None:
+    from_record = given["report"] not in (None, STORED_RUNS)
+    if not listing and given["suite"] is None and not from_record:
         parser.error("--suite is needed; --list shows them")
     if given["update"] and given["check"] is None:
         parser.error("--update needs --check FILE, the reference to write")
@@ -132,7 +148,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(options: Options) -> int:
-    found = find_suite(options.suite)
+    if options.report not in (None, STORED_RUNS):
+        return _rebuild(Path(str(options.report)), options)
+    found = find_suite(str(options.suite))
     if isinstance(found, DatasetTable):
         opened = open_datasets(found, options)
         return _print(report_datasets(found, opened, options.out, table_name(found, options)))
@@ -170,6 +188,21 @@ def _run(options: Options) -> int:
     text, status = verdict(found_runs, options.check)
     print(text, end="")
     return status
+
+
+def _rebuild(path: Path, options: Options) -> int:
+    """Write the table of a record again: needs neither runs, data, models nor a GPU."""
+    name, scale, runs = records.read(path)
+    suite = find_suite(options.suite or name)
+    if not isinstance(suite, Suite):
+        raise ValueError(f"suite {suite.name!r} trains nothing, so it has no record")
+    suite = adapt(suite, options)
+    if missing := runs.keys() - {panel.name for panel in suite.panels}:
+        raise ValueError(
+            f"{path} has runs on {', '.join(sorted(missing))}, which suite {suite.name!r} lacks; "
+            "give the options that the table was made with"
+        )
+    return _print(report(suite, scale, runs, options.out, path.stem))
 
 
 def _print(written: Report) -> int:

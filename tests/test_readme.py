@@ -63,7 +63,7 @@ def test_every_command_that_a_page_shows_is_accepted(page):
         except SystemExit as error:
             assert error.code == 0, f"{page.name}: {options}"  # --help
             continue
-        if module == "run" and not args.list and not args.suite.endswith(".py"):
+        if module == "run" and args.suite and not args.suite.endswith(".py"):
             suite = find_suite(args.suite)
             labels = {row.label for row in getattr(suite, "rows", ())}
             assert labels >= set(args.rows or ()), f"{page.name}: {options}"

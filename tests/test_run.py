@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -99,6 +100,46 @@ def test_report_rebuilds_without_training(mine, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(run, "execute_all", None)  # training now would raise
     assert main([*mine, "--report"]) == 0
     assert {p.name: p.read_bytes() for p in tables.iterdir()} == before
+
+
+def test_a_record_alone_rebuilds_its_table_and_curves(mine, tmp_path, capsys):
+    """Without the runs and without the data, as it is committed."""
+    assert main([*mine, "--seeds", "2"]) == 0
+    out = tmp_path / "out"
+    printed = {path.name: path.read_bytes() for path in (out / "tables").iterdir()}
+    record = tmp_path / next((out / "records").iterdir()).name
+    record.write_bytes(next((out / "records").iterdir()).read_bytes())
+    shutil.rmtree(out)
+    Path(mine[mine.index("--data") + 1]).unlink()
+    assert main([*mine, "--report", str(record)]) == 0
+    assert {path.name: path.read_bytes() for path in (out / "tables").iterdir()} == printed
+    assert (out / "records" / record.name).read_bytes() == record.read_bytes()
+    kinds = ("curves.png", "curves.pdf", "trade-off.png", "trade-off.pdf", "error-per-frame.png")
+    drawn = {path.name for path in (out / "figures").iterdir()}
+    assert drawn == {f"{record.stem}-{kind}" for kind in kinds}
+
+
+COMMITTED = [
+    path
+    for path in sorted((Path(__file__).parents[1] / "results" / "records").glob("*.json"))
+    if '"report"' in path.read_text(encoding="utf-8")
+]
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda path: path.stem)
+def test_a_committed_record_rebuilds_its_table(path, tmp_path):
+    assert main(["--report", str(path), "--out", str(tmp_path)]) == 0
+    for rebuilt in (tmp_path / "tables").iterdir():
+        assert rebuilt.read_text() == (path.parents[1] / "tables" / rebuilt.name).read_text()
+
+
+@pytest.mark.parametrize("content", [None, "{", "[]", "[1]", '[{"row": "x"}]', "{}"])
+def test_what_is_no_record_is_refused(content, tmp_path, capsys):
+    path = tmp_path / "x.json"
+    if content is not None:
+        path.write_text(content)
+    assert main(["--report", str(path)]) == 2
+    assert "results/records/ablation-quick.json" in capsys.readouterr().err
 
 
 def test_report_without_runs_is_an_error(mine, capsys):

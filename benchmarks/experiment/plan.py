@@ -40,6 +40,7 @@ from tau import Clip, Predictor
 PROTOCOL = 2
 
 SYNTHETIC_DATA = "synthetic"
+STORED_RUNS = "stored runs"  # that --report reads where it names no record
 # Options that change what a table holds, in the order in which a table's name has them.
 IN_NAME = (
     *("rows", "seeds", "epochs", "batch_size", "dataset", "data", "past", "future", "stride"),
@@ -55,7 +56,7 @@ NAME_BYTES, PART_BYTES = 110, 30
 class Options:
     """What the user asked for: the command's options, None where nothing was said."""
 
-    suite: str
+    suite: str | None  # None: that of the record in `report`
     scale: str | None = None
     rows: Sequence[str] | None = None
     seeds: int | None = None
@@ -74,7 +75,7 @@ class Options:
     crop: str | None = None
     pad: str | None = None
     out: Path = Path("results")
-    report: bool = False
+    report: str | None = None  # a table's record, or STORED_RUNS
     dry_run: bool = False
     resume: bool = True
     checkpoint_seconds: float | None = None
@@ -408,7 +409,8 @@ def table_name(suite: Suite | DatasetTable, options: Options, runs: Sequence[Run
     parts = [suite.name, *(run.scale for run in runs[:1])]
     name = "-".join([*parts, *(_part(option, value) for option, value in asked.items())])
 
-    places = {"suite": options.suite} if options.suite.endswith(".py") else {}
+    given = str(options.suite)
+    places = {"suite": given} if given.endswith(".py") else {}
     if options.root is not None:
         places["data"] = str(options.root)
     if not asked.keys() & {"rows"} and not places and len(name) <= NAME_BYTES:

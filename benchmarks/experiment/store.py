@@ -80,6 +80,28 @@ class StoredRun:
         """Per-sequence scores: metric -> [sequences, frames]."""
         return _read_npz(self.folder / "scores.npz")
 
+    @cached_property
+    def sequence_means(self) -> dict[str, np.ndarray]:
+        """Each metric's mean over the frames of each test sequence: float32 [sequences]."""
+        found = {name: values.mean(axis=1, dtype=float) for name, values in self.scores().items()}
+        return {name: values.astype(np.float32) for name, values in found.items()}
+
+    @cached_property
+    def frame_means(self) -> dict[str, np.ndarray]:
+        """Each metric's mean over the test sequences, by predicted frame: float32 [frames]."""
+        found = {name: values.mean(axis=0, dtype=float) for name, values in self.scores().items()}
+        return {name: values.astype(np.float32) for name, values in found.items()}
+
+    @cached_property
+    def infinite_shares(self) -> dict[str, float]:
+        """The share of predicted frames with an infinite score, by metric."""
+        return {name: float(np.isinf(values).mean()) for name, values in self.scores().items()}
+
+    @property
+    def has_samples(self) -> bool:
+        """Whether `samples` are stored with the run."""
+        return True
+
     def samples(self) -> dict[str, np.ndarray]:
         """A few test sequences: past, future and prediction, each [N, time, C, H, W] in [0, 1]."""
         return _read_npz(self.folder / "samples.npz")

@@ -25,7 +25,6 @@ from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks import files
 from benchmarks.names import printable
-from benchmarks.report import stats
 
 if TYPE_CHECKING:
     from benchmarks.experiment.store import StoredRun
@@ -81,7 +80,8 @@ def draw(
 
     `labels` are all rows of the suite, in order. `target` is a value and a label for the learning
     curves. `sequence` chooses the stored one that strip and GIF show, with each row's first seed.
-    Without a finished run nothing is drawn, without a trained one no learning curves.
+    Without a finished run nothing is drawn, without a trained one no learning curves, and
+    without stored samples neither strip nor GIF.
     """
     done = [run for run in runs if run.done]
     if not done:
@@ -94,6 +94,8 @@ def draw(
         paths += [save(costs, folder / f"{name}-trade-off{kind}") for kind in (".png", ".pdf")]
     per_frame = _marked(error_per_frame(done, labels), done)
     paths.append(save(per_frame, folder / f"{name}-error-per-frame.png"))
+    if not all(run.has_samples for run in done):
+        return paths
     predictions = _marked(
         strip(done, labels, sequence=sequence), done, below=22
     )  # and below its scale
@@ -195,7 +197,7 @@ def error_per_frame(runs: Sequence[StoredRun], labels: Sequence[str]) -> Figure:
     axes = figure.subplots()
     ends: dict[str, float] = {}
     for label, of in _by_label(runs, labels).items():
-        errors = stats.per_frame([run.scores()["mse"] for run in of])
+        errors = np.stack([run.frame_means["mse"] for run in of])
         if not np.isfinite(errors).all():
             continue
         frames = np.arange(1, errors.shape[1] + 1)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from benchmarks.experiment.spec import Panel, Suite
@@ -78,16 +78,20 @@ def measure(suite: Suite, panel: Panel, runs: Sequence[StoredRun]) -> pd.DataFra
 
     rows = {label: _measure_row(of, suite, panel) for label, of in by_label.items() if of}
     frame = pd.DataFrame(rows.values(), index=list(rows))
-    scores = {x: [run.scores() for run in of if run.done] for x, of in by_label.items()}
-    scores = {label: of for label, of in scores.items() if of}
+    done = {x: [run for run in of if run.done] for x, of in by_label.items()}
+    done = {label: of for label, of in done.items() if of}
     for column in panel.columns:
         best: set[str] = set()
         infinite: dict[str, float] = {}
         if isinstance(column, Metric):
-            by_seed = {x: [s[column.name] for s in of] for x, of in scores.items()}
-            infinite = {x: float(np.isinf(np.stack(of)).mean()) for x, of in by_seed.items()}
-            if len(scores) > 1:
-                means = {label: stats.per_sequence(of) for label, of in by_seed.items()}
+            infinite = {
+                x: fmean(run.infinite_shares[column.name] for run in of) for x, of in done.items()
+            }
+            if len(done) > 1:
+                means = {
+                    x: stats.per_sequence([run.sequence_means[column.name][:, None] for run in of])
+                    for x, of in done.items()
+                }
                 best = stats.best_group(means, column.lower_is_better)
         frame[f"{column.name}_best"] = [label in best for label in frame.index]
         frame[f"{column.name}_infinite"] = [infinite.get(label, 0.0) for label in frame.index]

@@ -12,7 +12,7 @@ from benchmarks.experiment.plan import Run, slug
 from benchmarks.experiment.spec import DatasetTable, Panel, Suite
 from benchmarks.experiment.store import DAMAGED, RECORD, RERUN, StoredRun
 from benchmarks.metrics import METRICS, Cost
-from benchmarks.report import figures
+from benchmarks.report import figures, records
 from benchmarks.report import table as tables
 from benchmarks.report.datasets import list_datasets
 from benchmarks.report.latex import latex, latex_notes
@@ -45,8 +45,7 @@ def report(
     checked = [(panel, [_checked(run, suite, panel) for run in of]) for panel, of in found]
     table = tables.build(suite, name, checked)
     shown = [run for _, of in checked for run in of]
-    records = files.to_json([run.record for run in shown], indent=1) + "\n"
-    written = _write(table, out, {f"records/{name}.json": records})
+    written = _write(table, out, {f"records/{name}.json": records.to_text(suite, checked)})
     paths = list(written.paths)
     for panel, of in checked:
         if not all(isinstance(column, Cost) for column in panel.columns):
@@ -77,7 +76,7 @@ def _checked(run: StoredRun, suite: Suite, panel: Panel) -> StoredRun:
 
     All of it is read here, for this run alone, so that it cannot spoil the report of the others.
     """
-    if not run.done:
+    if not run.done or not run.has_samples:
         return run
     reads: dict[str, Callable[[], object]] = {
         "scores.npz": lambda: _check_scores(run),

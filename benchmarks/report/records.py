@@ -1,0 +1,111 @@
+"""The record of a table: all that it is made of, in one JSON file that rebuilds it.
+
+It holds, for each run in the table's order, the run's record and under "report" what the table and
+its figures read besides: the panel, each metric's mean for each test sequence and for each
+predicted frame, the share of infinite scores, and the learning curve. Predicted frames are not in
+it, so strips and animations need the runs themselves.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from benchmarks import files
+from benchmarks.experiment.spec import Panel, Suite
+from benchmarks.experiment.store import DAMAGED, StoredRun
+from benchmarks.metrics import Metric
+
+LISTS = re.compile(r"\[\s+([^\[\]{}]*?)\s+\]")  # of numbers, each on a line of its own
+
+
+def to_text(suite: Suite, panels: Iterable[tuple[Panel, Sequence[StoredRun]]]) -> str:
+    """The record of a table as JSON."""
+    entries = [_entry(suite, panel, run) for panel, of in panels for run in of]
+    text = files.to_json(entries, indent=1)
+    return LISTS.sub(lambda found: f"[{' '.join(found[1].split())}]", text) + "\n"
+
+
+def _entry(suite: Suite, panel: Panel, run: StoredRun) -> dict[str, Any]:
+    told: dict[str, Any] = {"suite": suite.name, "panel": panel.name}
+    if run.done:
+        names = [column.name for column in panel.columns if isinstance(column, Metric)]
+        told |= {
+            "sequence_means": {name: _short(run.sequence_means[name]) for name in names},
+            "frame_means": {"mse": _short(run.frame_means["mse"])},
+            "infinite_shares": {name: run.infinite_shares[name] for name in names},
+            "curve": run.curve().to_dict("records") if run.trained else [],
+        }
+    return {**run.record, "report": told}
+
+
+def _short(values: np.ndarray) -> list[float]:
+    """float32 numbers with no more digits than tell them apart."""
+    return [float(str(value)) for value in values]
+
+
+class RecordedRun(StoredRun):
+    """A run as a table's record has it, without its files."""
+
+    @property
+    def _report(self) -> Mapping[str, Any]:
+        told: Mapping[str, Any] = self.record["report"]
+        return told
+
+    @cached_property
+    def sequence_means(self) -> dict[str, np.ndarray]:
+        """Each metric's mean over the frames of each test sequence: float32 [sequences]."""
+        return _arrays(self._report["sequence_means"])
+
+    @cached_property
+    def frame_means(self) -> dict[str, np.ndarray]:
+        """Each metric's mean over the test sequences, by predicted frame: float32 [frames]."""
+        return _arrays(self._report["frame_means"])
+
+    @cached_property
+    def infinite_shares(self) -> dict[str, float]:
+        """The share of predicted frames with an infinite score, by metric."""
+        return {name: float(share) for name, share in self._report["infinite_shares"].items()}
+
+    @property
+    def has_samples(self) -> bool:
+        """No: predicted frames are not in a table's record."""
+        return False
+
+    def curve(self) -> pd.DataFrame:
+        """Learning curve: epoch, step, sequences, seconds, train_loss, val_mse, lr."""
+        return pd.DataFrame(self._report["curve"])
+
+
+def _arrays(lists: Mapping[str, Sequence[float | str]]) -> dict[str, np.ndarray]:
+    return {name: np.array([float(x) for x in of], np.float32) for name, of in lists.items()}
+
+
+def read(path: Path) -> tuple[str, str, dict[str, list[StoredRun]]]:
+    """The suite's name, the scale and the runs by panel in a table's record.
+
+    Raises FileNotFoundError if there is none, ValueError if it is not one.
+    """
+    remedy = "give a table's record, such as results/records/ablation-quick.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{path} does not exist; {remedy}")
+    entries = files.read_json(path, remedy)
+    runs: dict[str, list[StoredRun]] = {}
+    try:
+        for entry in entries:
+            run = RecordedRun(path.parent / entry.get("folder", ""), entry)
+            runs.setdefault(entry["report"]["panel"], []).append(run)
+            if run.done:
+                _ = run.sequence_means, run.frame_means, run.infinite_shares, run.curve()
+        scale = next(entry["scale"] for entry in entries if "scale" in entry)
+        return entries[0]["report"]["suite"], scale, runs
+    except (*DAMAGED, AttributeError, StopIteration) as error:
+        raise ValueError(
+            f"{path} is not the record of a table ({type(error).__name__}: {error}); {remedy}"
+        ) from error
