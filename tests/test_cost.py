@@ -490,7 +490,7 @@ def test_peak_memory_sees_what_the_block_held_and_no_more():
 
 def test_peak_memory_first_gives_back_what_the_heap_keeps(monkeypatch):
     calls = []
-    monkeypatch.setattr(cost.heap, "release_freed_memory", lambda: calls.append("released"))
+    monkeypatch.setattr(cost.hardware, "release_freed_memory", lambda: calls.append("released"))
     with cost.peak_memory(CPU):
         calls.append("block")
     assert calls == ["released", "block"]

@@ -32,7 +32,7 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 def test_an_example_runs_from_any_folder_by_the_command_that_it_names(name, printed, tmp_path):
     text = (EXAMPLES / f"{name}.py").read_text("utf-8")
     ((command, file),) = re.findall(r"python (-m .* )(.*\.py)", text)
-    small = ("--scale", "smoke", "--epochs", "1", "--rows", "Last frame", "Ours")
+    small = ("--scale", "smoke", "--rows", "Last frame")
     done = subprocess.run(
         [
             sys.executable,
@@ -48,7 +48,7 @@ def test_an_example_runs_from_any_folder_by_the_command_that_it_names(name, prin
         timeout=600,
     )
     assert done.returncode == 0, done.stderr
-    assert "| Ours |" in done.stdout and printed in done.stdout
+    assert "| Last frame" in done.stdout and printed in done.stdout
 
 
 def test_the_class_of_the_example_opens_with_its_options():
