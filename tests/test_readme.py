@@ -20,14 +20,6 @@ EXAMPLE = ROOT / "examples" / "own_model.py"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 SMALL = ("--scale", "smoke", "--epochs", "1", "--rows", "Linear", "--out")  # as little as there is
-    "--scale",
-    "smoke",
-    "--epochs",
-    "1",
-    "--rows",
-    "Linear",
-    "--out",
-)  # as little of it as there is
 
 
 def test_the_readme_shows_the_example_that_is_in_the_folder():
