@@ -1,4 +1,4 @@
-"""Who imports whom: tau <- baselines <- suites <- run; read from the source, not at run time."""
+"""Who imports whom, one way; read from the source, not at run time."""
 
 from __future__ import annotations
 
@@ -61,6 +61,35 @@ def test_suites_alone_name_models():
             assert not any(name == m or name.startswith(f"{m}.") for m in models), (
                 f"{path} imports {name}"
             )
+
+
+# tau <- baselines; tau, metrics <- data <- experiment <- report; suites see what they name, run all
+FORBIDDEN = {
+    "benchmarks/data": ("experiment", "report", "suites"),
+    "benchmarks/experiment": ("report", "suites"),
+    "benchmarks/report": ("suites",),
+    "benchmarks/suites": ("report",),
+}
+
+
+@pytest.mark.parametrize("folder", FORBIDDEN)
+def test_imports_go_one_way(folder):
+    for path in _files(folder):
+        for name in _imports(path):
+            for other in FORBIDDEN[folder]:
+                package = f"benchmarks.{other}"
+                assert name != package and not name.startswith(f"{package}."), (
+                    f"{path} imports {name}"
+                )
+
+
+def test_spec_knows_neither_printing_nor_argparse_nor_the_loop():
+    for path in _files("benchmarks"):
+        text = path.read_text(encoding="utf-8")
+        if path.name not in ("run.py", "__main__.py", "gpu_steps.py"):
+            assert "argparse" not in text, path
+    spec = _imports(ROOT / "benchmarks" / "experiment" / "spec.py")
+    assert {name.split(".")[1] for name in spec if "." in name} <= {"data", "metrics", "names"}
 
 
 def test_nothing_imports_run():

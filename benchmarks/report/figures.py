@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -24,10 +24,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks import files
+from benchmarks.experiment.store import StoredRun
 from benchmarks.names import printable
-
-if TYPE_CHECKING:
-    from benchmarks.experiment.store import StoredRun
 
 # Okabe and Ito's colours without yellow, then Tol's, in an order that keeps neighbours apart; a
 # second round is dashed. The first, grey, suits the persistence baseline, which suites list first.
