@@ -51,6 +51,13 @@ def mine(tmp_path, clips_file, request):
     return ["--suite", str(path), *data, "--out", str(tmp_path / "out")]
 
 
+@pytest.fixture(autouse=True)
+def _figures(request, monkeypatch):
+    """Figures take seconds: only tests that look at them draw them."""
+    if request.node.get_closest_marker("figures") is None:
+        monkeypatch.setattr(figures, "draw", lambda *_, **__: [])
+
+
 def prepared(*options):
     """The runs that a command's options ask for."""
     given = vars(arguments().parse_args(options))
@@ -78,6 +85,7 @@ def test_list_names_suites_and_rows(capsys):
         assert word in out
 
 
+@pytest.mark.figures
 def test_a_run_writes_table_figures_and_records(mine, tmp_path, capsys):
     assert main(mine) == 0
     out = capsys.readouterr().out
@@ -102,6 +110,7 @@ def test_report_rebuilds_without_training(mine, tmp_path, capsys, monkeypatch):
     assert {p.name: p.read_bytes() for p in tables.iterdir()} == before
 
 
+@pytest.mark.figures
 def test_a_record_alone_rebuilds_its_table_and_curves(mine, tmp_path, capsys):
     """Without the runs and without the data, as it is committed."""
     assert main([*mine, "--seeds", "2"]) == 0
@@ -349,6 +358,7 @@ def test_a_suite_on_two_data_sets_leaves_out_the_one_without_files(two, tmp_path
     assert len(run_folders(tmp_path / "out")) == 2
 
 
+@pytest.mark.figures
 def test_synthetic_data_train_everything_and_are_marked(two, tmp_path, capsys):
     options = [*two, "--data", "synthetic"]
     assert main(options) == 0
@@ -442,6 +452,7 @@ def test_a_timed_suite_trains_one_row_at_a_time(monkeypatch):
         assert workers._default_jobs(runs[0]) == expected
 
 
+@pytest.mark.figures
 def test_efficiency_is_measured_and_shown(tmp_path, capsys):
     options = ["--suite", "efficiency", "--scale", "smoke", "--device", "cpu", "--epochs", "1"]
     assert main([*options, "--rows", "Ours", "--out", str(tmp_path)]) == 0
@@ -464,6 +475,7 @@ def test_efficiency_is_measured_and_shown(tmp_path, capsys):
     assert not (tmp_path / "figures").exists()  # of models that were hardly trained
 
 
+@pytest.mark.figures
 def test_convergence_draws_its_target_and_finds_when_it_is_reached(tmp_path, capsys, monkeypatch):
     suite = find_suite("convergence")
     lines = []
