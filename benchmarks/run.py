@@ -6,7 +6,7 @@ import argparse
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from decimal import Decimal
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from benchmarks.experiment.execute import describe
 from benchmarks.experiment.fabric import is_first_process, launched_by_torchrun
 from benchmarks.experiment.hardware import keep_freed_memory
 from benchmarks.experiment.plan import (
+    OF_OWN_DATA,
     STORED_RUNS,
     Options,
     Run,
@@ -182,16 +183,19 @@ def _run(options: Options) -> int:
     for run, of in zip(runs, stored, strict=True):
         by_panel.setdefault(run.panel, []).append(of)
     name = table_name(suite, options, runs)
-    written = report(suite, runs[0].scale, by_panel, options.out, name)
-    _print(written)
-    found_runs = [run for run in written.runs if run.record["status"] != NOT_RUN]
-    text, status = verdict(found_runs, options.check)
-    print(text, end="")
-    return status
+    return _print(report(suite, runs[0].scale, by_panel, options.out, name), options.check)
 
 
 def _rebuild(path: Path, options: Options) -> int:
     """Write the table of a record again: needs neither runs, data, models nor a GPU."""
+    kept = ("suite", "report", "check", "data", "dataset", "out", *OF_OWN_DATA)
+    for option in fields(Options):
+        value = getattr(options, option.name)
+        if option.name not in kept and value != option.default:
+            raise ValueError(
+                f"--{option.name.replace('_', '-')} has no effect on --report {path}, which holds "
+                "what the table was made of; leave it out"
+            )
     name, scale, runs = records.read(path)
     suite = find_suite(options.suite or name)
     if not isinstance(suite, Suite):
@@ -200,16 +204,20 @@ def _rebuild(path: Path, options: Options) -> int:
     if missing := runs.keys() - {panel.name for panel in suite.panels}:
         raise ValueError(
             f"{path} has runs on {', '.join(sorted(missing))}, which suite {suite.name!r} lacks; "
-            "give the options that the table was made with"
+            "give the --suite, --dataset and --data that the table was made with"
         )
-    return _print(report(suite, scale, runs, options.out, path.stem))
+    return _print(report(suite, scale, runs, options.out, path.stem), options.check)
 
 
-def _print(written: Report) -> int:
+def _print(written: Report, reference: Path | None = None) -> int:
+    """Print a table, the paths and what is wrong with its runs; the exit status."""
     print(written.text)
     for path in written.paths:
         print(path)
-    return 0
+    runs = [run for run in written.runs if run.record["status"] != NOT_RUN]
+    text, status = verdict(runs, reference)
+    print(text, end="")
+    return status
 
 
 def _execute(runs: Sequence[Run], folder: Path, options: Options) -> list[StoredRun]:

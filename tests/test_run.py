@@ -148,7 +148,7 @@ def test_what_is_no_record_is_refused(content, tmp_path, capsys):
     if content is not None:
         path.write_text(content)
     assert main(["--report", str(path)]) == 2
-    assert "results/records/ablation-quick.json" in capsys.readouterr().err
+    assert "give a file of records/" in capsys.readouterr().err
 
 
 def test_report_without_runs_is_an_error(mine, capsys):

@@ -401,7 +401,7 @@ def test_data_that_change_while_a_run_reads_them_fail_it(acting, tmp_path, clips
     ids=["of Slurm", "of nonsense"],
 )
 def test_a_plain_command_runs_whatever_surrounds_it(acting, tmp_path, environment):
-    process = start(acting(**{"A ± ü": {}}), **environment)
+    process = start(acting(**{"A ± ü": {"trainable": False}}), **environment)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert "MSE" in out and (tmp_path / "out" / "tables").is_dir()
@@ -410,7 +410,7 @@ def test_a_plain_command_runs_whatever_surrounds_it(acting, tmp_path, environmen
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/bin/sh").exists(), reason="needs a POSIX shell")
 def test_closed_standard_streams_are_no_matter(acting, tmp_path):
-    command = shlex.join([sys.executable, "-m", "benchmarks.run", *acting(A={})])
+    command = shlex.join([sys.executable, "-m", "benchmarks.run", *acting(A={"trainable": False})])
     process = subprocess.Popen(["sh", "-c", f"{command} <&- >&- 2>&-"], cwd=ROOT)
     assert process.wait(timeout=600) == 0
     assert records(tmp_path)["A"]["status"] == "done"

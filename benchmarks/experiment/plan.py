@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
@@ -29,6 +28,7 @@ from benchmarks.experiment.spec import (
     Suite,
     Training,
     name_of,
+    slug,
 )
 from benchmarks.files import to_json
 from benchmarks.metrics import ToTarget
@@ -150,11 +150,6 @@ class Run:
         return self.row.build(self.clip, self.scale)
 
 
-def slug(text: str) -> str:
-    """A text as part of a file's name: lower-case letters, digits and hyphens, 60 at most."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60].strip("-") or "x"
-
-
 def adapt(suite: Suite, options: Options) -> Suite:
     """The suite as the options have it: on its own data sets, on another one, or on own data.
 
@@ -166,7 +161,8 @@ def adapt(suite: Suite, options: Options) -> Suite:
     own = options.is_own(first)
     if options.check is not None:  # a reference is of one data set
         suite = replace(suite, panels=(first,))
-    if not own and options.dataset in (None, first.name):
+    named = None if first.dataset is None else name_of(first.dataset)
+    if not own and options.dataset in (None, named):
         return suite
     if own and options.dataset is not None:
         raise ValueError(
@@ -211,15 +207,12 @@ def plan(suite: Suite, options: Options) -> list[Run]:
     scale = options.scale or _default_scale(suite, device)
     choose(f"suite {suite.name!r}: scale", scale, suite.training)
     runs: list[Run] = []
-    missing: list[FileNotFoundError] = []
+    missing: dict[str, FileNotFoundError] = {}
     for panel in suite.panels:
         try:
             dataset = _open(suite, panel, scale, options)
         except FileNotFoundError as error:
-            missing.append(error)
-            if len(missing) == len(suite.panels):
-                raise missing[0] from None
-            print(f"{panel.name} is left out: {error}", file=sys.stderr)
+            missing[panel.name] = error
             continue
         runs += plan_panel(
             suite,
@@ -234,6 +227,10 @@ def plan(suite: Suite, options: Options) -> list[Run]:
             precision=options.precision,
             processes=group_size(),
         )
+    for name, why in missing.items():
+        if len(missing) == len(suite.panels):
+            raise why
+        print(f"{name} is left out: {why}", file=sys.stderr)
     return runs
 
 

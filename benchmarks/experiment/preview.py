@@ -45,16 +45,16 @@ def _lines(
         yield f"past frames: {clip.past}; future frames, to predict: {clip.future}"
         yield LAYOUT.format(*HEADS)
         yield from (_line(run, sizes[run.folder], folder) for run in of_panel)
+        if small:
+            yield f"at the paper's size on {panel.name}:"
+            for label, cost in {r.row.label: sizes[r.folder].paper for r in of_panel}.items():
+                yield (
+                    f"  {label:<16} {cost['paper_parameters'] / 1e6:8.2f}M "
+                    f"{cost['paper_macs'] / 1e9:9.3f} GMACs"
+                )
     total = sum(size.training_macs for size in sizes.values())
     counted = f"{len(runs)} run{'s' * (len(runs) > 1)}"
     yield f"{counted}, {total / 1e12:.1f} TMACs of training; runs go to {folder}"
-    if small:
-        yield "at the paper's size:"
-        for label, cost in {run.row.label: sizes[run.folder].paper for run in runs}.items():
-            yield (
-                f"  {label:<16} {cost['paper_parameters'] / 1e6:8.2f}M "
-                f"{cost['paper_macs'] / 1e9:9.3f} GMACs"
-            )
 
 
 def _line(run: Run, size: Trial, folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""What is measured: Training, Row, Panel and Suite, plain values without logic.
+"""What is measured: Training, Row, Panel and Suite, values that check themselves.
 
 A row holds the model's class and a panel the data set's; the constructor's signature is the schema
 of its options.
@@ -158,6 +158,7 @@ class Panel:
     rows: Sequence[Row] = ()  # replace the suite's rows with the same labels
     training: Mapping[str, Training] = field(default_factory=dict)  # by scale; default: the suite's
     versions: Sequence[DatasetClass] = ()  # the same data in other forms, for --dataset
+    has_target: bool = True  # whether the suite's target is an error on this data set
 
     def __post_init__(self) -> None:
         for column in self.columns:
@@ -208,9 +209,12 @@ class Suite:
             if not found:
                 raise ValueError(f"{name} has no {what}")
             if repeated := {x for x in found if found.count(x) > 1}:
-                raise ValueError(f"{name} repeats the {what} {sorted(repeated)}")
+                raise ValueError(f"{name} repeats the {what} {sorted(repeated)}; give other names")
         for scale in self.training:
             choose(f"{name}: scale", scale, SCALES)
+        files = [slug(panel.name) for panel in self.panels]
+        if len(set(files)) < len(files):
+            raise ValueError(f"{name} has panels whose names give equal names of files: {files}")
         for label in self.selected:
             choose(f"{name}: selected row", label, labels)
         for panel in self.panels:
@@ -251,6 +255,11 @@ class DatasetTable:
 
     def __post_init__(self) -> None:
         check_name("suite", self.name)
+
+
+def slug(text: str) -> str:
+    """A text as part of a file's name: lower-case letters, digits and hyphens, 60 at most."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60].strip("-") or "x"
 
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,59}")

@@ -22,7 +22,7 @@ from benchmarks.experiment.spec import Panel, Suite
 from benchmarks.experiment.store import DAMAGED, StoredRun
 from benchmarks.metrics import Metric
 
-LISTS = re.compile(r"\[\s+([^\[\]{}]*?)\s+\]")  # of numbers, each on a line of its own
+LISTS = re.compile(r"\[\n\s+([^\[\]{}]*?)\n\s+\]")  # of numbers, each on a line of its own
 
 
 def to_text(suite: Suite, panels: Iterable[tuple[Panel, Sequence[StoredRun]]]) -> str:
@@ -92,12 +92,14 @@ def read(path: Path) -> tuple[str, str, dict[str, list[StoredRun]]]:
 
     Raises FileNotFoundError if there is none, ValueError if it is not one.
     """
-    remedy = "give a table's record, such as results/records/ablation-quick.json"
+    remedy = "give a file of records/ that `--suite NAME` wrote beside its table"
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; {remedy}")
     entries = files.read_json(path, remedy)
     runs: dict[str, list[StoredRun]] = {}
     try:
+        if not entries or not all("report" in entry for entry in entries):
+            raise ValueError("it lacks the scores that a table's record has")
         for entry in entries:
             run = RecordedRun(path.parent / entry.get("folder", ""), entry)
             runs.setdefault(entry["report"]["panel"], []).append(run)
@@ -107,5 +109,5 @@ def read(path: Path) -> tuple[str, str, dict[str, list[StoredRun]]]:
         return entries[0]["report"]["suite"], scale, runs
     except (*DAMAGED, AttributeError, StopIteration) as error:
         raise ValueError(
-            f"{path} is not the record of a table ({type(error).__name__}: {error}); {remedy}"
+            f"{path} does not rebuild a table ({type(error).__name__}: {error}); {remedy}"
         ) from error

@@ -162,18 +162,19 @@ def build(suite: Suite, name: str, panels: Sequence[tuple[Panel, Sequence[Stored
     groups = [
         Group(suite, panel, runs, measure(suite, panel, runs), alone) for panel, runs in present
     ]
-    frame = groups[0].frame
+    sized = next((group for group in groups if group.frame["seeds"].map(bool).any()), groups[0])
+    frame = sized.frame
     ran_small = any(
         known(frame.at[label, size]) != known(frame.at[label, f"paper_{size}"])
         for label in frame.index
         for size, *_ in SIZES
     )
     notes: dict[str, str] = {}
-    found = (_line(*line, suite, groups, ran_small, notes) for line in _lines(suite))
+    found = (_line(*line, suite, groups, sized, ran_small, notes) for line in _lines(suite))
     lines = [line for line in found if line is not None]
     notes |= _legend(lines, groups)
     protocol = [*(of for group in groups for of in _setting(group))]
-    protocol += _protocol(suite, groups, ran_small)
+    protocol += _protocol(suite, groups, sized, ran_small)
     everything = [run for group in groups for run in group.runs]
     generated = any("synthetic" in run.record.get("data", {}) for run in everything)
     return Table(
@@ -195,6 +196,7 @@ def _line(
     note: str,
     suite: Suite,
     groups: Sequence[Group],
+    sized: Group,
     ran_small: bool,
     notes: dict[str, str],
 ) -> Line | None:
@@ -211,7 +213,7 @@ def _line(
     if any(texts):
         marks.append(letter(len(notes)))
         notes[marks[-1]] = "; ".join(filter(None, texts))
-    own = found[0]
+    own = sized.numbers(label)
     cells = (
         *(
             _measured_cell(numbers, column)
@@ -353,8 +355,8 @@ def _seeds(groups: Sequence[Group]) -> dict[str, list[str]]:
     labels: dict[str, list[str]] = {}
     for group in groups:
         for label, seeds in group.frame["seeds"].items():
-            of = labels.setdefault(", ".join(map(str, seeds)), []) if seeds else [str(label)]
-            of += [str(label)] * (str(label) not in of)
+            if seeds:
+                labels.setdefault(", ".join(map(str, seeds)), []).append(f"{label}{group.suffix}")
     return labels
 
 
@@ -421,17 +423,22 @@ def _setting(group: Group) -> Iterator[tuple[str, str]]:
     )
 
 
-def _protocol(suite: Suite, groups: Sequence[Group], ran_small: bool) -> Iterator[tuple[str, str]]:
+def _protocol(
+    suite: Suite, groups: Sequence[Group], sized: Group, ran_small: bool
+) -> Iterator[tuple[str, str]]:
     columns = {column.name: column for group in groups for column in group.panel.columns}
     metrics = [column for column in columns.values() if isinstance(column, Metric)]
     yield "Metrics", "; ".join(f"{metric.name}: {metric.convention}" for metric in metrics)
-    where = "the run's own size stands beside it" if ran_small else "which these runs have"
+    task = f" on {sized.panel.name}" * (len(suite.panels) > 1)
+    own = (
+        "; the size of these runs stands beside it" if ran_small else "; these runs have that size"
+    )
     epoch = "; an epoch's seconds are those of all training sequences of the data set"
     memory = "; memory is the peak in training"
     yield (
         "Cost",
         "one FLOP is one multiply-add (fvcore), counted over the whole rollout at batch size 1; "
-        f"parameters and FLOPs are given at the paper's size{groups[0].suffix}, {where}"
+        f"parameters and FLOPs are given at the paper's size{task}{own}"
         f"{epoch * (SECONDS_PER_EPOCH.name in columns)}"
         f"{memory * (PEAK_MEMORY.name in columns)}",
     )

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from benchmarks import files
 from benchmarks.data import Dataset
-from benchmarks.experiment.plan import Run, slug
-from benchmarks.experiment.spec import DatasetTable, Panel, Suite
+from benchmarks.experiment.plan import Run
+from benchmarks.experiment.spec import DatasetTable, Panel, Suite, slug
 from benchmarks.experiment.store import DAMAGED, RECORD, RERUN, StoredRun
 from benchmarks.metrics import METRICS, Cost
 from benchmarks.report import figures, records
@@ -53,8 +53,8 @@ def report(
                 of,
                 [row.label for row in suite.rows],
                 out / "figures",
-                name if len(checked) == 1 else f"{name}-{slug(panel.name)}",
-                target=suite.target if scale in suite.target_scales else None,
+                name if len(suite.panels) == 1 else f"{name}-{slug(panel.name)}",
+                target=suite.target if panel.has_target and scale in suite.target_scales else None,
             )
     return Report(written.text, tuple(paths), tuple(shown))
 
@@ -76,16 +76,15 @@ def _checked(run: StoredRun, suite: Suite, panel: Panel) -> StoredRun:
 
     All of it is read here, for this run alone, so that it cannot spoil the report of the others.
     """
-    if not run.done or not run.has_samples:
+    if not run.done:
         return run
-    reads: dict[str, Callable[[], object]] = {
-        "scores.npz": lambda: _check_scores(run),
-        "samples.npz": lambda: figures.samples_of(run),
-        "curve.jsonl": lambda: figures.curve_of(run) if run.trained else None,
-        RECORD: lambda: tables.build(
-            suite, suite.name, [(panel, [run])]
-        ),  # last, as it needs the others
-    }
+    reads: dict[str, Callable[[], object]] = {}
+    if run.has_samples:
+        reads["scores.npz"] = lambda: _check_scores(run)
+        reads["samples.npz"] = lambda: figures.samples_of(run)
+    reads["curve.jsonl"] = lambda: figures.curve_of(run) if run.trained else None
+    # last, as it needs the others
+    reads[RECORD] = lambda: tables.build(suite, suite.name, [(panel, [run])])
     for name, read in reads.items():
         path = run.folder / name
         try:

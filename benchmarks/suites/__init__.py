@@ -29,7 +29,10 @@ def find_suite(name: str) -> Suite | DatasetTable:
         if not isinstance(suite, Suite | DatasetTable):
             raise ValueError(f"{name} has no SUITE; expected `SUITE = Suite(...)`")
         return suite
-    choose("suite", name, suite_names())
+    try:
+        choose("suite", name, suite_names())
+    except ValueError as error:
+        raise ValueError(f"{error}; a suite of your own is a file: --suite FILE.py") from None
     module = importlib.import_module(f"benchmarks.suites.{name}")
     found: Suite | DatasetTable = module.SUITE
     return found

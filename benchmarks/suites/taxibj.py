@@ -116,6 +116,7 @@ ABLATION = replace(
     PANEL,
     columns=(MSE.times(100),),
     title="TaxiBJ",
+    has_target=False,
     rows=(
         *(row for row in ROWS[:-1] if row.label != "PhyDNet"),
         Row(
