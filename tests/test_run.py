@@ -120,12 +120,18 @@ def test_a_record_alone_rebuilds_its_table_and_curves(mine, tmp_path, capsys):
     record.write_bytes(next((out / "records").iterdir()).read_bytes())
     shutil.rmtree(out)
     Path(mine[mine.index("--data") + 1]).unlink()
-    assert main([*mine, "--report", str(record)]) == 0
+    at = mine.index("--precision")
+    assert main([*mine[:at], *mine[at + 2 :], "--report", str(record)]) == 0
     assert {path.name: path.read_bytes() for path in (out / "tables").iterdir()} == printed
     assert (out / "records" / record.name).read_bytes() == record.read_bytes()
     kinds = ("curves.png", "curves.pdf", "trade-off.png", "trade-off.pdf", "error-per-frame.png")
     drawn = {path.name for path in (out / "figures").iterdir()}
     assert drawn == {f"{record.stem}-{kind}" for kind in kinds}
+
+
+def test_a_record_takes_no_options_that_change_a_training(mine, tmp_path, capsys):
+    assert main([*mine, "--report", str(tmp_path / "x.json")]) == 2
+    assert "--precision has no effect on --report" in capsys.readouterr().err
 
 
 COMMITTED = [
