@@ -1,8 +1,11 @@
 import math
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from benchmarks.experiment.store import StoredRun
 from benchmarks.report import stats
 
 
@@ -27,11 +30,20 @@ def test_over_seeds_rejects_what_is_not_one_number_per_seed(values: list) -> Non
         stats.over_seeds(values)
 
 
+@dataclass(frozen=True)
+class Scored(StoredRun):
+    mse: np.ndarray
+
+    def scores(self) -> dict[str, np.ndarray]:
+        return {"mse": self.mse}
+
+
 def test_per_sequence_and_per_frame_average_the_right_axes() -> None:
     first = np.array([[1.0, 3.0], [5.0, 7.0], [0.0, 2.0]])  # three sequences, two frames
     seeds = [first, first + 10]
     np.testing.assert_allclose(stats.per_sequence(seeds), [7.0, 11.0, 6.0])
-    np.testing.assert_allclose(stats.per_frame(seeds), [[2.0, 4.0], [12.0, 14.0]])
+    of_frames = [Scored(Path(), {}, scores).summary.frames["mse"] for scores in seeds]
+    np.testing.assert_allclose(of_frames, [[2.0, 4.0], [12.0, 14.0]])
 
 
 def test_seeds_with_different_test_sets_are_rejected() -> None:

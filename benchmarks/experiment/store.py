@@ -22,7 +22,7 @@ from functools import cached_property
 from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -41,6 +41,14 @@ DAMAGED = (  # what readers raise for files that were cut short or changed
     *(ValueError, KeyError, TypeError, EOFError, RuntimeError, IndexError),
     *(zipfile.BadZipFile, zlib.error, pickle.UnpicklingError),
 )
+
+
+class Summary(NamedTuple):
+    """What is left of a run's scores, each by metric."""
+
+    sequences: dict[str, np.ndarray]  # mean over frames, float32 [sequences]
+    frames: dict[str, np.ndarray]  # mean over sequences, float32 [frames]
+    infinite: dict[str, float]  # share of predicted frames with an infinite score
 
 
 @dataclass(frozen=True)
@@ -81,21 +89,15 @@ class StoredRun:
         return _read_npz(self.folder / "scores.npz")
 
     @cached_property
-    def sequence_means(self) -> dict[str, np.ndarray]:
-        """Each metric's mean over the frames of each test sequence: float32 [sequences]."""
-        found = {name: values.mean(axis=1, dtype=float) for name, values in self.scores().items()}
-        return {name: values.astype(np.float32) for name, values in found.items()}
+    def summary(self) -> Summary:
+        """The scores as a table and its figures read them; read from the file once."""
+        scores = self.scores()
 
-    @cached_property
-    def frame_means(self) -> dict[str, np.ndarray]:
-        """Each metric's mean over the test sequences, by predicted frame: float32 [frames]."""
-        found = {name: values.mean(axis=0, dtype=float) for name, values in self.scores().items()}
-        return {name: values.astype(np.float32) for name, values in found.items()}
+        def means(axis: int) -> dict[str, np.ndarray]:
+            return {n: v.mean(axis, dtype=float).astype(np.float32) for n, v in scores.items()}
 
-    @cached_property
-    def infinite_shares(self) -> dict[str, float]:
-        """The share of predicted frames with an infinite score, by metric."""
-        return {name: float(np.isinf(values).mean()) for name, values in self.scores().items()}
+        infinite = {name: float(np.isinf(values).mean()) for name, values in scores.items()}
+        return Summary(sequences=means(axis=1), frames=means(axis=0), infinite=infinite)
 
     @property
     def has_samples(self) -> bool:

@@ -195,7 +195,7 @@ def error_per_frame(runs: Sequence[StoredRun], labels: Sequence[str]) -> Figure:
     axes = figure.subplots()
     ends: dict[str, float] = {}
     for label, of in _by_label(runs, labels).items():
-        errors = np.stack([run.frame_means["mse"] for run in of])
+        errors = np.stack([run.summary.frames["mse"] for run in of])
         if not np.isfinite(errors).all():
             continue
         frames = np.arange(1, errors.shape[1] + 1)
@@ -439,7 +439,7 @@ def _scale_bar(figure: Figure, largest: float, width: float, height: float) -> N
 def animate(
     runs: Sequence[StoredRun], labels: Sequence[str], path: Path, *, sequence: int = 0
 ) -> Path:
-    """Write a GIF of truth and all rows in parallel: the input frames, then the predicted ones.
+    """Write a GIF of truth beside all rows: the input frames, then the predicted ones.
 
     A grey border means input, a border in the row's colour prediction. The last frame rests.
     """

@@ -19,7 +19,7 @@ import pandas as pd
 
 from benchmarks import files
 from benchmarks.experiment.spec import Panel, Suite
-from benchmarks.experiment.store import DAMAGED, StoredRun
+from benchmarks.experiment.store import DAMAGED, StoredRun, Summary
 from benchmarks.metrics import Metric
 
 LISTS = re.compile(r"\[\n\s+([^\[\]{}]*?)\n\s+\]")  # of numbers, each on a line of its own
@@ -37,9 +37,9 @@ def _entry(suite: Suite, panel: Panel, run: StoredRun) -> dict[str, Any]:
     if run.done:
         names = [column.name for column in panel.columns if isinstance(column, Metric)]
         told |= {
-            "sequence_means": {name: _short(run.sequence_means[name]) for name in names},
-            "frame_means": {"mse": _short(run.frame_means["mse"])},
-            "infinite_shares": {name: run.infinite_shares[name] for name in names},
+            "sequence_means": {name: _short(run.summary.sequences[name]) for name in names},
+            "frame_means": {"mse": _short(run.summary.frames["mse"])},
+            "infinite_shares": {name: run.summary.infinite[name] for name in names},
             "curve": run.curve().to_dict("records") if run.trained else [],
         }
     return {**run.record, "report": told}
@@ -59,19 +59,15 @@ class RecordedRun(StoredRun):
         return told
 
     @cached_property
-    def sequence_means(self) -> dict[str, np.ndarray]:
-        """Each metric's mean over the frames of each test sequence: float32 [sequences]."""
-        return _arrays(self._report["sequence_means"])
-
-    @cached_property
-    def frame_means(self) -> dict[str, np.ndarray]:
-        """Each metric's mean over the test sequences, by predicted frame: float32 [frames]."""
-        return _arrays(self._report["frame_means"])
-
-    @cached_property
-    def infinite_shares(self) -> dict[str, float]:
-        """The share of predicted frames with an infinite score, by metric."""
-        return {name: float(share) for name, share in self._report["infinite_shares"].items()}
+    def summary(self) -> Summary:
+        """The scores as a table and its figures read them."""
+        told = self._report
+        sequences, frames = (
+            {name: np.array([float(x) for x in of], np.float32) for name, of in told[key].items()}
+            for key in ("sequence_means", "frame_means")
+        )
+        infinite = {name: float(share) for name, share in told["infinite_shares"].items()}
+        return Summary(sequences, frames, infinite)
 
     @property
     def has_samples(self) -> bool:
@@ -81,10 +77,6 @@ class RecordedRun(StoredRun):
     def curve(self) -> pd.DataFrame:
         """Learning curve: epoch, step, sequences, seconds, train_loss, val_mse, lr."""
         return pd.DataFrame(self._report["curve"])
-
-
-def _arrays(lists: Mapping[str, Sequence[float | str]]) -> dict[str, np.ndarray]:
-    return {name: np.array([float(x) for x in of], np.float32) for name, of in lists.items()}
 
 
 def read(path: Path) -> tuple[str, str, dict[str, list[StoredRun]]]:
@@ -104,7 +96,7 @@ def read(path: Path) -> tuple[str, str, dict[str, list[StoredRun]]]:
             run = RecordedRun(path.parent / entry.get("folder", ""), entry)
             runs.setdefault(entry["report"]["panel"], []).append(run)
             if run.done:
-                _ = run.sequence_means, run.frame_means, run.infinite_shares, run.curve()
+                _ = run.summary, run.curve()
         scale = next(entry["scale"] for entry in entries if "scale" in entry)
         return entries[0]["report"]["suite"], scale, runs
     except (*DAMAGED, AttributeError, StopIteration) as error:

@@ -85,11 +85,13 @@ def measure(suite: Suite, panel: Panel, runs: Sequence[StoredRun]) -> pd.DataFra
         infinite: dict[str, float] = {}
         if isinstance(column, Metric):
             infinite = {
-                x: fmean(run.infinite_shares[column.name] for run in of) for x, of in done.items()
+                x: fmean(run.summary.infinite[column.name] for run in of) for x, of in done.items()
             }
             if len(done) > 1:
                 means = {
-                    x: stats.per_sequence([run.sequence_means[column.name][:, None] for run in of])
+                    x: stats.per_sequence(
+                        [run.summary.sequences[column.name][:, None] for run in of]
+                    )
                     for x, of in done.items()
                 }
                 best = stats.best_group(means, column.lower_is_better)

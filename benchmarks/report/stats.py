@@ -53,17 +53,6 @@ def per_sequence(seeds: Sequence[ArrayLike]) -> Array:
     return means
 
 
-def per_frame(seeds: Sequence[ArrayLike]) -> Array:
-    """Mean over sequences, seeds kept apart: scores [N, T] of each seed -> [S, T].
-
-    Examples:
-        >>> per_frame([[[1.0, 3.0], [5.0, 7.0]]]).tolist()
-        [[3.0, 5.0]]
-    """
-    means: Array = _stack(seeds).mean(axis=1)
-    return means
-
-
 def paired_bootstrap(
     a: ArrayLike, b: ArrayLike, samples: int = RESAMPLES, *, seed: int = 0
 ) -> float:
