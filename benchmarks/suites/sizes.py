@@ -17,6 +17,11 @@ def at_scales(small: Mapping[str, Options], **released: Any) -> dict[str, Option
     return {**small, "standard": released, "paper": released}
 
 
+def with_attention(sizes: Sizes) -> Sizes:
+    """SimVP's small sizes for TAU, whose MLPs have a ratio of 4 there."""
+    return {scale: {**size, "mlp_ratio": 4} for scale, size in sizes.items()}
+
+
 # --- learning rates ------------------------------------------------------------------------------
 
 SMALL_LR = {"smoke": {"lr": 5e-3}, "quick": {"lr": 5e-3}}
@@ -36,7 +41,7 @@ SIMVP: Sizes = {
     "smoke": {"spatial_hidden": 8, "temporal_hidden": 32, "spatial_depth": 2, "temporal_depth": 2},
     "quick": {"spatial_hidden": 8, "temporal_hidden": 128, "spatial_depth": 6, "temporal_depth": 4},
 }
-TAU: Sizes = {scale: {**size, "mlp_ratio": 4} for scale, size in SIMVP.items()}
+TAU = with_attention(SIMVP)
 RECURRENT: Sizes = {  # ConvLSTM, the PredRNN family, MIM
     "smoke": {"hidden": (16, 16), "patch": 4, "sampling_stop": 60},
     "quick": {"hidden": (24, 24), "kernel": 3, "patch": 8, "sampling_stop": 225},
@@ -73,34 +78,38 @@ MAU: Sizes = {
 }
 PREDNET: Sizes = {"smoke": {"hidden": (16, 32)}, "quick": {"hidden": (8, 16, 32)}}
 
-# --- TaxiBJ, as released for it at standard and paper scale --------------------------------------
+# --- other data sets: fewer, wider units at full resolution ---------------------------------------
 
-_TAXIBJ_SIMVP = {
-    "smoke": {"spatial_hidden": 8, "temporal_hidden": 32, "spatial_depth": 2, "temporal_depth": 2},
+WIDE_SIMVP: Sizes = {
+    "smoke": SIMVP["smoke"],
     "quick": {"spatial_hidden": 16, "temporal_hidden": 64, "spatial_depth": 2, "temporal_depth": 4},
 }
+WIDE_TAU = with_attention(WIDE_SIMVP)
+
+# --- TaxiBJ, as released for it at standard and paper scale --------------------------------------
+
 _TAXIBJ_SPATIAL = {
     "spatial_hidden": 32,
     "temporal_hidden": 256,
     "spatial_depth": 2,
     "temporal_depth": 8,
 }
-TAXIBJ_SIMVP = at_scales(_TAXIBJ_SIMVP, **_TAXIBJ_SPATIAL)
+TAXIBJ_SIMVP = at_scales(WIDE_SIMVP, **_TAXIBJ_SPATIAL)
 TAXIBJ_TAU = at_scales(
-    {scale: {**size, "mlp_ratio": 4} for scale, size in _TAXIBJ_SIMVP.items()},
+    WIDE_TAU,
     **_TAXIBJ_SPATIAL,
     drop_path=0.1,
 )
 TAXIBJ_RECURRENT = at_scales(
     {
-        "smoke": {"hidden": (16, 16), "patch": 4, "sampling_stop": 60},
+        "smoke": RECURRENT["smoke"],
         "quick": {"hidden": (32, 32), "kernel": 3, "patch": 4, "sampling_stop": 300},
     },
     patch=2,
 )
 TAXIBJ_E3DLSTM = at_scales(
     {
-        "smoke": {"hidden": (8, 8), "kernel": 3, "patch": 4, "sampling_stop": 60},
+        "smoke": E3DLSTM["smoke"],
         "quick": {"hidden": (16, 16), "kernel": 3, "patch": 4, "sampling_stop": 300},
     },
     patch=2,
@@ -118,14 +127,10 @@ TAXIBJ_PHYDNET = at_scales(
 
 # --- KTH and KITTI to Caltech, as released for them ----------------------------------------------
 
-_LARGE_SIMVP = {
-    "smoke": SIMVP["smoke"],
-    "quick": {"spatial_hidden": 16, "temporal_hidden": 64, "spatial_depth": 2, "temporal_depth": 4},
-}
 _LARGE_SPATIAL = {"spatial_hidden": 64, "temporal_hidden": 256, "spatial_depth": 2}
-LARGE_SIMVP = at_scales(_LARGE_SIMVP, **_LARGE_SPATIAL, temporal_depth=4)
+LARGE_SIMVP = at_scales(WIDE_SIMVP, **_LARGE_SPATIAL, temporal_depth=4)
 LARGE_TAU = at_scales(
-    {scale: {**size, "mlp_ratio": 4} for scale, size in _LARGE_SIMVP.items()},
+    WIDE_TAU,
     **_LARGE_SPATIAL,
     temporal_depth=6,
     drop_path=0.1,
@@ -139,7 +144,7 @@ LARGE_RECURRENT = at_scales(
 )
 KTH_E3DLSTM = at_scales(
     {
-        "smoke": {"hidden": (8, 8), "kernel": 3, "patch": 4, "sampling_stop": 60},
+        "smoke": E3DLSTM["smoke"],
         "quick": {"hidden": (16, 16), "kernel": 3, "patch": 4, "sampling_stop": 150},
     },
     patch=8,
