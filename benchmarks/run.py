@@ -189,13 +189,8 @@ def _run(options: Options) -> int:
 def _rebuild(path: Path, options: Options) -> int:
     """Write the table of a record again: needs neither runs, data, models nor a GPU."""
     kept = ("suite", "report", "check", "data", "dataset", "out", *OF_OWN_DATA)
-    for option in fields(Options):
-        value = getattr(options, option.name)
-        if option.name not in kept and value != option.default:
-            raise ValueError(
-                f"--{option.name.replace('_', '-')} has no effect on --report {path}, which holds "
-                "what the table was made of; leave it out"
-            )
+    others = [option.name for option in fields(Options) if option.name not in kept]
+    options.refuse(others, f"--report {path}, which holds what the table was made of")
     name, scale, runs = records.read(path)
     suite = find_suite(options.suite or name)
     if not isinstance(suite, Suite):

@@ -133,7 +133,7 @@ SPEC = Suite(
     title="Ablation_1 (Table 6)",
     panels=(Panel(MovingMNIST, (MSE, SSIM), title="Moving MNIST"),),
     rows=(
-        line("Last frame", None, "the floor"),
+        line("Last frame", None, "the persistence baseline"),
         line("SimVP", "SimVP"),
         line("Ours w/o DDR", "TAU w/o DDR"),
         line("Ours", "TAU"),
@@ -254,7 +254,7 @@ def test_frozen_weights_are_shown_as_not_trained() -> None:
     table = build([frozen, make("SimVP"), make("Last frame", trained=False)], SPEC)
     noted = {line.label: dict(table.notes)[line.marks[0]] for line in table.lines if line.marks}
     assert noted["Ours"] == "not trained, as none of its parameters is trainable."
-    assert noted["Last frame"] == "the floor."
+    assert noted["Last frame"] == "the persistence baseline."
     assert "SimVP" not in noted
 
 
@@ -342,7 +342,7 @@ def test_infinite_means_are_equally_good_and_their_shares_are_told() -> None:
 def test_hardly_all_frames_are_not_said_to_be_all(share: float, said: str) -> None:
     frame = measure([flawless("SimVP", 240)], WITH_PSNR)
     frame.loc["SimVP", "psnr_infinite"] = share
-    group = tables.Group(WITH_PSNR, WITH_PSNR.panels[0], [], frame, True)
+    group = tables.Group(WITH_PSNR.panels[0], [], frame, True)
     assert list(tables._flawless([group])) == [f"{said} (SimVP, PSNR dB)"]
 
 

@@ -78,15 +78,13 @@ class FromTorch(StoredDataset):
             value_range=value_range,
             downsample=downsample,
         )
-        self._torch_classes = tuple(
-            dict.fromkeys(type(d) for d in (dataset, test) if d is not None)
-        )
         for split, items in splits.items():
             self.provenance[f"{split}_items_sha256"] = items.sample_digest(split)
 
     def classes(self) -> tuple[type, ...]:
         """This class, and those of the torch data sets."""
-        return (type(self), *self._torch_classes)
+        splits = (self._train, self._validation, self._test)
+        return (type(self), *(type(of.dataset) for of in splits if isinstance(of, Items)))
 
 
 class Items:

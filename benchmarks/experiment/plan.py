@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from benchmarks.experiment.code import (
 from benchmarks.experiment.fabric import group_size
 from benchmarks.experiment.hardware import choose_device, resolve_precision
 from benchmarks.experiment.spec import (
+    SMALL_SCALES,
     DatasetClass,
     DatasetTable,
     Panel,
@@ -98,6 +99,14 @@ class Options:
         found = {name: getattr(self, name) for name in OF_OWN_DATA}
         return {name: value for name, value in found.items() if value is not None}
 
+    def refuse(self, names: Iterable[str], where: str) -> None:
+        """Raise ValueError for the first of these options that was given: it has no effect."""
+        defaults = {option.name: option.default for option in fields(self)}
+        for name in names:
+            if getattr(self, name) != defaults[name]:
+                option = f"--{name.replace('_', '-')}"
+                raise ValueError(f"{option} has no effect on {where}; leave it out")
+
     def is_own(self, panel: Panel) -> bool:
         """Whether --data names the user's own data."""
         root = self.root
@@ -134,6 +143,11 @@ class Run:
     def clip(self) -> Clip:
         """The task."""
         return self.dataset.clip
+
+    @property
+    def is_small(self) -> bool:
+        """Whether the scale has models smaller than the paper's, which train in moments."""
+        return self.scale in SMALL_SCALES
 
     @property
     def folder(self) -> str:
@@ -372,12 +386,10 @@ def open_datasets(table: DatasetTable, options: Options) -> dict[str, Dataset | 
 
     Raises ValueError for an option that has no effect on a table of data sets.
     """
-    for name in ("scale", "rows", "seeds", "epochs", "batch_size", "jobs", "check", "dataset"):
-        if getattr(options, name) is not None:
-            raise ValueError(
-                f"--{name.replace('_', '-')} has no effect on suite {table.name!r}, which trains "
-                "nothing; leave it out"
-            )
+    options.refuse(
+        ("scale", "rows", "seeds", "epochs", "batch_size", "jobs", "check", "dataset"),
+        f"suite {table.name!r}, which trains nothing",
+    )
     opened: dict[str, Dataset | Exception] = {}
     for entry in table.entries:
         try:

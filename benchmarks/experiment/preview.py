@@ -20,7 +20,7 @@ def describe_plan(suite: Suite, runs: Sequence[Run], folder: Path) -> str:
 
     Raises ValueError for a row that cannot work.
     """
-    small = runs[0].scale in ("smoke", "quick")  # in which a step takes a moment
+    small = runs[0].is_small
     with Pool(1, None, runs[0].device) as pool:
         trials = try_all(runs, pool, try_run if small else count)
     sizes: dict[str, Trial] = {}

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -202,43 +202,36 @@ def try_all(
     rows: dict[tuple[str, str], list[Run]] = {}
     for run in runs:
         rows.setdefault((run.panel, run.row.label), []).append(run)
-    waiting = {of[0].folder: of for of in rows.values()}
-    order = list(waiting)
-    trying: dict[str, list[Run]] = {}
+    first = [of[0] for of in rows.values()]
+    waiting = list(first)
     results: dict[str, Any] = {}
     while waiting or not pool.is_idle:
         while waiting and not pool.is_full:
-            name = next(iter(waiting))
-            trying[name] = waiting.pop(name)
-            pool.start(name, trying[name][0], call, trying[name][0])
+            run = waiting.pop(0)
+            pool.start(run.folder, run, call, run)
         results |= pool.outcomes()
-    errors = [str(results[name]) for name in order if isinstance(results[name], Exception)]
+    outcomes = [results[run.folder] for run in first]
+    errors = [str(outcome) for outcome in outcomes if isinstance(outcome, Exception)]
     if errors:
         several = len(errors) > 1
         if sizes := fitting_sizes(runs):
             errors.append(f"frames that fit all rows: {sizes}, for data of your own")
         raise ValueError("\n  ".join(["some rows cannot work:"] * several + errors))
-    for result in results.values():
-        if isinstance(result, Trial) and result.warning:
-            print(f"warning: {result.warning}", file=sys.stderr)
-    found = {run.folder: results[name] for name, of in trying.items() for run in of}
-    for line in _unsized([trying[name][0] for name in order], found):
+    for outcome in outcomes:
+        if isinstance(outcome, Trial) and outcome.warning:
+            print(f"warning: {outcome.warning}", file=sys.stderr)
+    for line in _unsized(first, outcomes):
         print(line, file=sys.stderr)
-    return found
+    return {run.folder: results[of[0].folder] for of in rows.values() for run in of}
 
 
-def _unsized(runs: Sequence[Run], trials: Mapping[str, Trial | Died]) -> Iterator[str]:
+def _unsized(runs: Sequence[Run], outcomes: Sequence[Trial | Died]) -> Iterator[str]:
     """How large rows without a size at a small scale are beside the largest of the others."""
-    sizes = {run.folder: trials[run.folder] for run in runs}
-    sized = [
-        size
-        for run in runs
-        if isinstance(size := sizes[run.folder], Trial) and run.scale in run.row.sizes
-    ]
-    for run in runs:
-        size = sizes[run.folder]
-        small = run.scale in ("smoke", "quick") and run.scale not in run.row.sizes
-        if small and sized and isinstance(size, Trial) and size.parameters:
+    pairs = zip(runs, outcomes, strict=True)
+    tried = [(run, size) for run, size in pairs if run.is_small and isinstance(size, Trial)]
+    sized = [size for run, size in tried if run.scale in run.row.sizes]
+    for run, size in tried:
+        if sized and size.parameters and run.scale not in run.row.sizes:
             yield (
                 f"row {run.row.label!r} has no sizes at scale {run.scale!r}: it has "
                 f"{size.parameters / 1e6:.2f} M parameters and {size.macs / 1e9:.3f} GMACs, the "
@@ -274,14 +267,15 @@ def execute_all(
     size = jobs or (max(1, cores // threads) if threads else _default_jobs(runs[0]))
     size = max(1, min(size, len(todo)))
     with Pool(size, threads or max(1, cores // size), runs[0].device) as pool:
+        trials = try_all(todo, pool)
         cost: dict[str, int] = {}
-        for name, trial in try_all(todo, pool).items():
-            if isinstance(trial, Trial):
-                cost[name] = trial.training_macs
+        for run in todo:
+            trial = trials[run.folder]
+            if isinstance(trial, Died):
+                done[run.folder] = _failed(run, folder, trial.reason)
             else:
-                run = next(run for run in todo if run.folder == name)
-                done[name] = _failed(run, folder, trial.reason)
-        waiting = [run for run in todo if run.folder not in done]
+                cost[run.folder] = trial.training_macs
+        waiting = [run for run in todo if run.folder in cost]
         waiting.sort(key=lambda run: -cost[run.folder])  # so that short ones fill the gaps
         done |= _train_all(waiting, folder, pool, checkpoint_seconds, len(runs))
     return [done[run.folder] for run in runs]
@@ -381,7 +375,7 @@ def _is_locked(folder: Path, run: Run) -> bool:
 
 def _default_jobs(run: Run) -> int:
     """Small models leave most of several cores idle, so on a CPU each core takes a row."""
-    small = run.scale in ("smoke", "quick") and run.device == "cpu"
+    small = run.is_small and run.device == "cpu"
     return torch.get_num_threads() if small and not run.timed else 1
 
 

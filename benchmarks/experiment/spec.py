@@ -19,6 +19,7 @@ from benchmarks.names import choose
 from tau import Clip, Predictor
 
 SCALES = ("smoke", "quick", "standard", "paper")
+SMALL_SCALES = ("smoke", "quick")  # with models smaller than the paper's
 OPTIMISERS = ("adam", "adamw")
 SCHEDULES = ("onecycle", "cosine", "constant")
 PRECISIONS = ("auto", "fp32", "tf32", "bf16")

@@ -90,7 +90,7 @@ def train(
         return model.to(fabric.device), {"train": 0.0, "steps": 0}
 
     if run.device == "cuda":
-        # The last batch, fewer sequences, and each with and without a gradient: one graph for each.
+        # A graph for states with a gradient and without, and for inference when that is timed.
         torch._dynamo.config.cache_size_limit = 32  # recompile_limit from torch 2.7 on
         model.compile()
     optimiser = make_optimiser(model, training)

@@ -57,7 +57,6 @@ NOT_RUN = "not run"  # status of a run that nothing is stored of; the others are
 class Group:
     """The runs of one panel and their numbers."""
 
-    suite: Suite
     panel: Panel
     runs: Sequence[StoredRun]
     frame: pd.DataFrame
@@ -159,9 +158,7 @@ def build(suite: Suite, name: str, panels: Sequence[tuple[Panel, Sequence[Stored
     if not present:
         raise ValueError(f"table {name!r} has no runs; expected at least one")
     alone = len(present) == 1
-    groups = [
-        Group(suite, panel, runs, measure(suite, panel, runs), alone) for panel, runs in present
-    ]
+    groups = [Group(panel, runs, measure(suite, panel, runs), alone) for panel, runs in present]
     sized = next((group for group in groups if group.frame["seeds"].map(bool).any()), groups[0])
     frame = sized.frame
     ran_small = any(

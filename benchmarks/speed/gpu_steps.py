@@ -21,8 +21,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.experiment.spec import Suite
-from benchmarks.suites import find_suite
+from benchmarks.suites.mmnist import ROWS
 from tau import Clip
 
 PRECISIONS = ("fp32", "tf32", "bf16")
@@ -35,9 +34,7 @@ Way = tuple[str, str, str, str]  # row, what is compiled, precision, layout
 def measure(way: Way, batch_size: int, device: str, scale: str) -> Any:
     """Generator: yields after warming up, then the result of timing."""
     label, compiled, precision, layout = way
-    suite = find_suite("mmnist")
-    assert isinstance(suite, Suite)
-    row = next(row for row in suite.rows if row.label == label)
+    row = next(row for row in ROWS if row.label == label)
     clip = Clip()
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.benchmark = False  # as in training
