@@ -53,7 +53,7 @@ class ConvLSTM(Recurrent):
         hidden: Sequence[int] = (128, 128, 128, 128),
         kernel: int = 5,
         patch: int = 4,
-        sampling_stop: int = 50_000,
+        sampling_stop: float = 0.4,
     ) -> None:
         super().__init__(clip, hidden, kernel, patch, sampling_stop)
         folded = clip.channels * patch**2

@@ -61,8 +61,8 @@ class ConvTTLSTM(Recurrent):
 
     Scheduled sampling: in released training the probability of teacher forcing is 1 until the
     validation loss has not fallen for 20 epochs, then falls by 0.004 an epoch. A predictor sees no
-    validation loss, so here it falls as early as that rule allows: it is 1 for 20 epochs of 625
-    steps and reaches 0 after another 250, 168,750 steps in all. `sampling_stop` shortens both.
+    validation loss, so here it falls as early as that rule allows: it is 1 for 20 epochs and
+    reaches 0 after another 250, 1.35 of OpenSTL's 200. `sampling_stop` shortens both.
 
     hidden: width of each block. layers: Conv-TT-LSTM layers in a block. order: past states that a
     layer reads, each by itself, as published (the paper also has windows of several). rank:
@@ -80,7 +80,7 @@ class ConvTTLSTM(Recurrent):
         kernel: int = 5,
         order: int = 3,
         rank: int = 8,
-        sampling_stop: int = 168_750,
+        sampling_stop: float = 1.35,
         sigmoid: bool = False,
     ) -> None:
         for name, value in (("layers", layers), ("order", order), ("rank", rank)):

@@ -95,7 +95,7 @@ class MAU(Recurrent):
         kernel: int = 5,
         downsampling: int = 4,
         tau: int = 5,
-        sampling_stop: int = 50_000,
+        sampling_stop: float = 0.4,
     ) -> None:
         super().__init__(clip, hidden, kernel, patch=1, sampling_stop=sampling_stop)
         if len(set(hidden)) > 1:

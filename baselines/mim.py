@@ -124,7 +124,7 @@ class MIM(Recurrent):
         hidden: Sequence[int] = (128, 128, 128, 128),
         kernel: int = 5,
         patch: int = 4,
-        sampling_stop: int = 50_000,
+        sampling_stop: float = 0.4,
     ) -> None:
         if len(hidden) == 1 or len(set(hidden)) > 1:
             raise ValueError(f"hidden is {hidden!r}; expected two layers or more of equal widths")

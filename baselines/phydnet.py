@@ -128,8 +128,8 @@ class PhyDNet(Recurrent):
     inference.
 
     Teacher forcing: one draw decides for the whole batch and all future frames. Its probability
-    falls linearly from 1 to 0 over the first `sampling_stop` training losses; the default falls by
-    the released 0.003 in each epoch of 625 batches (step by step, not at the epoch's end).
+    falls linearly from 1 to 0 over `sampling_stop` of the training; the default falls by the
+    released 0.003 in each of OpenSTL's 200 epochs (step by step, not at the epoch's end), to 0.4.
 
     hidden: widths of the ConvLSTM layers; the last, a multiple of 32, is also the latent width.
     stride: how much smaller latents are than frames, 4 or 2; published with 2 for TaxiBJ. Raises
@@ -141,7 +141,7 @@ class PhyDNet(Recurrent):
         clip: Clip,
         hidden: Sequence[int] = (128, 128, 64),
         stride: int = 4,
-        sampling_stop: int = 208_333,
+        sampling_stop: float = 5 / 3,
     ) -> None:
         super().__init__(clip, hidden, kernel=3, patch=1, sampling_stop=sampling_stop)
         width = hidden[-1]

@@ -69,7 +69,7 @@ class PredRNN(Recurrent):
         hidden: Sequence[int] = (128, 128, 128, 128),
         kernel: int = 5,
         patch: int = 4,
-        sampling_stop: int = 50_000,
+        sampling_stop: float = 0.4,
     ) -> None:
         if len(set(hidden)) > 1:
             raise ValueError(f"hidden is {hidden!r}; expected equal widths, as layers share m")

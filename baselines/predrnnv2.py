@@ -21,8 +21,8 @@ class PredRNNv2(PredRNN):
     over the positions of a channel, the mean over channels, samples, layers and steps.
 
     Reverse scheduled sampling: the probability of teacher forcing rises to 1 in the past after its
-    first frame, and falls to 0 in the future; both are 0.5 for the first half of `sampling_stop`
-    training losses. 50,000 is the published setting; the released KTH script of the authors rises
+    first frame, and falls to 0 in the future; both are 0.5 for the first half of `sampling_stop`.
+    Its 50,000 losses are the published setting; the released KTH script of the authors rises
     earlier, from 5,000. How fast the past's probability rises (r_exp_alpha) is OpenSTL's 5,000
     steps (v0.3.0), with which the numbers compared here were published; the authors' Moving MNIST
     script has 2,500.
@@ -40,7 +40,7 @@ class PredRNNv2(PredRNN):
         hidden: Sequence[int] = (128, 128, 128, 128),
         kernel: int = 5,
         patch: int = 4,
-        sampling_stop: int = 50_000,
+        sampling_stop: float = 0.4,
         decoupling: float = 0.1,
     ) -> None:
         if not decoupling >= 0:
@@ -97,8 +97,8 @@ class PredRNNv2(PredRNN):
     def past_forcing_probability(self) -> Tensor:
         """Probability of teacher forcing in the past: 0.5, from half the stop to 1, as in OpenSTL.
 
-        1 - 0.5 exp(-t / (0.1 sampling_stop)), t the steps since the half; exactly 1 at the stop.
+        1 - 0.5 exp(-t / (0.1 sampling_stop)), t the training since the half; exactly 1 at the stop.
         """
-        since_half = (self.step_count / self.sampling_stop - 0.5).clamp(min=0)
+        since_half = (self.step_count / self.sampling_steps - 0.5).clamp(min=0)
         rising = 1 - 0.5 * torch.exp(-10 * since_half)
-        return torch.where(self.step_count < self.sampling_stop, rising, 1.0)
+        return torch.where(self.step_count < self.sampling_steps, rising, 1.0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch.nn import functional as F
 from tau.predictor import Clip, Predictor, check_horizon
 
 COMPILED = ("encode", "step")
+STEPS = 125_000  # of OpenSTL's training on Moving MNIST: 200 epochs of 625 batches
 
 
 class Recurrent(Predictor):
@@ -23,17 +25,19 @@ class Recurrent(Predictor):
 
     Training uses scheduled sampling (Bengio et al., NeurIPS 2015): a frame read after the past is
     the true one with the probability of teacher forcing, which falls linearly from 1 to 0 over the
-    first `sampling_stop` training losses (50,000 is the published setting, of which OpenSTL is one
-    loss, or 2e-5, ahead). `step_count` counts the training losses and is in the state dict.
+    first `sampling_stop` of the training. `step_count` counts the training losses and is in the
+    state dict; `begin_training` tells how many there will be, by default STEPS.
 
-    hidden: width of each layer. kernel: its convolutions' odd size. Raises ValueError for options
+    hidden: width of each layer. kernel: its convolutions' odd size. sampling_stop: a fraction of
+    the training; the published 50,000 losses (of which OpenSTL is one ahead) are 0.4 of OpenSTL's
+    200 epochs of Moving MNIST. Raises ValueError for options
     that do not fit each other or the clip.
     """
 
     step_count: Tensor
 
     def __init__(
-        self, clip: Clip, hidden: Sequence[int], kernel: int, patch: int, sampling_stop: int
+        self, clip: Clip, hidden: Sequence[int], kernel: int, patch: int, sampling_stop: float
     ) -> None:
         if not hidden or min(hidden) < 1:
             raise ValueError(f"hidden is {hidden!r}; expected a positive width for each layer")
@@ -43,13 +47,20 @@ class Recurrent(Predictor):
             raise ValueError(
                 f"patch is {patch}; expected a divisor of the frame size {clip.height}x{clip.width}"
             )
-        if sampling_stop < 1:
-            raise ValueError(f"sampling_stop is {sampling_stop}; expected one step or more")
+        if not 0 < sampling_stop < math.inf:
+            raise ValueError(
+                f"sampling_stop is {sampling_stop}; expected a positive fraction of the training"
+            )
         super().__init__(clip)
         self.hidden = tuple(hidden)
         self.patch = patch
         self.sampling_stop = sampling_stop
+        self.begin_training(STEPS)
         self.register_buffer("step_count", torch.zeros((), dtype=torch.int64))
+
+    def begin_training(self, steps: int) -> None:
+        """Spread scheduled sampling over its fraction of so many training losses."""
+        self.sampling_steps = self.sampling_stop * steps
 
     def encode(self, frames: Tensor) -> Tensor:
         """The paper's encoder, [N, C', H', W'] -> [N, ...]; without one, the frames themselves.
@@ -131,7 +142,7 @@ class Recurrent(Predictor):
 
     def forcing_probability(self) -> Tensor:
         """Probability of teacher forcing at this `step_count`: a scalar tensor, without a sync."""
-        return (1 - self.step_count / self.sampling_stop).clamp(min=0)
+        return (1 - self.step_count / self.sampling_steps).clamp(min=0)
 
     def zeros(self, frame: Tensor, channels: int) -> Tensor:
         """A zero state of `channels` maps with the batch, size, dtype and device of `frame`."""

@@ -97,6 +97,12 @@ def arguments() -> argparse.ArgumentParser:
         const=STORED_RUNS,
         help="rebuild table and figures from stored runs, or from a table's record",
     )
+    add(
+        "--figures",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="--no-figures leaves them as they are, and writes tables and record alone",
+    )
     add("--dry-run", action="store_true", help="print the plan: runs, keys, sizes, cost")
     add(
         "--resume",
@@ -183,12 +189,13 @@ def _run(options: Options) -> int:
     for run, of in zip(runs, stored, strict=True):
         by_panel.setdefault(run.panel, []).append(of)
     name = table_name(suite, options, runs)
-    return _print(report(suite, runs[0].scale, by_panel, options.out, name), options.check)
+    written = report(suite, runs[0].scale, by_panel, options.out, name, draw=options.figures)
+    return _print(written, options.check)
 
 
 def _rebuild(path: Path, options: Options) -> int:
     """Write the table of a record again: needs neither runs, data, models nor a GPU."""
-    kept = ("suite", "report", "check", "data", "dataset", "out", *OF_OWN_DATA)
+    kept = ("suite", "report", "check", "data", "dataset", "out", "figures", *OF_OWN_DATA)
     others = [option.name for option in fields(Options) if option.name not in kept]
     options.refuse(others, f"--report {path}, which holds what the table was made of")
     name, scale, runs = records.read(path)
@@ -201,7 +208,8 @@ def _rebuild(path: Path, options: Options) -> int:
             f"{path} has runs on {', '.join(sorted(missing))}, which suite {suite.name!r} lacks; "
             "give the --suite, --dataset and --data that the table was made with"
         )
-    return _print(report(suite, scale, runs, options.out, path.stem), options.check)
+    written = report(suite, scale, runs, options.out, path.stem, draw=options.figures)
+    return _print(written, options.check)
 
 
 def _print(written: Report, reference: Path | None = None) -> int:

@@ -72,6 +72,13 @@ class Predictor(nn.Module):
         """Mean squared error of the prediction of `future` [B, T', C, H, W]: a scalar."""
         return F.mse_loss(self(past, future.shape[1]), future)
 
+    def begin_training(self, steps: int) -> None:
+        """Hear, before the first training loss, how many there will be.
+
+        For schedules of a model's own (teacher forcing), whose length is a fraction of the
+        training; a model without one ignores it, as here.
+        """
+
     if TYPE_CHECKING:
 
         def __call__(self, past: Tensor, horizon: int) -> Tensor:

@@ -151,7 +151,8 @@ def test_sampling_schedule(step: int, probability: float) -> None:
     model = tiny()
     model.step_count.fill_(step)
     assert model.forcing_probability().item() == pytest.approx(probability, abs=1e-6)
-    short = tiny(sampling_stop=270)
+    short = tiny()
+    short.begin_training(200)
     short.step_count.fill_(step // 625)
     assert short.forcing_probability().item() == pytest.approx(probability, abs=1e-6)
 
@@ -166,7 +167,8 @@ def loss_with(model: ConvTTLSTM, past: Tensor, future: Tensor, known: int) -> Te
 
 @torch.no_grad()
 def test_loss_before_and_after_the_schedule() -> None:
-    model = tiny(sampling_stop=100)
+    model = tiny(sampling_stop=0.5)
+    model.begin_training(200)
     past, future = random_frames(TINY, 3)
     forced, free = (loss_with(model, past, future, known) for known in (6, 3))
     assert abs(forced.item() - free.item()) > 1e-6

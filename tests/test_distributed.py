@@ -60,6 +60,7 @@ def test_two_processes_train_one_run(tmp_path, clips_file):
         *(sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"),
         *("-m", "benchmarks.run", "--suite", str(path), "--data", str(clips_file)),
         *("--out", str(tmp_path / "out"), "--device", "cpu", "--precision", "fp32"),
+        "--no-figures",
     ]
     result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr[-3000:]

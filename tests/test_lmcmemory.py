@@ -252,7 +252,8 @@ def test_loss_in_eval_mode_is_that_of_forward() -> None:
 
 
 def test_first_no_more_frames_are_predicted_than_given() -> None:
-    model = tiny(short_stop=2)
+    model = tiny(short_stop=0.5)
+    model.begin_training(4)
     past, future = sequences(2, 5)
     losses = []
     for step in range(3):

@@ -138,7 +138,8 @@ def test_forcing_falls_as_published(epoch: int, probability: float) -> None:
 
 
 def test_one_draw_decides_for_the_whole_batch() -> None:
-    model = tiny(sampling_stop=4)
+    model = tiny(sampling_stop=0.5)
+    model.begin_training(8)
     model.step_count.fill_(3)
     torch.manual_seed(0)
     draws = torch.stack([model.draw_mask(5, 3, 4) for _ in range(1000)])

@@ -168,7 +168,8 @@ def test_black_frames_have_finite_gradients() -> None:
 )
 @pytest.mark.parametrize("stop", [50_000, 5_000])
 def test_schedule(step: int, of_past: float, of_future: float, stop: int) -> None:
-    model = tiny(sampling_stop=stop)
+    model = tiny()
+    model.begin_training(5 * stop // 2)
     model.step_count.fill_(step * stop // 50_000)
     assert model.past_forcing_probability().item() == pytest.approx(of_past, abs=1e-6)
     assert model.forcing_probability().item() == pytest.approx(of_future, abs=1e-6)

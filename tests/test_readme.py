@@ -19,7 +19,7 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 EXAMPLE = ROOT / "examples" / "own_model.py"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
-SMALL = ("--scale", "smoke", "--epochs", "1", "--rows", "Linear", "--out")  # as little as there is
+SMALL = ("--scale", "smoke", "--epochs", "1", "--rows", "Linear", "--no-figures", "--out")  # little
 
 
 def test_the_readme_shows_the_example_that_is_in_the_folder():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from forward_check import Expected, check
@@ -138,7 +140,7 @@ def test_sampling_schedule(step: int, probability: float) -> None:
 @torch.no_grad()
 def test_training_reads_the_truth_where_the_drawn_mask_says_so(row, model, part) -> None:
     past, future = random_frames(TINY, 3)
-    model.step_count.fill_(int(part * model.sampling_stop))
+    model.step_count.fill_(round(part * model.sampling_steps))
     torch.manual_seed(2)
     mask = model.draw_mask(3, 3, 4)
     state = torch.get_rng_state()
@@ -168,7 +170,7 @@ def test_at_the_end_of_sampling_training_and_eval_mode_have_one_loss_and_at_the_
     own = model.eval().loss(past, future)
     forced = model.train().loss(past, future)
     assert abs(forced / own - 1) > 1e-7
-    model.step_count.fill_(model.sampling_stop)
+    model.step_count.fill_(math.ceil(model.sampling_steps))
     torch.testing.assert_close(model.loss(past, future), own)
 
 
@@ -229,7 +231,9 @@ def test_step_count_counts_training_losses_only(row, model) -> None:
 @recurrent
 @torch.no_grad()
 def test_a_restored_model_continues_the_schedule(row) -> None:
-    model, other = (row.with_options(sampling_stop=6).build(TINY, "smoke") for _ in range(2))
+    model, other = (row.build(TINY, "smoke") for _ in range(2))
+    for each in (model, other):
+        each.begin_training(round(6 / each.sampling_stop))
     past, future = random_frames(TINY, 3)
     for _ in range(3):
         model.loss(past, future)
@@ -259,7 +263,7 @@ def test_every_filter_gets_a_finite_gradient(row, model) -> None:
 )
 def test_gradients_flow_through_own_predictions(row, model) -> None:
     """Against the slope of the loss, at the end of sampling, along a random direction."""
-    model.double().step_count.fill_(model.sampling_stop)
+    model.double().step_count.fill_(math.ceil(model.sampling_steps))
     past, future = (frames.double() for frames in random_frames(TINY, 3))
     weights = list(model.parameters())
     gradients = torch.autograd.grad(model.loss(past, future), weights)

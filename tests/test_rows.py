@@ -81,7 +81,7 @@ def test_one_step_reaches_every_parameter_and_lowers_the_loss(row, model):
 def test_autocast_rounds_and_float64_agrees(row, model):
     past, future = random_frames(SMALL)
     if isinstance(model, Recurrent):
-        model.step_count.fill_(model.sampling_stop // 2)  # half true frames, half predictions
+        model.step_count.fill_(model.sampling_steps // 2)  # half true frames, half predictions
     with torch.no_grad():
         exact = model.eval()(past, 6)
         double = copy.deepcopy(model).double()(past.double(), 6)

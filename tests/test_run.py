@@ -381,7 +381,9 @@ def test_synthetic_data_train_everything_and_are_marked(two, tmp_path, capsys):
     assert all(
         "synthetic" in p.name for kind in ("tables", "figures") for p in (folder / kind).iterdir()
     )
-    assert main([*options, "--report"]) == 0
+    shutil.rmtree(folder / "figures")
+    assert main([*options, "--report", "--no-figures"]) == 0
+    assert not any((folder / "figures").glob("*"))
 
 
 def test_synthetic_data_are_refused_by_a_real_reference(two, tmp_path, capsys):

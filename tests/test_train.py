@@ -27,6 +27,7 @@ from benchmarks.experiment.plan import plan_panel
 from benchmarks.experiment.spec import Row, Suite, Training
 from benchmarks.experiment.store import CHECKPOINT, PREVIOUS
 from benchmarks.experiment.train import NonFiniteLossError, make_optimiser, make_schedule, train
+from benchmarks.run import main
 from benchmarks.stopping import Stopped, stoppable
 from tau import TAU, Predictor
 
@@ -363,23 +364,27 @@ def test_kill_9_and_the_same_command_give_the_same_result(clips_file, tmp_path):
         " test_sequences=4)})\n"
     )
 
-    def command(out: str, jobs: str = "2") -> list[str]:
+    def options(out: str) -> list[str]:
         return [
-            *("env", "OMP_NUM_THREADS=1"),
-            *(sys.executable, "-m", "benchmarks.run", "--suite", str(suite)),
-            *("--data", str(clips_file), "--out", str(tmp_path / out), "--precision", "fp32"),
-            *("--checkpoint-seconds", "0", "--jobs", jobs),
+            *("--suite", str(suite), "--data", str(clips_file), "--out", str(tmp_path / out)),
+            *("--precision", "fp32", "--device", "cpu", "--no-figures"),
         ]
 
-    subprocess.run(command("whole", jobs="1"), cwd=ROOT, check=True, capture_output=True)
+    assert main(options("whole")) == 0
     process = subprocess.Popen(
-        command("killed"), cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [
+            *("env", "OMP_NUM_THREADS=1", sys.executable, "-m", "benchmarks.run"),
+            *(*options("killed"), "--checkpoint-seconds", "0", "--jobs", "2"),
+        ],
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
     )
     step = _wait_for_step(tmp_path / "killed", beyond=5)
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert 5 < step < 60, f"killed at step {step} of 60"
-    subprocess.run(command("killed"), cwd=ROOT, check=True, capture_output=True)
+    assert main(options("killed")) == 0
     (whole,), (killed,) = run_folders(tmp_path / "whole"), run_folders(tmp_path / "killed")
     assert _equal(load(whole).model, load(killed).model)
     scores = [store.read_run(folder).scores() for folder in (whole, killed)]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -18,19 +18,26 @@ from filelock import FileLock, Timeout
 from benchmarks import files
 from benchmarks.experiment import code, cost, store
 from benchmarks.experiment.evaluate import evaluate, sample
-from benchmarks.experiment.fabric import Fabric, make_fabric, seed_generators
+from benchmarks.experiment.fabric import make_fabric, seed_generators
 from benchmarks.experiment.plan import PROTOCOL, Run, encoded_options
 from benchmarks.experiment.store import StoredRun
 from benchmarks.experiment.train import train
-from benchmarks.experiment.trial import paper_cost
+from benchmarks.experiment.trial import Trial, count
 from benchmarks.names import printable
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 LEAST_CALLS = 5  # that a suite of timings takes its median of
 SAMPLES = 4  # test sequences whose predictions are kept for the figures
 
 
-def execute(run: Run, runs: Path, checkpoint_seconds: float | None = None) -> StoredRun:
+def execute(
+    run: Run, runs: Path, checkpoint_seconds: float | None = None, counted: Trial | None = None
+) -> StoredRun:
     """Run to completion and return what is stored; a run that is done already is only read.
+
+    `counted` is what a trial of the run has counted, which takes seconds.
 
     A run that raises is stored as failed, with its reason, and is tried again the next time.
     Raises BlockingIOError if another process works on the same run, ValueError if what is stored
@@ -48,7 +55,7 @@ def execute(run: Run, runs: Path, checkpoint_seconds: float | None = None) -> St
             files.remove_partial_files(folder, older_than=0)
             (folder / store.FAILURE).unlink(missing_ok=True)
         try:
-            measured = _measure(run, folder, fabric, checkpoint_seconds)
+            measured = _measure(run, folder, fabric, checkpoint_seconds, counted or count(run))
         except (Exception, SystemExit) as error:  # any fault of one row must not stop the others
             if fabric.is_global_zero:
                 failed = store_failure(runs, base, _reason(error), traceback.format_exc())
@@ -105,7 +112,7 @@ def find_run(run: Run, runs: Path) -> StoredRun | None:
 
 
 def _measure(
-    run: Run, folder: Path, fabric: Fabric, checkpoint_seconds: float | None
+    run: Run, folder: Path, fabric: Fabric, checkpoint_seconds: float | None, counted: Trial
 ) -> dict[str, Any]:
     dataset = run.dataset
     with cost.peak_memory(fabric.device) as peak:
@@ -142,9 +149,9 @@ def _measure(
         "test_sequences": len(scores["mse"]),
         "means": {name: float(values.mean(dtype=float)) for name, values in scores.items()},
         "cost": {
-            "parameters": cost.parameters(model),
-            "macs": cost.macs(model, run.clip),
-            **paper_cost(run),
+            "parameters": counted.parameters,
+            "macs": counted.macs,
+            **counted.paper,
             **speed,
             **_epoch(speed, dataset.train_sequences),
             "peak_memory_bytes": peak.bytes,

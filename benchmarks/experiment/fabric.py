@@ -10,11 +10,15 @@ import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from benchmarks.data.dataset import random_words
+
+if TYPE_CHECKING:  # its import takes seconds, which a command that trains nothing need not wait
+    from lightning_fabric import Fabric
 
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID", "JSM_NAMESPACE_RANK")  # that Fabric's import reads
 
@@ -25,27 +29,13 @@ def launched_by_torchrun() -> bool:
 
 
 @contextmanager
-def _without_ranks() -> Iterator[None]:
+def without_ranks() -> Iterator[None]:
+    """Hide variables of other launchers from Fabric's import, which trusts them."""
     found = {} if launched_by_torchrun() else {n: os.environ[n] for n in RANKS if n in os.environ}
     for name in found:
         del os.environ[name]
     yield
     os.environ.update(found)
-
-
-with _without_ranks():
-    from lightning_fabric import Fabric
-    from lightning_fabric.plugins.environments.lightning import LightningEnvironment
-    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-
-__all__ = [
-    "Fabric",
-    "group_size",
-    "is_first_process",
-    "launched_by_torchrun",
-    "make_fabric",
-    "seed_generators",
-]
 
 
 def group_size() -> int:
@@ -95,7 +85,11 @@ def make_fabric(device: str, precision: str) -> Fabric:
         torch.backends.cudnn.benchmark = False  # its trials took longer than they saved
     world = group_size()
     local = int(os.environ["LOCAL_WORLD_SIZE"]) if world > 1 else 1
-    with _without_ranks():
+    with without_ranks():
+        from lightning_fabric import Fabric
+        from lightning_fabric.plugins.environments.lightning import LightningEnvironment
+        from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+
         fabric = Fabric(
             accelerator=device,
             devices=local,

@@ -77,6 +77,7 @@ class Options:
     pad: str | None = None
     out: Path = Path("results")
     report: str | None = None  # a table's record, or STORED_RUNS
+    figures: bool = True
     dry_run: bool = False
     resume: bool = True
     checkpoint_seconds: float | None = None
@@ -104,7 +105,8 @@ class Options:
         defaults = {option.name: option.default for option in fields(self)}
         for name in names:
             if getattr(self, name) != defaults[name]:
-                option = f"--{name.replace('_', '-')}"
+                off = "no-" if defaults[name] is True else ""
+                option = f"--{off}{name.replace('_', '-')}"
                 raise ValueError(f"{option} has no effect on {where}; leave it out")
 
     def is_own(self, panel: Panel) -> bool:
@@ -387,7 +389,7 @@ def open_datasets(table: DatasetTable, options: Options) -> dict[str, Dataset | 
     Raises ValueError for an option that has no effect on a table of data sets.
     """
     options.refuse(
-        ("scale", "rows", "seeds", "epochs", "batch_size", "jobs", "check", "dataset"),
+        ("scale", "rows", "seeds", "epochs", "batch_size", "jobs", "check", "dataset", "figures"),
         f"suite {table.name!r}, which trains nothing",
     )
     opened: dict[str, Dataset | Exception] = {}

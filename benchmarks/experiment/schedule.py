@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -268,21 +268,22 @@ def execute_all(
     size = max(1, min(size, len(todo)))
     with Pool(size, threads or max(1, cores // size), runs[0].device) as pool:
         trials = try_all(todo, pool)
-        cost: dict[str, int] = {}
+        counted: dict[str, Trial] = {}
         for run in todo:
             trial = trials[run.folder]
             if isinstance(trial, Died):
                 done[run.folder] = _failed(run, folder, trial.reason)
             else:
-                cost[run.folder] = trial.training_macs
-        waiting = [run for run in todo if run.folder in cost]
-        waiting.sort(key=lambda run: -cost[run.folder])  # so that short ones fill the gaps
-        done |= _train_all(waiting, folder, pool, checkpoint_seconds, len(runs))
+                counted[run.folder] = trial
+        waiting = [run for run in todo if run.folder in counted]
+        waiting.sort(key=lambda run: -counted[run.folder].training_macs)  # short ones fill gaps
+        done |= _train_all(waiting, counted, folder, pool, checkpoint_seconds, len(runs))
     return [done[run.folder] for run in runs]
 
 
 def _train_all(
     waiting: list[Run],
+    counted: Mapping[str, Trial],
     folder: Path,
     pool: Pool,
     checkpoint_seconds: float | None,
@@ -303,7 +304,8 @@ def _train_all(
             waiting.remove(run)
             training[run.folder] = run
             _say(run, f"starts ({total - len(waiting)} of {total})")
-            pool.start(run.folder, run, execute, run, folder, checkpoint_seconds)
+            trial = counted[run.folder]
+            pool.start(run.folder, run, execute, run, folder, checkpoint_seconds, trial)
         for name, outcome in pool.outcomes().items():
             run = training[name]
             if isinstance(outcome, BlockingIOError):
@@ -327,13 +329,12 @@ def execute_here(
     if runs[0].device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     folder = folder.absolute()  # a row may change its process's folder
-    for run in runs:
-        try_run(run)
+    counted = [try_run(run) for run in runs]
     done = []
-    for run in runs:
+    for run, trial in zip(runs, counted, strict=True):
         stored = look_up(run, folder)
         if stored is None or not stored.is_final:
-            stored = execute(run, folder, checkpoint_seconds)
+            stored = execute(run, folder, checkpoint_seconds, trial)
         done.append(stored)
     return done
 

@@ -9,8 +9,14 @@ from __future__ import annotations
 
 import signal
 
+import torch._dynamo  # noqa: F401 - which an optimiser imports
+
 import benchmarks.experiment.schedule  # noqa: F401 - for those who are forked from here
+from benchmarks.experiment.fabric import without_ranks
 from benchmarks.experiment.server import GROUP_SIGNALS
+
+with without_ranks():
+    import lightning_fabric  # noqa: F401 - takes seconds
 
 for _number in GROUP_SIGNALS:
     if signal.getsignal(_number) is not signal.SIG_IGN:

@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,13 +18,16 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from benchmarks import files
 from benchmarks.experiment.evaluate import mean_squared_error
-from benchmarks.experiment.fabric import Fabric, seed_generators
+from benchmarks.experiment.fabric import seed_generators
 from benchmarks.experiment.plan import Run
 from benchmarks.experiment.progress import Progress
 from benchmarks.experiment.spec import Training
 from benchmarks.experiment.store import CHECKPOINT, DAMAGED, PREVIOUS
 from benchmarks.stopping import Stopped, deferred
 from tau import Predictor
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 WARM_UP_LR, FINAL_LR = 1e-5, 1e-6  # of the cosine schedule
 
@@ -89,6 +92,7 @@ def train(
     if not any(p.requires_grad for p in model.parameters()):
         return model.to(fabric.device), {"train": 0.0, "steps": 0}
 
+    model.begin_training(training.steps)
     if run.device == "cuda":
         # A graph for states with a gradient and without, and for inference when that is timed.
         torch._dynamo.config.cache_size_limit = 32  # recompile_limit from torch 2.7 on

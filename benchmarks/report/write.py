@@ -35,8 +35,10 @@ def report(
     runs: Mapping[str, Sequence[StoredRun]],
     out: Path,
     name: str,
+    *,
+    draw: bool = True,
 ) -> Report:
-    """Write tables/`name`.tex and .md, records/`name`.json and the figures under `out`.
+    """Write tables/`name`.tex and .md, records/`name`.json and, with `draw`, figures under `out`.
 
     `runs` are those of each panel, by its name. Reads the runs' files only. Runs that failed, were
     not run or are damaged are shown as such. A panel whose columns are all costs has no figures.
@@ -48,7 +50,7 @@ def report(
     written = _write(table, out, {f"records/{name}.json": records.to_text(suite, checked)})
     paths = list(written.paths)
     for panel, of in checked:
-        if not all(isinstance(column, Cost) for column in panel.columns):
+        if draw and not all(isinstance(column, Cost) for column in panel.columns):
             paths += figures.draw(
                 of,
                 [row.label for row in suite.rows],

@@ -39,7 +39,13 @@ ROWS = (
         published="ConvLSTM",
         note=NOTES["ConvLSTM"],
     ),
-    Row("PredRNN", PredRNN, sizes=sizes.RECURRENT, training=LR_5E4, published="PredRNN"),
+    Row(
+        "PredRNN",
+        PredRNN,
+        sizes=sizes.RECURRENT,
+        training=at_scales(BRIEF, lr=5e-4),
+        published="PredRNN",
+    ),
     Row(
         "PredRNN++",
         PredRNNpp,

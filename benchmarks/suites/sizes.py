@@ -43,16 +43,16 @@ SIMVP: Sizes = {
 }
 TAU = with_attention(SIMVP)
 RECURRENT: Sizes = {  # ConvLSTM, the PredRNN family, MIM
-    "smoke": {"hidden": (16, 16), "patch": 4, "sampling_stop": 60},
-    "quick": {"hidden": (24, 24), "kernel": 3, "patch": 8, "sampling_stop": 225},
+    "smoke": {"hidden": (16, 16), "patch": 4},
+    "quick": {"hidden": (24, 24), "kernel": 3, "patch": 8},
 }
 E3DLSTM: Sizes = {
-    "smoke": {"hidden": (8, 8), "kernel": 3, "patch": 4, "sampling_stop": 60},
-    "quick": {"hidden": (8, 8), "kernel": 3, "patch": 8, "sampling_stop": 50},
+    "smoke": {"hidden": (8, 8), "kernel": 3, "patch": 4},
+    "quick": {"hidden": (8, 8), "kernel": 3, "patch": 8},
 }
 PHYDNET: Sizes = {
-    "smoke": {"hidden": (16, 32), "sampling_stop": 60},
-    "quick": {"hidden": (32, 32), "sampling_stop": 100},
+    "smoke": {"hidden": (16, 32), "sampling_stop": 0.5},
+    "quick": {"hidden": (32, 32), "sampling_stop": 0.5},
 }
 CREVNET: Sizes = {
     "smoke": {"blocks": (1, 2), "layers": 2},
@@ -63,18 +63,22 @@ LMCMEMORY: Sizes = {
     "quick": {"hidden": 32, "layers": 2, "motion": (8, 16, 32), "slots": 50},
 }
 CONVTTLSTM: Sizes = {
-    "smoke": {"hidden": (8, 8, 8), "layers": 1, "kernel": 3, "rank": 4, "sampling_stop": 60},
-    "quick": {"hidden": (8, 8, 8), "layers": 1, "kernel": 3, "rank": 4, "sampling_stop": 225},
-    # 180 of 200 epochs of 625 steps; the default's 270 would not end within them
-    "standard": {"sampling_stop": 112_500},
+    # the default, 270 of 200 epochs, would not end within the training
+    scale: {"sampling_stop": 0.9, **size}
+    for scale, size in {
+        "smoke": {"hidden": (8, 8, 8), "layers": 1, "kernel": 3, "rank": 4},
+        "quick": {"hidden": (8, 8, 8), "layers": 1, "kernel": 3, "rank": 4},
+        "standard": {},
+        "paper": {},
+    }.items()
 }
 DDPAE: Sizes = {
     "smoke": {"object_size": 8, "content": 16, "hidden": 16, "code": 32, "width": 4},
     "quick": {"content": 64, "hidden": 32, "code": 128},
 }
 MAU: Sizes = {
-    "smoke": {"hidden": (16, 16), "kernel": 3, "sampling_stop": 60},
-    "quick": {"hidden": (16, 16), "kernel": 3, "sampling_stop": 225},
+    "smoke": {"hidden": (16, 16), "kernel": 3},
+    "quick": {"hidden": (16, 16), "kernel": 3},
 }
 PREDNET: Sizes = {"smoke": {"hidden": (16, 32)}, "quick": {"hidden": (8, 16, 32)}}
 
@@ -100,29 +104,30 @@ TAXIBJ_TAU = at_scales(
     **_TAXIBJ_SPATIAL,
     drop_path=0.1,
 )
+TAXIBJ_SAMPLING = 50_000 / 60_250  # the released steps, of 50 epochs of 1,205
 TAXIBJ_RECURRENT = at_scales(
     {
         "smoke": RECURRENT["smoke"],
-        "quick": {"hidden": (32, 32), "kernel": 3, "patch": 4, "sampling_stop": 300},
+        "quick": {"hidden": (32, 32), "kernel": 3, "patch": 4},
     },
     patch=2,
+    sampling_stop=TAXIBJ_SAMPLING,
 )
 TAXIBJ_E3DLSTM = at_scales(
     {
         "smoke": E3DLSTM["smoke"],
-        "quick": {"hidden": (16, 16), "kernel": 3, "patch": 4, "sampling_stop": 300},
+        "quick": {"hidden": (16, 16), "kernel": 3, "patch": 4},
     },
     patch=2,
+    sampling_stop=TAXIBJ_SAMPLING,
 )
 TAXIBJ_PHYDNET = at_scales(
     {
-        "smoke": {"hidden": (16, 32), "stride": 2, "sampling_stop": 60},
-        "quick": {"hidden": (32, 32), "stride": 4, "sampling_stop": 300},
+        "smoke": {"hidden": (16, 32), "stride": 2, "sampling_stop": 0.5},
+        "quick": {"hidden": (32, 32), "stride": 4, "sampling_stop": 0.5},
     },
     stride=2,
-    # Teacher forcing falls by the released 0.003 per epoch, as on Moving MNIST, but an epoch has
-    # 1,205 steps: 19,627 sequences, less those held out for validation, in batches of 16.
-    sampling_stop=401_667,  # 1,205 / 0.003
+    sampling_stop=20 / 3,  # it falls by the released 0.003 in each of 50 epochs
 )
 
 # --- KTH and KITTI to Caltech, as released for them ----------------------------------------------
@@ -135,19 +140,22 @@ LARGE_TAU = at_scales(
     temporal_depth=6,
     drop_path=0.1,
 )
+KTH_SAMPLING = 50_000 / 32_500  # the released steps, of 100 epochs of 325: it does not end
 LARGE_RECURRENT = at_scales(
     {
         "smoke": RECURRENT["smoke"],
-        "quick": {"hidden": (32, 32), "kernel": 3, "patch": 4, "sampling_stop": 150},
+        "quick": {"hidden": (32, 32), "kernel": 3, "patch": 4},
     },
     patch=2,
+    sampling_stop=KTH_SAMPLING,
 )
 KTH_E3DLSTM = at_scales(
     {
         "smoke": E3DLSTM["smoke"],
-        "quick": {"hidden": (16, 16), "kernel": 3, "patch": 4, "sampling_stop": 150},
+        "quick": {"hidden": (16, 16), "kernel": 3, "patch": 4},
     },
     patch=8,
+    sampling_stop=KTH_SAMPLING,
 )
 CALTECH_PREDNET: Sizes = {"smoke": {"hidden": (8, 16)}, "quick": {"hidden": (16, 32)}}
 CALTECH_CREVNET: Sizes = {scale: {"blocks": (1, 1), "layers": 2} for scale in ("smoke", "quick")}
