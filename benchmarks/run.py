@@ -56,6 +56,12 @@ def arguments() -> argparse.ArgumentParser:
     add("--rows", metavar="LABEL", nargs="+", help="only these rows of the suite")
     add("--seeds", metavar="N", type=_positive, help="train every row with seeds 0 to N-1")
     add("--epochs", metavar="N", type=_positive, help="train for N epochs instead of the scale's")
+    add(
+        "--minutes",
+        metavar="M",
+        type=float,
+        help="train each row for M minutes on this machine instead of for epochs",
+    )
     add("--batch-size", metavar="N", type=_positive, help="train on batches of N sequences")
     add(
         "--device",

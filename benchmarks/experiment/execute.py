@@ -19,6 +19,7 @@ from benchmarks import files
 from benchmarks.experiment import code, cost, store
 from benchmarks.experiment.evaluate import evaluate, sample
 from benchmarks.experiment.fabric import make_fabric, seed_generators
+from benchmarks.experiment.length import settle
 from benchmarks.experiment.plan import PROTOCOL, Run, encoded_options
 from benchmarks.experiment.store import StoredRun
 from benchmarks.experiment.train import train
@@ -115,6 +116,7 @@ def _measure(
     run: Run, folder: Path, fabric: Fabric, checkpoint_seconds: float | None, counted: Trial
 ) -> dict[str, Any]:
     dataset = run.dataset
+    run = settle(run, folder, fabric)
     with cost.peak_memory(fabric.device) as peak:
         model, trained = train(run, folder, fabric, checkpoint_seconds)
     if not fabric.is_global_zero:
@@ -145,6 +147,7 @@ def _measure(
     return {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "steps": trained["steps"],
+        "training": code.encode(asdict(run.training), "training"),
         "seconds": seconds,
         "test_sequences": len(scores["mse"]),
         "means": {name: float(values.mean(dtype=float)) for name, values in scores.items()},

@@ -44,8 +44,8 @@ SYNTHETIC_DATA = "synthetic"
 STORED_RUNS = "stored runs"  # that --report reads where it names no record
 # Options that change what a table holds, in the order in which a table's name has them.
 IN_NAME = (
-    *("rows", "seeds", "epochs", "batch_size", "dataset", "data", "past", "future", "stride"),
-    *("data_range", "layout", "variable", "crop", "pad", "precision", "device"),
+    *("rows", "seeds", "epochs", "minutes", "batch_size", "dataset", "data", "past", "future"),
+    *("stride", "data_range", "layout", "variable", "crop", "pad", "precision", "device"),
 )
 OF_OWN_DATA = ("past", "future", "stride", "data_range", "layout", "variable", "crop", "pad")
 # Bytes of a table's name: with the longest name of a panel, and with what tells its files apart,
@@ -62,6 +62,7 @@ class Options:
     rows: Sequence[str] | None = None
     seeds: int | None = None
     epochs: int | None = None
+    minutes: float | None = None  # of training on this machine, in the place of epochs
     batch_size: int | None = None
     device: str = "auto"
     precision: str = "auto"
@@ -88,6 +89,11 @@ class Options:
     def __post_init__(self) -> None:
         if self.data is not None and not self.data.strip():
             raise ValueError("--data is empty; expected a folder, a file or 'synthetic'")
+        if self.epochs is not None and self.minutes is not None:
+            raise ValueError(
+                f"--epochs {self.epochs} and --minutes {self.minutes:g} both tell how long rows "
+                "train; leave one out"
+            )
 
     @property
     def root(self) -> Path | None:
@@ -239,6 +245,7 @@ def plan(suite: Suite, options: Options) -> list[Run]:
             rows=options.rows or suite.selected,
             seeds=range(options.seeds) if options.seeds else None,
             epochs=options.epochs,
+            minutes=options.minutes,
             batch_size=options.batch_size,
             precision=options.precision,
             processes=group_size(),
@@ -260,6 +267,7 @@ def plan_panel(
     rows: Sequence[str] | None = None,
     seeds: Iterable[int] | None = None,
     epochs: int | None = None,
+    minutes: float | None = None,
     batch_size: int | None = None,
     precision: str = "auto",
     processes: int = 1,
@@ -278,9 +286,10 @@ def plan_panel(
             continue
         try:
             training = replace(suite.training_of(panel, scale), **row.training.get(scale, {}))
+            if epochs is not None or minutes is not None:
+                training = replace(training, epochs=epochs, minutes=minutes)
             training = replace(
                 training,
-                epochs=training.epochs if epochs is None else epochs,
                 batch_size=training.batch_size if batch_size is None else batch_size,
                 sequences=training.sequences or dataset.train_sequences,
                 precision=resolve_precision(
@@ -358,7 +367,7 @@ def _check_batch(row: Row, training: Training, dataset: Dataset, processes: int)
 
 def _check_comparable(runs: Sequence[Run]) -> None:
     """Raise ValueError for rows whose trainings no table would compare."""
-    for name in ("epochs", "precision"):
+    for name in ("epochs", "minutes", "precision"):
         found = {getattr(run.training, name): run.row.label for run in reversed(runs)}
         if len(found) > 1:
             listed = "; ".join(f"{value} for row {label!r}" for value, label in found.items())
@@ -388,8 +397,9 @@ def open_datasets(table: DatasetTable, options: Options) -> dict[str, Dataset | 
 
     Raises ValueError for an option that has no effect on a table of data sets.
     """
+    training = ("scale", "rows", "seeds", "epochs", "minutes", "batch_size", "jobs")
     options.refuse(
-        ("scale", "rows", "seeds", "epochs", "batch_size", "jobs", "check", "dataset", "figures"),
+        (*training, "check", "dataset", "figures"),
         f"suite {table.name!r}, which trains nothing",
     )
     opened: dict[str, Dataset | Exception] = {}
@@ -436,8 +446,8 @@ def table_name(suite: Suite | DatasetTable, options: Options, runs: Sequence[Run
 
 def _part(option: str, value: Any) -> str:
     """An option as part of a table's name, which can be cut or ambiguous."""
-    if isinstance(value, int):
-        return f"{value}-{option}"
+    if isinstance(value, int | float):
+        return f"{value:g}-{option}"
     texts = [Path(value).resolve().stem] if option == "data" else value
     texts = [texts] if isinstance(texts, str) else texts
     shown = (f"{x:g}" if isinstance(x, float) else str(x) for x in texts)

@@ -52,9 +52,15 @@ def _lines(
                     f"  {label:<16} {cost['paper_parameters'] / 1e6:8.2f}M "
                     f"{cost['paper_macs'] / 1e9:9.3f} GMACs"
                 )
-    total = sum(size.training_macs for size in sizes.values())
-    counted = f"{len(runs)} run{'s' * (len(runs) > 1)}"
-    yield f"{counted}, {total / 1e12:.1f} TMACs of training; runs go to {folder}"
+    yield f"{len(runs)} run{'s' * (len(runs) > 1)}, {_cost(runs, sizes)}; runs go to {folder}"
+
+
+def _cost(runs: Sequence[Run], sizes: dict[str, Trial]) -> str:
+    minutes = [run.training.minutes for run in runs if sizes[run.folder].parameters]
+    if any(minutes):
+        return f"{sum(filter(None, minutes)):g} minutes of training in all, one after the other"
+    total = sum(size.training_macs or 0 for size in sizes.values())
+    return f"{total / 1e12:.1f} TMACs of training"
 
 
 def _line(run: Run, size: Trial, folder: Path) -> str:
@@ -65,8 +71,8 @@ def _line(run: Run, size: Trial, folder: Path) -> str:
         _state(run, folder),
         f"{size.parameters / 1e6:.2f}M",
         f"{size.macs / 1e9:.3f}",
-        run.training.epochs,
-        f"{size.training_macs / 1e12:.1f}",
+        run.training.epochs or f"{run.training.minutes:g} m",
+        "?" if size.training_macs is None else f"{size.training_macs / 1e12:.1f}",
         run.training.precision,
     )
 

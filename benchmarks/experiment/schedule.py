@@ -276,7 +276,7 @@ def execute_all(
             else:
                 counted[run.folder] = trial
         waiting = [run for run in todo if run.folder in counted]
-        waiting.sort(key=lambda run: -counted[run.folder].training_macs)  # short ones fill gaps
+        waiting.sort(key=lambda run: -(counted[run.folder].training_macs or 0))  # short ones last
         done |= _train_all(waiting, counted, folder, pool, checkpoint_seconds, len(runs))
     return [done[run.folder] for run in runs]
 

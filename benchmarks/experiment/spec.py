@@ -7,6 +7,7 @@ of its options.
 from __future__ import annotations
 
 import inspect
+import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
@@ -31,13 +32,16 @@ DatasetClass = type[Dataset] | partial[Any]
 class Training:
     """How a row is trained, validated and tested. Raises ValueError naming the field.
 
+    A training lasts so many epochs, or so many minutes on the machine that trains: then `epochs`
+    is None until its first steps have been timed.
+
     The schedule "onecycle" is torch's OneCycleLR stepped every iteration (warm-up over 30 %,
     cosine, Adam's first momentum cycling between 0.95 and 0.85), as TAU was released. "cosine", as
     TAU was released for TaxiBJ, changes every epoch: from 1e-5 up over the first tenth of the
     epochs, then down to 1e-6.
     """
 
-    epochs: int
+    epochs: int | None
     sequences: int | None = 10_000  # training sequences per epoch; None: all of the data set
     batch_size: int = 16
     optimiser: str = "adam"
@@ -48,15 +52,20 @@ class Training:
     precision: str = "auto"
     val_sequences: int = 1_000  # of the training split, scored after each epoch
     test_sequences: int | None = None  # scored at the end; None: all
+    minutes: float | None = None  # of training, in the place of a number of epochs
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "val_sequences"):
+        for name in ("batch_size", "val_sequences"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; expected 1 or more")
-        for name in ("sequences", "test_sequences"):
+        for name in ("epochs", "sequences", "test_sequences"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} is {value}; expected 1 or more, or None for all")
+        if self.minutes is None and self.epochs is None:
+            raise ValueError("epochs is None, and so is minutes; expected one of them")
+        if self.minutes is not None and not 0 < self.minutes < math.inf:
+            raise ValueError(f"minutes is {self.minutes}; expected a positive number")
         if self.sequences is not None and self.sequences < self.batch_size:
             raise ValueError(
                 f"an epoch of {self.sequences} sequences holds no batch of {self.batch_size}; "
@@ -84,7 +93,9 @@ class Training:
 
     @property
     def steps(self) -> int:
-        """Optimiser steps of the whole training."""
+        """Optimiser steps of the whole training; ValueError while its length is left open."""
+        if self.epochs is None:
+            raise ValueError("epochs is None; they are chosen where the training starts")
         return self.epochs * self.steps_per_epoch
 
 

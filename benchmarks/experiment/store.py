@@ -1,6 +1,7 @@
 """A run's files: what they are, how they are read and verified, what they were made with.
 
-A run's folder holds checkpoint.pt and the one before it while it trains; then model.pt (weights),
+A run's folder holds checkpoint.pt and the one before it while it trains, and length.json if it
+trains for so many minutes; then model.pt (weights),
 curve.jsonl, scores.npz (metric -> [sequences, frames]), samples.npz (a few test sequences with
 predictions), code.json (the user's modules that the model is made of, if any) and, written last,
 record.json: its presence means done. A run that failed has failure.json instead.
@@ -33,6 +34,7 @@ from benchmarks import files
 PACKAGES = ("lightning-fabric", "numpy", "scikit-image", "fvcore")
 ROOT = Path(__file__).resolve().parents[2]
 RECORD, FAILURE, CODE = "record.json", "failure.json", "code.json"
+LENGTH = "length.json"  # how long a training of so many minutes is
 CHECKPOINT, PREVIOUS = "checkpoint.pt", "checkpoint-before.pt"
 RESULTS = ("model.pt", "curve.jsonl", "scores.npz", "samples.npz", CODE)  # a record's files
 CHECKSUM = "sha256"  # of record.json without this entry

@@ -8,6 +8,7 @@ import time
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,24 +94,45 @@ def train(
         return model.to(fabric.device), {"train": 0.0, "steps": 0}
 
     model.begin_training(training.steps)
-    if run.device == "cuda":
-        # A graph for states with a gradient and without, and for inference when that is timed.
-        torch._dynamo.config.cache_size_limit = 32  # recompile_limit from torch 2.7 on
-        model.compile()
-    optimiser = make_optimiser(model, training)
-    schedule = make_schedule(optimiser, training)
-    objective, _ = fabric.setup(Objective(model), optimiser)
-    loop = _Loop(run, model, optimiser, schedule, folder, fabric, checkpoint_seconds)
+    loop = _Loop(run, model, folder, fabric, checkpoint_seconds)
     loop.restore()
     with Progress(run.row.label, training.steps, loop.step, fabric.is_global_zero) as progress:
         try:
-            loop.run_to_completion(objective, progress)
+            loop.run_to_completion(progress)
         except Stopped:
             with deferred():
                 loop.save()
             progress.say(f"stopped after step {loop.step} of {training.steps}, checkpoint written")
             raise
     return model, {"train": loop.clock.seconds, "steps": loop.step}
+
+
+class StepTimer:
+    """Training steps to be timed, of a model that is thrown away."""
+
+    def __init__(self, run: Run, fabric: Fabric) -> None:
+        fabric.seed_everything(run.seed, verbose=False)
+        self._device = fabric.device
+        steps = 10**6  # of one epoch, after which there would be a validation
+        endless = replace(
+            run.training,
+            epochs=1,
+            sequences=steps * run.training.batch_size,
+            schedule="constant",
+        )
+        model = run.build()
+        model.begin_training(1)  # a schedule of the model's own is over after the first step
+        self._loop = _Loop(replace(run, training=endless), model, Path(), fabric, math.inf)
+
+    def step(self) -> None:
+        """Take a step."""
+        self._loop.advance()
+
+    def wait(self) -> None:
+        """Wait until the steps are done, on a GPU too."""
+        self._loop.read_losses()
+        if self._device.type == "cuda":
+            torch.cuda.synchronize()
 
 
 class _Loop:
@@ -120,14 +142,18 @@ class _Loop:
         self,
         run: Run,
         model: Predictor,
-        optimiser: Optimizer,
-        schedule: LRScheduler,
         folder: Path,
         fabric: Fabric,
         checkpoint_seconds: float | None,
     ) -> None:
+        if run.device == "cuda":
+            # A graph for states with a gradient and without, and for inference when it is timed.
+            torch._dynamo.config.cache_size_limit = 32  # recompile_limit from torch 2.7 on
+            model.compile()
         self.run, self.model, self.fabric, self.dataset = run, model, fabric, run.dataset
-        self.optimiser, self.schedule = optimiser, schedule
+        self.optimiser = make_optimiser(model, run.training)
+        self.schedule = make_schedule(self.optimiser, run.training)
+        self.objective, _ = fabric.setup(Objective(model), self.optimiser)
         self.folder, self.path = folder, folder / CHECKPOINT
         self.checkpoint_seconds = checkpoint_seconds
         self.step = 0
@@ -146,7 +172,7 @@ class _Loop:
         """The learning rate of the next step."""
         return float(self.schedule.get_last_lr()[0])
 
-    def run_to_completion(self, objective: nn.Module, progress: Progress) -> None:
+    def run_to_completion(self, progress: Progress) -> None:
         """Train from here to the last step, with a validation after each epoch."""
         training = self.run.training
         advance = self.compile if self.run.device == "cuda" else self.advance
@@ -156,21 +182,21 @@ class _Loop:
             if self.step == training.steps:
                 return
             with deferred():
-                advance(objective)
+                advance()
             advance = self.advance
             progress.update(self.step, self.last_loss, self.lr)
 
-    def compile(self, objective: nn.Module) -> None:
+    def compile(self) -> None:
         """The first step after a start on a GPU, which compiles: not on the clock.
 
         What compiling and cuDNN's trials of algorithms take is not counted in the peak memory.
         """
         with self.clock.stopped():
-            self.advance(objective)
+            self.advance()
             torch.cuda.synchronize()
             torch.cuda.reset_peak_memory_stats()
 
-    def advance(self, objective: nn.Module) -> None:
+    def advance(self) -> None:
         """One optimiser step."""
         run, fabric = self.run, self.fabric
         workers, rank = fabric.world_size, fabric.global_rank
@@ -182,7 +208,7 @@ class _Loop:
             fabric.device,
         )
         self.model.train()
-        loss = objective(*run.clip.split(sequences))
+        loss = self.objective(*run.clip.split(sequences))
         fabric.backward(loss)
         if run.training.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), run.training.max_grad_norm)
@@ -350,6 +376,7 @@ def cosine(epoch: int, training: Training) -> float:
     As timm's scheduler, with which TAU was released for TrafficBJ: from 1e-5 over the first tenth
     of the epochs (5 of 50), to 1e-6; the cosine counts epochs from the start of training.
     """
+    assert training.epochs is not None
     peak, epochs = training.lr, training.epochs
     warm_up = epochs // 10
     if epoch < warm_up:

@@ -33,12 +33,13 @@ FAR_OUT = 10.0  # times the data range: beyond it, a model does not predict fram
 class Trial(NamedTuple):
     """What a trial tells of a run, and of its row at the paper's size.
 
-    Parameters; MACs of one sequence and of the whole training; a warning, or none.
+    Parameters; MACs of one sequence and of the whole training, if its length is known; a warning,
+    or none.
     """
 
     parameters: int
     macs: int
-    training_macs: int
+    training_macs: int | None
     paper: dict[str, int]
     warning: str = ""
 
@@ -70,9 +71,12 @@ def count(run: Run) -> Trial:
             metric(frames, frames, clip.data_range)
         parameters, macs = cost.size(run.row.model, run.clip, run.options)
         paper = paper_cost(run)
-    # forward and backward cost three times the forward pass
-    sequences = run.training.steps * run.training.batch_size
-    return Trial(parameters, macs, 3 * macs * sequences * bool(parameters), paper)
+    training = None
+    if run.training.epochs is not None:
+        sequences = run.training.steps * run.training.batch_size
+        # forward and backward cost three times the forward pass
+        training = 3 * macs * sequences * bool(parameters)
+    return Trial(parameters, macs, training, paper)
 
 
 def paper_cost(run: Run) -> dict[str, int]:

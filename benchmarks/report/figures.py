@@ -18,7 +18,13 @@ from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import (
+    FuncFormatter,
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    StrMethodFormatter,
+)
 from matplotlib.transforms import Bbox, ScaledTranslation
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
@@ -144,18 +150,21 @@ def learning_curves(
 ) -> Figure:
     """Validation MSE over epochs and over minutes of training: mean and range over seeds.
 
-    Rows that trained nothing have no curve. An epoch that is not finite for all seeds is left out.
+    Where rows differ in an epoch's sequences, over the sequences so far instead of epochs. Rows
+    that trained nothing have no curve. An epoch that is not finite for all seeds is left out.
     """
     figure = Figure(figsize=(6.9, 2.6))
     by_epoch, by_time = figure.subplots(1, 2, sharey=True)
     ends: dict[str, float] = {}
     lowest: list[float] = []
+    sizes = {run.record["training"]["sequences"] for run in runs if run.trained}
     for label, of in _by_label(runs, labels).items():
         if not all(run.trained for run in of):
             continue
         curve = _mean_curve([curve_of(run) for run in of])
         style = _line_style(label, labels) | {"marker": "o" if len(curve) <= 20 else ""}
-        for axes, x in ((by_epoch, curve.index), (by_time, curve["seconds"] / 60)):
+        by_length = curve.index if len(sizes) == 1 else curve["sequences"]
+        for axes, x in ((by_epoch, by_length), (by_time, curve["seconds"] / 60)):
             axes.fill_between(x, curve["min"], curve["max"], alpha=0.2, lw=0, color=style["color"])
             axes.plot(x, curve["mean"], **style)
         if not curve.empty:
@@ -174,7 +183,10 @@ def learning_curves(
             fontsize=7,
             color="0.25",
         )
-    by_epoch.set(xlabel="epoch", ylabel="validation MSE per frame", xlim=(0, None))
+    if len(sizes) > 1:
+        by_epoch.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    xlabel = "epoch" if len(sizes) == 1 else "training sequences"
+    by_epoch.set(xlabel=xlabel, ylabel="validation MSE per frame", xlim=(0, None))
     by_time.set(xlabel="training time (min)", xlim=(0, None))
     by_time.tick_params(labelleft=False)
     by_epoch.xaxis.set_major_locator(MaxNLocator(6, integer=True))
@@ -213,17 +225,20 @@ def error_per_frame(runs: Sequence[StoredRun], labels: Sequence[str]) -> Figure:
 
 
 def curve_of(run: StoredRun) -> pd.DataFrame:
-    """`epoch`, `seconds` and `val_mse` of a run's learning curve, as numbers."""
-    return run.curve()[["epoch", "seconds", "val_mse"]].astype(float)
+    """`epoch`, `sequences`, `seconds` and `val_mse` of a run's learning curve, as numbers."""
+    return run.curve()[["epoch", "sequences", "seconds", "val_mse"]].astype(float)
 
 
 def _mean_curve(curves: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Mean, min and max of `val_mse` and mean `seconds`, by epoch, where all seeds' are finite."""
+    """Mean, min and max of `val_mse`, mean `sequences` and `seconds`, by epoch.
+
+    An epoch that is not finite for all seeds is left out.
+    """
     points = pd.concat(curves)
     known = points[np.isfinite(points["val_mse"])]
     by_epoch = known.groupby("epoch")
     summary = by_epoch["val_mse"].agg(["mean", "min", "max", "count"])
-    summary["seconds"] = by_epoch["seconds"].mean()
+    summary[["sequences", "seconds"]] = by_epoch[["sequences", "seconds"]].mean()
     return summary[summary["count"] == len(curves)]
 
 

@@ -25,7 +25,10 @@ MUST_AGREE: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "precision": lambda record: record["precision"],
     "device type": lambda record: record["device"]["type"],
     "processes": lambda record: record["processes"],
-    "epochs": lambda record: record["training"]["epochs"],
+    "minutes": lambda record: record["training"].get("minutes"),
+    "epochs": lambda record: (
+        None if record["training"].get("minutes") else record["training"]["epochs"]
+    ),
 }
 
 MUST_AGREE_IN_TIME: dict[str, Callable[[Mapping[str, Any]], Any]] = {
@@ -37,9 +40,11 @@ MUST_AGREE_IN_TIME: dict[str, Callable[[Mapping[str, Any]], Any]] = {
 def check_comparable(runs: Sequence[StoredRun], *, times: bool = False) -> None:
     """Raise ValueError, naming the runs, if finished runs differ in what must be equal.
 
-    Where `times` are compared, that is the device's name and the threads too. Runs that trained
+    Where `times` are compared, that is the device's name and the threads too, and so it is where
+    rows trained for equal minutes, in whose number of epochs they may differ. Runs that trained
     nothing, such as the persistence baseline, have no epochs to compare.
     """
+    times = times or any(run.done and run.record["training"].get("minutes") for run in runs)
     for name, value in (MUST_AGREE | MUST_AGREE_IN_TIME if times else MUST_AGREE).items():
         found: dict[str, list[str]] = {}
         for run in runs:
@@ -59,7 +64,7 @@ def measure(suite: Suite, panel: Panel, runs: Sequence[StoredRun]) -> pd.DataFra
     For each column `<name>` and `<name>_std`, in printed units, `<name>_best`, and
     `<name>_infinite`, the share of predicted frames with an infinite score; the sizes `parameters`,
     `macs`, `paper_parameters`, `paper_macs`; `untrained`, for parameters of which none is
-    trainable; the `seeds`, and the `failures` as (seed, status, reason).
+    trainable; the `lengths` of its trainings; the `seeds`; `failures` as (seed, status, reason).
     Raises ValueError if runs are not comparable, repeat a seed or have a label the suite lacks.
     """
     if not runs:
@@ -107,6 +112,11 @@ def _measure_row(runs: Sequence[StoredRun], suite: Suite, panel: Panel) -> dict[
         "seeds": sorted(record["seed"] for record in done),
         "failures": [
             (r.record["seed"], r.record["status"], _reason(r)) for r in runs if not r.done
+        ],
+        "lengths": [
+            {**record["training"], "trained_on": record["steps"] * record["training"]["batch_size"]}
+            for record in done
+            if record["steps"]
         ],
         "untrained": any(r.record["cost"]["parameters"] and not r.trained for r in finished),
     }

@@ -67,6 +67,12 @@ class Group:
         return self.frame.loc[label] if label in self.frame.index else None
 
     @property
+    def most_sequences(self) -> int:
+        """The most sequences that a row trained on, each as often as it was seen."""
+        lengths = [length for of in self.frame["lengths"] for length in of]
+        return max((length["trained_on"] for length in lengths), default=0)
+
+    @property
     def suffix(self) -> str:
         """What tells a heading or a topic from those of the other panels."""
         return "" if self.is_alone else f", {self.panel.name}"
@@ -206,7 +212,7 @@ def _line(
     texts = [note]
     for group, numbers in zip(groups, found, strict=True):
         where = "" if group.is_alone else f"on {group.panel.name} "
-        texts += [f"{where}{text}" for text in _remarks(numbers)]
+        texts += [f"{where}{text}" for text in _remarks(numbers, group.most_sequences)]
     if any(texts):
         marks.append(letter(len(notes)))
         notes[marks[-1]] = "; ".join(filter(None, texts))
@@ -230,10 +236,19 @@ def letter(number: int) -> str:
     return (letter(before - 1) if before else "") + chr(ord("a") + last)
 
 
-def _remarks(row: pd.Series | None) -> Iterator[str]:
-    """What a reader must know of a row's runs: that they trained nothing, or gave no result."""
+def _remarks(row: pd.Series | None, most: int) -> Iterator[str]:
+    """What a reader must know of a row's runs: that they failed, or trained less than others.
+
+    `most` is the most sequences that a row trained on. In equal minutes each has its own number.
+    """
     if row is None:
         return
+    trained_on = [length["trained_on"] for length in row["lengths"]]
+    if any(length.get("minutes") for length in row["lengths"]):
+        epochs = [length["epochs"] for length in row["lengths"]]
+        yield f"{_range(epochs)} epochs, {_range(trained_on)} sequences in all"
+    elif trained_on and max(trained_on) < most:
+        yield f"trained on {_range(trained_on)} sequences, where others have {most:,}"
     if row["untrained"]:
         yield "not trained, as none of its parameters is trainable"
     failures = sorted(row["failures"], key=lambda failure: failure[1])
@@ -243,6 +258,11 @@ def _remarks(row: pd.Series | None) -> Iterator[str]:
         yield f"{status}: seed {', '.join(map(str, seeds))}{reason}"
     if row["failures"] and row["seeds"]:
         yield "the mean is over the other seeds"
+
+
+def _range(numbers: Sequence[int]) -> str:
+    """The smallest and the largest, or the only one."""
+    return " to ".join(f"{number:,}" for number in sorted({min(numbers), max(numbers)}))
 
 
 def _legend(lines: Sequence[Line], groups: Sequence[Group]) -> dict[str, str]:
@@ -407,11 +427,14 @@ def _setting(group: Group) -> Iterator[tuple[str, str]]:
         f"{clip['channels']}×{clip['height']}×{clip['width']}"
         f"{own_unit * ((low, high) != (0, 1))}",
     )
+    sequences = f"{_either(format(t['sequences'], ',') for t in training)} sequences"
+    length = f"{_counted(training[0]['epochs'] or 0, 'epoch')} of {sequences}"
+    if (minutes := training[0].get("minutes")) is not None:
+        length = f"{minutes:g} minutes for each row, on this machine, in epochs of {sequences}"
     shared = f"; {first['processes']} processes share each batch" * (first["processes"] > 1)
     yield (
         f"Training{group.suffix}",
-        f"scale {first['scale']}: {_counted(training[0]['epochs'], 'epoch')} of "
-        f"{_either(format(t['sequences'], ',') for t in training)} sequences, batch size "
+        f"scale {first['scale']}: {length}, batch size "
         f"{_either(t['batch_size'] for t in training)}; "
         f"{_either(t['optimiser'] for t in training)}, learning rate "
         f"{_either(t['lr'] for t in training)}, "
