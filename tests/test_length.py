@@ -146,6 +146,9 @@ def test_rows_with_fewer_sequences_than_others_are_marked(suite, dataset, tmp_pa
     stored = [execute(run, tmp_path) for run in runs]
     text = markdown(build(suite, "t", [(suite.panels[0], stored)]))
     assert "trained on 16 sequences, where others have 32" in text
+    assert "rows that trained on fewer sequences are left out" in text
+    conv, best = (re.search(rf"^\| {label}.*$", text, re.M)[0] for label in ("Conv", "TAU"))
+    assert "**" not in conv and "**" in best
     assert re.search(r"\| Conv<sup>a</sup> \|", text) and "| TAU |" in text
 
 

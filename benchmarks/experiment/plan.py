@@ -300,7 +300,7 @@ def plan_panel(
             raise ValueError(f"row {row.label!r} at scale {scale!r}: {error}") from error
         _check_batch(row, training, dataset, processes)
         code = code_of(row.model, [*objects_in(row.at(scale)), *dataset.classes()])
-        for seed in suite.seeds if seeds is None else seeds:
+        for seed in (row.seeds or suite.seeds) if seeds is None else seeds:
             run = Run(
                 suite=suite.name,
                 panel=panel.name,

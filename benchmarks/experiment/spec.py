@@ -114,6 +114,7 @@ class Row:
     )  # changes to the suite's Training by scale
     published: str | None = None  # the method's name in published.csv
     note: str = ""  # printed below the table
+    seeds: Sequence[int] = ()  # default: the suite's
 
     def __post_init__(self) -> None:
         if not isinstance(self.label, str) or not self.label.strip():

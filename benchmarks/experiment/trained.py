@@ -15,6 +15,7 @@ from benchmarks.experiment import code
 from benchmarks.experiment.store import CODE, DAMAGED, RECORD, RERUN, check_file, read_run
 from tau import Clip, Predictor
 
+PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"  # runs that come along
 UNCONDITIONAL = ("tau.", "baselines.", "torch.nn.")  # where the objects lie that need no trust
 
 
@@ -101,19 +102,20 @@ def _as_tensor(past: Any) -> torch.Tensor:
 
 
 def load(folder: Path | str, device: str = "cpu", *, trust_code: bool = False) -> Trained:
-    """The trained predictor of a finished run.
+    """The trained predictor of a finished run, by its folder, or of one that comes along, by name.
 
-    A run whose model is not this project's own brings its code along, in code.json: that is run
-    only with `trust_code`, which is to be given after a look at it. Raises FileNotFoundError if the
-    folder holds no finished run, ValueError if files are damaged, and PermissionError for code that
-    is not trusted.
+    Those that come along are in benchmarks/pretrained, such as "ours-hour". A run whose model is
+    not this project's own brings its code along, in code.json: that is run only with `trust_code`,
+    which is to be given after a look at it. Raises FileNotFoundError if the folder holds no
+    finished run, ValueError if files are damaged, and PermissionError for code that is not trusted.
     """
-    folder = Path(folder)
+    along = sorted(path.name for path in PRETRAINED.glob("*"))
+    folder = PRETRAINED / folder if folder in along else Path(folder)
     stored = read_run(folder)
     if stored is None or not stored.done:
         raise FileNotFoundError(
             f"{folder} holds no finished run (no {RECORD}); finish it with the command that "
-            "started it"
+            f"started it, or give one of {', '.join(along)}"
         )
     record = stored.record
     check_file(folder / "model.pt", record["files"].get("model.pt", ""))

@@ -92,17 +92,35 @@ def measure(suite: Suite, panel: Panel, runs: Sequence[StoredRun]) -> pd.DataFra
             infinite = {
                 x: fmean(run.summary.infinite[column.name] for run in of) for x, of in done.items()
             }
-            if len(done) > 1:
+            compared = _compared(done)
+            if len(compared) > 1:
                 means = {
                     x: stats.per_sequence(
                         [run.summary.sequences[column.name][:, None] for run in of]
                     )
-                    for x, of in done.items()
+                    for x, of in compared.items()
                 }
                 best = stats.best_group(means, column.lower_is_better)
         frame[f"{column.name}_best"] = [label in best for label in frame.index]
         frame[f"{column.name}_infinite"] = [infinite.get(label, 0.0) for label in frame.index]
     return frame
+
+
+def _compared(done: Mapping[str, Sequence[StoredRun]]) -> dict[str, Sequence[StoredRun]]:
+    """The rows whose means compare: in equal time all, else those that trained on the most.
+
+    Rows that trained nothing compare with any.
+    """
+    if any(run.record["training"].get("minutes") for of in done.values() for run in of):
+        return dict(done)
+    trained = {x: max(trained_on(run.record) for run in of) for x, of in done.items()}
+    most = max(trained.values(), default=0)
+    return {x: done[x] for x, sequences in trained.items() if sequences in (0, most)}
+
+
+def trained_on(record: Mapping[str, Any]) -> int:
+    """How many sequences a finished run trained on, each as often as it was seen."""
+    return int(record["steps"] * record["training"]["batch_size"])
 
 
 def _measure_row(runs: Sequence[StoredRun], suite: Suite, panel: Panel) -> dict[str, Any]:
@@ -114,7 +132,7 @@ def _measure_row(runs: Sequence[StoredRun], suite: Suite, panel: Panel) -> dict[
             (r.record["seed"], r.record["status"], _reason(r)) for r in runs if not r.done
         ],
         "lengths": [
-            {**record["training"], "trained_on": record["steps"] * record["training"]["batch_size"]}
+            {**record["training"], "trained_on": trained_on(record)}
             for record in done
             if record["steps"]
         ],

@@ -212,7 +212,7 @@ def _line(
     texts = [note]
     for group, numbers in zip(groups, found, strict=True):
         where = "" if group.is_alone else f"on {group.panel.name} "
-        texts += [f"{where}{text}" for text in _remarks(numbers, group.most_sequences)]
+        texts += [f"{where}{text}" for text in _remarks(numbers, group)]
     if any(texts):
         marks.append(letter(len(notes)))
         notes[marks[-1]] = "; ".join(filter(None, texts))
@@ -236,19 +236,36 @@ def letter(number: int) -> str:
     return (letter(before - 1) if before else "") + chr(ord("a") + last)
 
 
-def _remarks(row: pd.Series | None, most: int) -> Iterator[str]:
-    """What a reader must know of a row's runs: that they failed, or trained less than others.
+def _is_misleading(frame: pd.DataFrame, column: Column) -> bool:
+    """Whether a row that trained nothing has the best SSIM, beside rows that were trained."""
+    if not column.name.startswith("ssim"):
+        return False
+    means = frame[column.name].astype(float).dropna()
+    trained = frame["lengths"].map(bool)
+    return bool(trained.any()) and not means.empty and not trained[means.idxmax()]
 
-    `most` is the most sequences that a row trained on. In equal minutes each has its own number.
-    """
+
+def _are_timed(lengths: Sequence[Mapping[str, Any]]) -> bool:
+    return any(length.get("minutes") for length in lengths)
+
+
+def _is_shorter(lengths: Sequence[Mapping[str, Any]], group: Group) -> bool:
+    """Whether trainings had fewer sequences than others, which in equal minutes they may."""
+    longest = max((length["trained_on"] for length in lengths), default=group.most_sequences)
+    return longest < group.most_sequences and not _are_timed(lengths)
+
+
+def _remarks(row: pd.Series | None, group: Group) -> Iterator[str]:
+    """What a reader must know of a row's runs: that they failed, or how much they trained."""
     if row is None:
         return
     trained_on = [length["trained_on"] for length in row["lengths"]]
-    if any(length.get("minutes") for length in row["lengths"]):
+    if _are_timed(row["lengths"]):
         epochs = [length["epochs"] for length in row["lengths"]]
         yield f"{_range(epochs)} epochs, {_range(trained_on)} sequences in all"
-    elif trained_on and max(trained_on) < most:
-        yield f"trained on {_range(trained_on)} sequences, where others have {most:,}"
+    elif _is_shorter(row["lengths"], group):
+        most = f"{group.most_sequences:,}"
+        yield f"trained on {_range(trained_on)} sequences, where others have {most}"
     if row["untrained"]:
         yield "not trained, as none of its parameters is trainable"
     failures = sorted(row["failures"], key=lambda failure: failure[1])
@@ -401,13 +418,20 @@ def _statements(suite: Suite, groups: Sequence[Group]) -> Iterator[str]:
         yield "Speeds are the median ± half the IQR, after warming up"
     if suite.target is not None and any(isinstance(column, ToTarget) for _, column in columns):
         yield f"The target is a validation MSE of {suite.target[0]:g}"
+    if any(_is_misleading(of, column) for of, column in columns):
+        yield (
+            "SSIM misleads where rows that trained nothing have the best: where most windows of a "
+            "frame are plain, it rewards exact black, and a blurred forecast has none"
+        )
     if any(of[f"{column.name}_best"].any() for of, column in columns):
         infinite = any(_is_flawless(row, c) for of, c in columns for _, row in of.iterrows())
+        unequal = any(_is_shorter(of, group) for group in groups for of in group.frame["lengths"])
         yield (
             "Bold: the best mean, and every mean that does not differ from it significantly "
             f"(paired bootstrap over test sequences, {stats.RESAMPLES:,} resamples, two-sided, "
             f"{stats.SIGNIFICANCE:.0%}; it does not cover the std over seeds"
             f"{'; infinite means are equally good and not tested' * infinite})"
+            f"{'; rows that trained on fewer sequences are left out' * unequal}"
         )
 
 

@@ -44,11 +44,11 @@ SIMVP: Sizes = {
 TAU = with_attention(SIMVP)
 RECURRENT: Sizes = {  # ConvLSTM, the PredRNN family, MIM
     "smoke": {"hidden": (16, 16), "patch": 4},
-    "quick": {"hidden": (24, 24), "kernel": 3, "patch": 8},
+    "quick": {"hidden": (24, 24), "kernel": 3, "patch": 8, "sampling_stop": 0.5},
 }
 E3DLSTM: Sizes = {
     "smoke": {"hidden": (8, 8), "kernel": 3, "patch": 4},
-    "quick": {"hidden": (8, 8), "kernel": 3, "patch": 8},
+    "quick": {"hidden": (8, 8), "kernel": 3, "patch": 8, "sampling_stop": 0.5},
 }
 PHYDNET: Sizes = {
     "smoke": {"hidden": (16, 32), "sampling_stop": 0.5},
@@ -78,7 +78,7 @@ DDPAE: Sizes = {
 }
 MAU: Sizes = {
     "smoke": {"hidden": (16, 16), "kernel": 3},
-    "quick": {"hidden": (16, 16), "kernel": 3},
+    "quick": {"hidden": (16, 16), "kernel": 3, "sampling_stop": 0.5},
 }
 PREDNET: Sizes = {"smoke": {"hidden": (16, 32)}, "quick": {"hidden": (8, 16, 32)}}
 
