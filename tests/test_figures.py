@@ -406,6 +406,17 @@ def test_wrong_runs_are_rejected() -> None:
         strip([FAILED], LABELS)
 
 
+def test_rows_whose_samples_are_fewer_or_less_precise_stand_beside_others() -> None:
+    """As earlier commits stored them."""
+    other = make("SimVP")
+    samples = {name: array.astype(np.float16)[:1] for name, array in other.samples().items()}
+    runs = [make("Ours"), replace(other, stored={**other.stored, "samples": samples})]
+    runs[0].samples()["future"] = runs[0].samples()["future"].astype(np.float32) + 1e-4
+    assert strip(runs, LABELS)
+    with pytest.raises(ValueError, match="sequence is 1; expected 0 to 0"):
+        strip(runs, LABELS, sequence=1)
+
+
 def test_save_knows_two_formats(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"'\.jpg'; expected \.png or \.pdf"):
         save(Figure(), tmp_path / "a.jpg")

@@ -44,7 +44,7 @@ def test_load_returns_the_evaluated_predictor(suite, dataset, tmp_path):
     past = torch.from_numpy(samples["past"]).float()
     with torch.no_grad():
         prediction = model(past, 3)
-    assert np.abs(prediction.numpy() - samples["prediction"]).max() < 2e-3  # stored in float16
+    assert np.abs(prediction.numpy() - samples["prediction"]).max() < 1e-5
 
 
 def test_a_record_says_what_it_was_measured_with(suite, dataset, tmp_path):

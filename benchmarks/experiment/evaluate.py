@@ -1,4 +1,4 @@
-"""Evaluation: streams test sequences through a predictor and keeps scores, not predictions.
+"""Evaluation: streams test sequences through a predictor; keeps scores, and few predictions.
 
 A predictor is given a copy of the past, so that nothing it does reaches the frames it is scored on.
 One that is compiled for training predicts eagerly: to compile it for each batch size of an
@@ -10,6 +10,7 @@ from __future__ import annotations
 from array import array
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,6 +20,15 @@ from benchmarks.metrics import METRICS, Metric, mse
 from tau import Clip, Predictor
 
 UNIT_RANGE = (0.0, 1.0)
+SAMPLES = 4  # test sequences whose predictions are kept
+
+
+class Evaluation(NamedTuple):
+    """What is kept of an evaluation, in float32."""
+
+    scores: dict[str, np.ndarray]  # metric -> [sequences, clip.future]
+    samples: dict[str, np.ndarray]
+    # past, future and prediction of the first SAMPLES sequences, [N, T, C, H, W], as scored
 
 
 @contextmanager
@@ -34,8 +44,8 @@ def evaluate(
     clip: Clip,
     value_range: tuple[float, float] = UNIT_RANGE,
     metrics: Mapping[str, Metric] = METRICS,
-) -> dict[str, np.ndarray]:
-    """Score each predicted frame of each sequence: metric -> float32 [sequences, clip.future].
+) -> Evaluation:
+    """Score each predicted frame of each sequence, and keep the first few predictions.
 
     `batches` are whole sequences [B, past + future, C, H, W]; errors are given in the unit in which
     these span `value_range`. The model predicts in eval mode and float32, whatever it was trained
@@ -45,15 +55,20 @@ def evaluate(
     span = (value_range[1] - value_range[0]) / clip.data_range
     # One growing buffer per metric: thousands of small tensors that live on would pin freed memory.
     parts = {name: array("f") for name in metrics}
+    kept: list[Tensor] = []  # past, future and prediction along the axis of time
     for sequences in batches:
         past, future = clip.split(sequences)
         prediction = model(past.clone(), clip.future)
         for name, metric in metrics.items():
             scores = metric(prediction, future, clip.data_range).cpu().double()
             parts[name].frombytes((scores * span**metric.degree).float().numpy().tobytes())
+        if (room := SAMPLES - sum(map(len, kept))) > 0:
+            kept.append(torch.cat([past, future, prediction], 1)[:room].float().cpu())
     if not all(parts.values()):
         raise ValueError("there is no test sequence to evaluate on")
-    return {name: np.array(part).reshape(-1, clip.future) for name, part in parts.items()}
+    arrays = {name: np.array(part).reshape(-1, clip.future) for name, part in parts.items()}
+    frames = np.split(torch.cat(kept).numpy(), [clip.past, clip.frames], axis=1)
+    return Evaluation(arrays, dict(zip(("past", "future", "prediction"), frames, strict=True)))
 
 
 @_predicting()
@@ -70,13 +85,3 @@ def mean_squared_error(
         total += float(scores.cpu().double().sum())
         frames += scores.numel()
     return total / frames * span ** METRICS["mse"].degree
-
-
-@_predicting()
-def sample(model: Predictor, sequences: Tensor, clip: Clip) -> dict[str, np.ndarray]:
-    """Past, future and prediction of a few sequences, float16, for the figures."""
-    model.eval()
-    past, future = clip.split(sequences)
-    prediction = model(past.clone(), clip.future)
-    arrays = {"past": past, "future": future, "prediction": prediction}
-    return {name: array.half().cpu().numpy() for name, array in arrays.items()}

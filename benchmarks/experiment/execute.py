@@ -17,7 +17,7 @@ from filelock import FileLock, Timeout
 
 from benchmarks import files
 from benchmarks.experiment import code, cost, store
-from benchmarks.experiment.evaluate import evaluate, sample
+from benchmarks.experiment.evaluate import evaluate
 from benchmarks.experiment.fabric import make_fabric, seed_generators
 from benchmarks.experiment.length import settle
 from benchmarks.experiment.plan import PROTOCOL, Run, encoded_options
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 LEAST_CALLS = 5  # that a suite of timings takes its median of
-SAMPLES = 4  # test sequences whose predictions are kept for the figures
 
 
 def execute(
@@ -125,12 +124,10 @@ def _measure(
     start = time.perf_counter()
     batches = dataset.test(run.training.test_sequences, run.training.batch_size, fabric.device)
     seed_generators("test", run.seed)
-    scores = evaluate(model, batches, run.clip, dataset.value_range)
+    scores, samples = evaluate(model, batches, run.clip, dataset.value_range)
     seconds = {"train": trained["train"], "evaluate": time.perf_counter() - start}
     files.write_npz(folder / "scores.npz", scores)
-    sequences = next(iter(dataset.test(SAMPLES, SAMPLES, fabric.device)))
-    seed_generators("samples", run.seed)
-    files.write_npz(folder / "samples.npz", sample(model, sequences, run.clip))
+    files.write_npz(folder / "samples.npz", samples)
     own = code.belongs_to_user(run.code)
     if own:
         files.write_json(folder / store.CODE, code.to_record(own))

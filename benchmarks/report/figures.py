@@ -65,6 +65,7 @@ SYNTHETIC = "synthetic data"  # marks figures of runs on generated stand-ins
 LABEL_LENGTH = 32  # characters of a row's label that are shown
 FRAME_INCHES = 0.5  # strip: width of a frame
 TRUTH, HEAT = "truth", "inferno"  # a tile's name; colours of differences
+ROUNDING = 1e-3  # of stored frames that are still the same: earlier commits kept float16
 FRAME_MS = 200  # GIF; sizes are in pixels
 GIF_WIDTH, BORDER, MARGIN, TEXT, GIF_COLOURS = 1000, 3, 6, 18, 64
 
@@ -341,14 +342,16 @@ def _sequence(
     samples = {label: samples_of(of[0]) for label, of in _by_label(runs, labels).items()}
     if not samples:
         raise ValueError("no finished run to take predictions from")
+    least = min(len(arrays["past"]) for arrays in samples.values())
+    if not 0 <= number < least:
+        raise ValueError(f"sequence is {number}; expected 0 to {least - 1}")
     first = next(iter(samples.values()))
+    past, future = first["past"][number], first["future"][number]
     for label, arrays in samples.items():
-        if not np.array_equal(arrays["future"], first["future"]):
+        own = arrays["future"][number]
+        if own.shape != future.shape or not np.allclose(own, future, rtol=0, atol=ROUNDING):
             raise ValueError(f"row {label!r} was tested on other sequences than the first")
-    if not 0 <= number < len(first["past"]):
-        raise ValueError(f"sequence is {number}; expected 0 to {len(first['past']) - 1}")
-    predictions = {label: arrays["prediction"][number] for label, arrays in samples.items()}
-    return first["past"][number], first["future"][number], predictions
+    return past, future, {label: arrays["prediction"][number] for label, arrays in samples.items()}
 
 
 def _rgb(frames: Frames) -> NDArray[np.uint8]:

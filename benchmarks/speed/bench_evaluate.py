@@ -23,7 +23,7 @@ def test_memory_does_not_grow_with_the_test_set(benchmark):
 
     def megabytes(clips: int) -> float:
         with peak_memory(torch.device("cpu")) as peak:
-            scores = evaluate(model, data.test(clips, 16, "cpu"), data.clip)
+            scores = evaluate(model, data.test(clips, 16, "cpu"), data.clip).scores
         assert scores["mse"].shape == (clips, 10)
         return peak.bytes / 1e6
 
