@@ -29,6 +29,7 @@ from benchmarks.experiment.preview import describe_plan
 from benchmarks.experiment.schedule import execute_all, execute_here, look_up
 from benchmarks.experiment.spec import PRECISIONS, SCALES, DatasetTable, Suite, name_of
 from benchmarks.experiment.store import StoredRun
+from benchmarks.experiment.verify import verify
 from benchmarks.files import write_json
 from benchmarks.report import records
 from benchmarks.report.regression import (
@@ -135,14 +136,15 @@ def arguments() -> argparse.ArgumentParser:
         action="store_true",
         help="with --check: update the reference",
     )
+    add("--verify", action="store_true", help="have others score the samples and count the models")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
-    Returns 0; 1 if a row failed, a score is not a number, or a metric regressed; 2 for bad input;
-    and 128 + n when signal n stopped it.
+    Returns 0; 1 if a row failed, a score is not a number, a metric regressed, or others disagree; 2
+    for bad input; and 128 + n when signal n stopped it.
     """
     parser = arguments()
     given = vars(parser.parse_args([_plain(x) for x in (sys.argv[1:] if argv is None else argv)]))
@@ -173,6 +175,8 @@ def _run(options: Options) -> int:
     check_published(suite)  # a wrong published name is an error now, not after training
     runs = plan(suite, options)
     folder = options.out / "runs"
+    if options.dry_run or options.update:
+        options.refuse(("verify",), "--dry-run and --update, which show no table")
     if options.dry_run:
         print(describe_plan(suite, runs, folder))
         return 0
@@ -196,7 +200,12 @@ def _run(options: Options) -> int:
         by_panel.setdefault(run.panel, []).append(of)
     name = table_name(suite, options, runs)
     written = report(suite, runs[0].scale, by_panel, options.out, name, draw=options.figures)
-    return _print(written, options.check)
+    status = _print(written, options.check)
+    if options.verify:
+        text, disagree = verify(suite, runs, written.runs)
+        print(text, end="")
+        status = max(status, disagree)
+    return status
 
 
 def _rebuild(path: Path, options: Options) -> int:

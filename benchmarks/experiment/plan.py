@@ -85,6 +85,7 @@ class Options:
     jobs: int | None = None
     check: Path | None = None
     update: bool = False  # of the reference in `check`
+    verify: bool = False  # have others compute the table's numbers again
 
     def __post_init__(self) -> None:
         if self.data is not None and not self.data.strip():
@@ -399,7 +400,7 @@ def open_datasets(table: DatasetTable, options: Options) -> dict[str, Dataset | 
     """
     training = ("scale", "rows", "seeds", "epochs", "minutes", "batch_size", "jobs")
     options.refuse(
-        (*training, "check", "dataset", "figures"),
+        (*training, "check", "dataset", "figures", "verify"),
         f"suite {table.name!r}, which trains nothing",
     )
     opened: dict[str, Dataset | Exception] = {}

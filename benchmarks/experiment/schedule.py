@@ -192,6 +192,26 @@ def _end_with_parent() -> None:
 # --- runs ----------------------------------------------------------------------------------------
 
 
+def call_for_rows(
+    runs: Sequence[Run], pool: Pool, call: Callable[[Run], Any]
+) -> list[tuple[list[Run], Any]]:
+    """Call with one run of each row: the row's runs, whatever their seeds, and the outcome.
+
+    An outcome is the call's result, its exception, or `Died`.
+    """
+    rows: dict[tuple[str, str], list[Run]] = {}
+    for run in runs:
+        rows.setdefault((run.panel, run.row.label), []).append(run)
+    waiting = [of[0] for of in rows.values()]
+    results: dict[str, Any] = {}
+    while waiting or not pool.is_idle:
+        while waiting and not pool.is_full:
+            run = waiting.pop(0)
+            pool.start(run.folder, run, call, run)
+        results |= pool.outcomes()
+    return [(of, results[of[0].folder]) for of in rows.values()]
+
+
 def try_all(
     runs: Sequence[Run], pool: Pool, call: Callable[[Run], Trial] = try_run
 ) -> dict[str, Trial | Died]:
@@ -199,18 +219,8 @@ def try_all(
 
     Raises ValueError with a line for each row that cannot work.
     """
-    rows: dict[tuple[str, str], list[Run]] = {}
-    for run in runs:
-        rows.setdefault((run.panel, run.row.label), []).append(run)
-    first = [of[0] for of in rows.values()]
-    waiting = list(first)
-    results: dict[str, Any] = {}
-    while waiting or not pool.is_idle:
-        while waiting and not pool.is_full:
-            run = waiting.pop(0)
-            pool.start(run.folder, run, call, run)
-        results |= pool.outcomes()
-    outcomes = [results[run.folder] for run in first]
+    rows = call_for_rows(runs, pool, call)
+    outcomes = [outcome for _, outcome in rows]
     errors = [str(outcome) for outcome in outcomes if isinstance(outcome, Exception)]
     if errors:
         several = len(errors) > 1
@@ -220,9 +230,9 @@ def try_all(
     for outcome in outcomes:
         if isinstance(outcome, Trial) and outcome.warning:
             print(f"warning: {outcome.warning}", file=sys.stderr)
-    for line in _unsized(first, outcomes):
+    for line in _unsized([of[0] for of, _ in rows], outcomes):
         print(line, file=sys.stderr)
-    return {run.folder: results[of[0].folder] for of in rows.values() for run in of}
+    return {run.folder: outcome for of, outcome in rows for run in of}
 
 
 def _unsized(runs: Sequence[Run], outcomes: Sequence[Trial | Died]) -> Iterator[str]:
