@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from benchmarks.data import open_dataset
 
@@ -49,6 +50,15 @@ def test_an_example_runs_from_any_folder_by_the_command_that_it_names(name, prin
     )
     assert done.returncode == 0, done.stderr
     assert "| Last frame" in done.stdout and printed in done.stdout
+
+
+def test_a_trained_model_that_comes_along_forecasts(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    runpy.run_path(str(EXAMPLES / "forecast.py"))
+    printed = re.fullmatch(r"forecast.png: mean squared error (\S+)\n", capsys.readouterr().out)
+    assert float(printed[1]) < 200  # the last frame repeated has 284 on average
+    with Image.open(tmp_path / "forecast.png") as image:
+        assert image.width >= 1000
 
 
 def test_the_class_of_the_example_opens_with_its_options():

@@ -118,8 +118,9 @@ def test_a_table_tells_minutes_and_what_each_row_had(suite, dataset, tmp_path, t
     assert [run.record["status"] for run in stored] == ["done"] * 3
     text = markdown(build(suite, "t", [(panel, stored)]))
     assert "0.01 minutes for each row, on this machine" in text
-    assert "30 epochs, 120 sequences in all" in text
-    assert "20 epochs, 80 sequences in all" in text
+    for row, told in zip(stored[1:], ("30 epochs, 120", "20 epochs, 80"), strict=True):
+        took = f"{row.record['seconds']['train'] / 60:.3g}"
+        assert f"{told} sequences in all, in {took} minutes" in text
     curves = figures.learning_curves(stored, [row.label for row in suite.rows])
     assert curves.axes[0].get_xlabel() == "epoch"  # epochs of 4 sequences for both
 

@@ -18,7 +18,7 @@ from benchmarks.experiment import code, store
 from benchmarks.experiment.execute import execute
 from benchmarks.experiment.plan import plan_panel
 from benchmarks.experiment.spec import Panel, Row, Suite, Training
-from benchmarks.experiment.trained import Trained
+from benchmarks.experiment.trained import PRETRAINED, Trained
 from tau import Clip, Predictor
 
 
@@ -240,3 +240,21 @@ def test_load_needs_a_finished_run(tmp_path):
         load(tmp_path)
     with pytest.raises(FileNotFoundError, match="no finished run"):
         load(Path("nowhere"))
+
+
+# Models that come along
+
+
+@pytest.mark.parametrize("path", sorted(PRETRAINED.iterdir()), ids=lambda path: path.name)
+def test_a_model_that_comes_along_is_small_and_forecasts_by_its_name(path):
+    assert (path / "model.pt").stat().st_size <= 3e6
+    trained = load(path.name)
+    clip = trained.clip
+    frames = np.zeros((clip.past, clip.height, clip.width), np.uint8)
+    assert trained.predict(frames).shape == (clip.future, clip.height, clip.width)
+    assert abs(trained.predict(frames).astype(int)).max() < 128  # of nothing, nothing is forecast
+
+
+def test_an_unknown_name_is_refused_with_those_that_come_along(tmp_path):
+    with pytest.raises(FileNotFoundError, match="or give one of convlstm-hour, ours-hour"):
+        load("our-hours")

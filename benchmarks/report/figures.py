@@ -32,6 +32,7 @@ from PIL import Image, ImageDraw, ImageFont
 from benchmarks import files
 from benchmarks.experiment.store import StoredRun
 from benchmarks.names import printable
+from benchmarks.report.scores import curve_of, samples_of
 
 # Okabe and Ito's colours without yellow, then Tol's, in an order that keeps neighbours apart; a
 # second round is dashed. The first, grey, suits the persistence baseline, which suites list first.
@@ -225,11 +226,6 @@ def error_per_frame(runs: Sequence[StoredRun], labels: Sequence[str]) -> Figure:
     return figure
 
 
-def curve_of(run: StoredRun) -> pd.DataFrame:
-    """`epoch`, `sequences`, `seconds` and `val_mse` of a run's learning curve, as numbers."""
-    return run.curve()[["epoch", "sequences", "seconds", "val_mse"]].astype(float)
-
-
 def _mean_curve(curves: Sequence[pd.DataFrame]) -> pd.DataFrame:
     """Mean, min and max of `val_mse`, mean `sequences` and `seconds`, by epoch.
 
@@ -321,18 +317,6 @@ def _spread(heights: Sequence[float], apart: float) -> list[float]:
 
 
 # --- predictions ---------------------------------------------------------------------------------
-
-
-def samples_of(run: StoredRun) -> dict[str, Frames]:
-    """A run's `past`, `future` and `prediction`, each [N, T, C, H, W]; ValueError for others."""
-    stored = run.samples()
-    arrays = {name: stored[name].astype(float) for name in ("past", "future", "prediction")}
-    past, future, prediction = arrays.values()
-    like_past = past.ndim == 5 and past[:, :1].shape == future[:, :1].shape
-    if not like_past or prediction.shape != future.shape:
-        shapes = {name: array.shape for name, array in arrays.items()}
-        raise ValueError(f"its samples have shapes {shapes}; expected [N, T, C, H, W] each")
-    return arrays
 
 
 def _sequence(

@@ -7,7 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from benchmarks.experiment.spec import Panel, Suite
 from benchmarks.experiment.store import StoredRun
@@ -64,7 +66,8 @@ def measure(suite: Suite, panel: Panel, runs: Sequence[StoredRun]) -> pd.DataFra
     For each column `<name>` and `<name>_std`, in printed units, `<name>_best`, and
     `<name>_infinite`, the share of predicted frames with an infinite score; the sizes `parameters`,
     `macs`, `paper_parameters`, `paper_macs`; `untrained`, for parameters of which none is
-    trainable; the `lengths` of its trainings; the `seeds`; `failures` as (seed, status, reason).
+    trainable; the `lengths` of its trainings, with the sequences and minutes that they took; the
+    `seeds`; `failures` as (seed, status, reason).
     Raises ValueError if runs are not comparable, repeat a seed or have a label the suite lacks.
     """
     if not runs:
@@ -132,7 +135,11 @@ def _measure_row(runs: Sequence[StoredRun], suite: Suite, panel: Panel) -> dict[
             (r.record["seed"], r.record["status"], _reason(r)) for r in runs if not r.done
         ],
         "lengths": [
-            {**record["training"], "trained_on": trained_on(record)}
+            {
+                **record["training"],
+                "trained_on": trained_on(record),
+                "took": record["seconds"]["train"] / 60,
+            }
             for record in done
             if record["steps"]
         ],
@@ -166,6 +173,23 @@ def _value(run: StoredRun, column: Column, suite: Suite) -> float | None:
     curve = run.curve()
     reached = curve[curve["val_mse"].astype(float) <= suite.target[0]]
     return None if reached.empty else float(reached[column.curve].iloc[0])
+
+
+def curve_of(run: StoredRun) -> pd.DataFrame:
+    """`epoch`, `sequences`, `seconds` and `val_mse` of a run's learning curve, as numbers."""
+    return run.curve()[["epoch", "sequences", "seconds", "val_mse"]].astype(float)
+
+
+def samples_of(run: StoredRun) -> dict[str, NDArray[np.floating]]:
+    """A run's `past`, `future` and `prediction`, each [N, T, C, H, W]; ValueError for others."""
+    stored = run.samples()
+    arrays = {name: stored[name].astype(float) for name in ("past", "future", "prediction")}
+    past, future, prediction = arrays.values()
+    like_past = past.ndim == 5 and past[:, :1].shape == future[:, :1].shape
+    if not like_past or prediction.shape != future.shape:
+        shapes = {name: array.shape for name, array in arrays.items()}
+        raise ValueError(f"its samples have shapes {shapes}; expected [N, T, C, H, W] each")
+    return arrays
 
 
 def _describe(run: StoredRun) -> str:

@@ -262,7 +262,11 @@ def _remarks(row: pd.Series | None, group: Group) -> Iterator[str]:
     trained_on = [length["trained_on"] for length in row["lengths"]]
     if _are_timed(row["lengths"]):
         epochs = [length["epochs"] for length in row["lengths"]]
-        yield f"{_range(epochs)} epochs, {_range(trained_on)} sequences in all"
+        took = [length["took"] for length in row["lengths"]]
+        yield (
+            f"{_range(epochs)} epochs, {_range(trained_on)} sequences in all, in "
+            f"{_range(took, '.3g')} minutes"
+        )
     elif _is_shorter(row["lengths"], group):
         most = f"{group.most_sequences:,}"
         yield f"trained on {_range(trained_on)} sequences, where others have {most}"
@@ -277,9 +281,10 @@ def _remarks(row: pd.Series | None, group: Group) -> Iterator[str]:
         yield "the mean is over the other seeds"
 
 
-def _range(numbers: Sequence[int]) -> str:
+def _range(numbers: Sequence[float], form: str = ",") -> str:
     """The smallest and the largest, or the only one."""
-    return " to ".join(f"{number:,}" for number in sorted({min(numbers), max(numbers)}))
+    ends = (format(number, form) for number in (min(numbers), max(numbers)))
+    return " to ".join(dict.fromkeys(ends))
 
 
 def _legend(lines: Sequence[Line], groups: Sequence[Group]) -> dict[str, str]:
@@ -454,7 +459,7 @@ def _setting(group: Group) -> Iterator[tuple[str, str]]:
     sequences = f"{_either(format(t['sequences'], ',') for t in training)} sequences"
     length = f"{_counted(training[0]['epochs'] or 0, 'epoch')} of {sequences}"
     if (minutes := training[0].get("minutes")) is not None:
-        length = f"{minutes:g} minutes for each row, on this machine, in epochs of {sequences}"
+        length = f"{minutes:g} minutes for each row, on this machine"
     shared = f"; {first['processes']} processes share each batch" * (first["processes"] > 1)
     yield (
         f"Training{group.suffix}",

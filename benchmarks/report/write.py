@@ -12,11 +12,12 @@ from benchmarks.experiment.plan import Run
 from benchmarks.experiment.spec import DatasetTable, Panel, Suite, slug
 from benchmarks.experiment.store import DAMAGED, RECORD, RERUN, StoredRun
 from benchmarks.metrics import METRICS, Cost
-from benchmarks.report import figures, records
+from benchmarks.report import records
 from benchmarks.report import table as tables
 from benchmarks.report.datasets import list_datasets
 from benchmarks.report.latex import latex, latex_notes
 from benchmarks.report.markdown import markdown
+from benchmarks.report.scores import curve_of, samples_of
 from benchmarks.report.table import Table
 
 
@@ -49,8 +50,10 @@ def report(
     shown = [run for _, of in checked for run in of]
     written = _write(table, out, {f"records/{name}.json": records.to_text(suite, checked)})
     paths = list(written.paths)
-    for panel, of in checked:
-        if draw and not all(isinstance(column, Cost) for column in panel.columns):
+    for panel, of in checked if draw else ():
+        if not all(isinstance(column, Cost) for column in panel.columns):
+            from benchmarks.report import figures  # here, as importing matplotlib takes a while
+
             paths += figures.draw(
                 of,
                 [row.label for row in suite.rows],
@@ -83,8 +86,8 @@ def _checked(run: StoredRun, suite: Suite, panel: Panel) -> StoredRun:
     reads: dict[str, Callable[[], object]] = {}
     if run.has_samples:
         reads["scores.npz"] = lambda: _check_scores(run)
-        reads["samples.npz"] = lambda: figures.samples_of(run)
-    reads["curve.jsonl"] = lambda: figures.curve_of(run) if run.trained else None
+        reads["samples.npz"] = lambda: samples_of(run)
+    reads["curve.jsonl"] = lambda: curve_of(run) if run.trained else None
     # last, as it needs the others
     reads[RECORD] = lambda: tables.build(suite, suite.name, [(panel, [run])])
     for name, read in reads.items():
