@@ -1,7 +1,7 @@
 """Table 6 of the TAU paper in equal time: small models that train for minutes each on a CPU.
 
 Long enough that forecasts show digits, and with three seeds where the paper's claim is about small
-differences. On two cores, where two rows train at a time, the suite takes about 50 minutes.
+differences. On two cores, where two rows train at a time, the suite takes about 55 minutes.
 """
 
 from __future__ import annotations
