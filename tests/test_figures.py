@@ -54,6 +54,7 @@ def make(label: str, seed: int = 0, channels: int = 1, future: int = FUTURE) -> 
     curve = pd.DataFrame(
         {
             "epoch": epochs,
+            "sequences": 40 * epochs,
             "seconds": 60.0 * epochs * (1 + seed),
             "val_mse": 400.0 / (level * epochs) + seed,
         }
@@ -67,6 +68,7 @@ def make(label: str, seed: int = 0, channels: int = 1, future: int = FUTURE) -> 
         "cost": {"parameters": 0 if label == "Last frame" else 10, "macs": 10**9 * level},
         "means": {"mse": float(mse.mean())},
         "seconds": {"train": 60.0 * (1 + seed)},
+        "training": {"epochs": 4, "sequences": 40, "batch_size": 4},
         "steps": 0 if label == "Last frame" else 40,
     }
     samples = {"past": clips[:, :PAST], "future": clips[:, PAST:], "prediction": prediction}

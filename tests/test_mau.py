@@ -108,7 +108,7 @@ def test_a_layer_remembers_tau_inputs_and_outputs() -> None:
 
 def test_the_published_sampling_ends_at_50_000() -> None:
     with torch.device("meta"):
-        assert MAU(Clip()).sampling_stop == 50_000
+        assert MAU(Clip()).sampling_steps == 50_000
 
 
 # Compilation

@@ -87,6 +87,7 @@ def make(label: str, seed: int = 0, level: float = 50.0, **changes: Any) -> Run:
         "processes": 1,
         "value_range": [0.0, 1.0],
         "steps": 500 if trained else 0,
+        "seconds": {"train": 90.0 if trained else 0.0},
         "commit": "c0ffee",
         "dirty": False,
         "means": {name: float(values.mean()) for name, values in scores.items()},
@@ -97,7 +98,7 @@ def make(label: str, seed: int = 0, level: float = 50.0, **changes: Any) -> Run:
 
 def fail(label: str, seed: int = 0, reason: str = "RuntimeError: out of memory", **of: Any) -> Run:
     record = make(label, seed).record
-    measured = ("means", "cost", "steps", "test_sequences")
+    measured = ("means", "cost", "steps", "seconds", "test_sequences")
     kept = {key: record[key] for key in record if key not in measured}
     return Run(Path(f"{label}-{seed}"), kept | {"status": "failed", "reason": reason} | of)
 

@@ -159,7 +159,7 @@ def learning_curves(
     by_epoch, by_time = figure.subplots(1, 2, sharey=True)
     ends: dict[str, float] = {}
     lowest: list[float] = []
-    sizes = {run.record["training"]["sequences"] for run in runs if run.trained}
+    sizes = {run.record["training"]["sequences"] for run in runs if run.done and run.trained}
     for label, of in _by_label(runs, labels).items():
         if not all(run.trained for run in of):
             continue
