@@ -12,10 +12,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from baselines.recurrent import STEPS
 from tau.predictor import Clip, Predictor, check_horizon, check_unit_range
 
 State = list[tuple[Tensor, Tensor]]  # (h, c) of each layer
-STEPS = 125_000  # of 200 epochs of 625 batches
 
 
 class ConvLSTMCell(nn.Module):

@@ -87,15 +87,8 @@ class Campaign:
         """The arguments of the command on the campaign's suite and data."""
         data = str(self.data / "clips.npy")
         where = ("--data", data, "--out", str(out), "--device", "cpu")
-        return [
-            "--suite",
-            str(self.suite),
-            *where,
-            "--checkpoint-seconds",
-            "0",
-            "--no-figures",
-            *options,
-        ]
+        how = ("--checkpoint-seconds", "0", "--no-figures")
+        return ["--suite", str(self.suite), *where, *how, *options]
 
     def call(self, out: Path, *options: str) -> tuple[int, str]:
         """Run the command in this process: status and what it printed."""

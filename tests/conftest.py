@@ -33,6 +33,12 @@ def run_folders(out: Path) -> list[Path]:
     return sorted(path for path in (out / "runs").iterdir() if not path.name.startswith("."))
 
 
+def broken_window(x: torch.Tensor) -> torch.Tensor:
+    """A fault in SSIM's window: the mean of 5x5 pixels instead of 7x7."""
+    sums = x.unfold(-2, 5, 1).unfold(-2, 5, 1).sum((-2, -1))
+    return sums[..., 1:-1, 1:-1] * (49 / 25)
+
+
 @pytest.fixture
 def clips_file(tmp_path: Path) -> Path:
     """40 clips of a bright square that moves right: [40, 6, 1, 16, 16] uint8."""

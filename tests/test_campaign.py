@@ -14,8 +14,7 @@ CAMPAIGN = Path(__file__).with_name("campaign.py")
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_nothing_is_lost_in_a_short_campaign():
-    kinds = ("damage_results", "malformed_data", "malformed_options")  # others have tests
-    command = [sys.executable, str(CAMPAIGN), "--seconds", "10", "--kinds", *kinds]
+    command = [sys.executable, str(CAMPAIGN), "--seconds", "1"]
     done = subprocess.run(
         command,
         capture_output=True,

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from conftest import broken_window
 
 import tau.model
 from benchmarks import metrics
@@ -53,12 +54,8 @@ def test_a_wrong_sign_in_the_divergence_fails(data, tmp_path, monkeypatch):
 
 
 def test_a_broken_ssim_window_fails(data, tmp_path, monkeypatch):
-    def wrong(x):  # the mean of 5x5 pixels in the place of 7x7
-        sums = x.unfold(-2, 5, 1).unfold(-2, 5, 1).sum((-2, -1))
-        return sums[..., 1:-1, 1:-1] * (49 / 25)
-
     assert _faults(["Last frame"], data, tmp_path / "right") == []
-    monkeypatch.setattr(metrics, "_window_sums", wrong)
+    monkeypatch.setattr(metrics, "_window_sums", broken_window)
     faults = _faults(["Last frame"], data, tmp_path / "wrong")
     assert {fault.split()[2] for fault in faults} >= {"ssim", "ssim_range2", "ssim_uint8"}
     assert not any(" mse is" in fault for fault in faults)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import SMALL, run_folders
+from conftest import SMALL, broken_window, run_folders
 
 from baselines import ConvBaseline
 from benchmarks import files, metrics, run
@@ -48,11 +48,6 @@ def tiny(suite, clips_file, tmp_path, monkeypatch):
 def verdicts(out: str) -> list[str]:
     """The lines that --verify adds."""
     return [line for line in out.splitlines() if line.startswith(("verified ", "DIFFERS "))]
-
-
-def broken_window(x):  # the mean of 5x5 pixels in the place of 7x7
-    sums = x.unfold(-2, 5, 1).unfold(-2, 5, 1).sum((-2, -1))
-    return sums[..., 1:-1, 1:-1] * (49 / 25)
 
 
 # --- the command ---------------------------------------------------------------------------------

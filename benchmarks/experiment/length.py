@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmarks import files
 from benchmarks.experiment.plan import Run
 from benchmarks.experiment.spec import Training
 from benchmarks.experiment.store import LENGTH, RERUN
-from benchmarks.experiment.train import StepTimer
+from benchmarks.experiment.train import StepTimer, is_trainable
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -29,25 +28,17 @@ def settle(run: Run, folder: Path, fabric: Fabric) -> Run:
     length.json before anything trains: a run that continues ends where it would have ended.
     Raises ValueError for a length.json that is damaged or another run's.
     """
-    if run.training.minutes is None or not any(p.requires_grad for p in run.build().parameters()):
+    if run.training.minutes is None or not is_trainable(run.build()):
         return run
     path = folder / LENGTH
-    chosen: Mapping[str, Any] = {}
-    if fabric.is_global_zero and path.exists():
-        chosen = _read(path, run)
-    if not fabric.broadcast(bool(chosen)):
-        seconds = fabric.broadcast(seconds_per_step(run, fabric))  # those of the first process
+    is_chosen = fabric.is_global_zero and path.exists()
+    training = fabric.broadcast(_read(path, run) if is_chosen else None)  # of the first process
+    if training is None:
+        seconds = fabric.broadcast(seconds_per_step(run, fabric))
         training = filling(run.training, seconds)
-        chosen = {
-            "key": run.key,
-            "seconds_per_step": seconds,
-            "epochs": training.epochs,
-            "sequences": training.sequences,
-        }
         if fabric.is_global_zero:
-            files.write_json(path, chosen)
-    chosen = fabric.broadcast(chosen)
-    training = replace(run.training, epochs=chosen["epochs"], sequences=chosen["sequences"])
+            length = {"epochs": training.epochs, "sequences": training.sequences}
+            files.write_json(path, {"key": run.key, "seconds_per_step": seconds, **length})
     return replace(run, training=training)
 
 
@@ -92,16 +83,16 @@ def seconds_per_step(run: Run, fabric: Fabric) -> float:
     return mean_seconds(max(LEAST_STEPS, round(SHARE * 60 * run.training.minutes / rough)))
 
 
-def _read(path: Path, run: Run) -> Mapping[str, Any]:
+def _read(path: Path, run: Run) -> Training:
+    """The training with the epochs that `settle` wrote."""
     chosen = files.read_json(path, RERUN)
-    numbers = ("epochs", "sequences")
     try:
-        if chosen["key"] != run.key or not all(
-            isinstance(chosen[n], int) and chosen[n] > 0 for n in numbers
-        ):
+        epochs, sequences = chosen["epochs"], chosen["sequences"]
+        numbers = all(isinstance(number, int) and number > 0 for number in (epochs, sequences))
+        if chosen["key"] != run.key or not numbers:
             raise ValueError(f"it holds {chosen}")
     except (KeyError, TypeError, ValueError) as error:
         raise ValueError(
             f"{path} does not tell the length of run {run.key} ({error}); {RERUN}"
         ) from error
-    return dict(chosen)
+    return replace(run.training, epochs=epochs, sequences=sequences)

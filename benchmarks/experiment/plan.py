@@ -62,7 +62,7 @@ class Options:
     rows: Sequence[str] | None = None
     seeds: int | None = None
     epochs: int | None = None
-    minutes: float | None = None  # of training on this machine, in the place of epochs
+    minutes: float | None = None  # of training on this machine, instead of epochs
     batch_size: int | None = None
     device: str = "auto"
     precision: str = "auto"

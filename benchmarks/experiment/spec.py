@@ -52,7 +52,7 @@ class Training:
     precision: str = "auto"
     val_sequences: int = 1_000  # of the training split, scored after each epoch
     test_sequences: int | None = None  # scored at the end; None: all
-    minutes: float | None = None  # of training, in the place of a number of epochs
+    minutes: float | None = None  # of training, instead of a number of epochs
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "val_sequences"):

@@ -41,6 +41,11 @@ class DamagedCheckpointError(Exception):
     """A checkpoint was cut short or changed."""
 
 
+def is_trainable(model: nn.Module) -> bool:
+    """Whether a model has a parameter to train."""
+    return any(parameter.requires_grad for parameter in model.parameters())
+
+
 class Objective(nn.Module):
     """A predictor's loss as a module, so that wrappers (autocast, data-parallel) see a forward."""
 
@@ -90,7 +95,7 @@ def train(
     training = run.training
     fabric.seed_everything(run.seed, verbose=False)
     model = run.build()
-    if not any(p.requires_grad for p in model.parameters()):
+    if not is_trainable(model):
         return model.to(fabric.device), {"train": 0.0, "steps": 0}
 
     model.begin_training(training.steps)

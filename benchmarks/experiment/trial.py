@@ -20,6 +20,7 @@ from benchmarks.experiment.code import belongs_to_user
 from benchmarks.experiment.evaluate import evaluate
 from benchmarks.experiment.plan import Run
 from benchmarks.experiment.spec import Row
+from benchmarks.experiment.train import is_trainable
 from benchmarks.metrics import METRICS
 from benchmarks.names import printable
 from tau import Predictor
@@ -130,7 +131,7 @@ def naming(row: Row) -> Iterator[None]:
 
 
 def _try_loss(model: Predictor, past: Tensor, future: Tensor) -> None:
-    if not any(p.requires_grad for p in model.parameters()):
+    if not is_trainable(model):
         return
     loss = model.train().loss(past, future)
     if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.is_floating_point():

@@ -159,13 +159,14 @@ def learning_curves(
     by_epoch, by_time = figure.subplots(1, 2, sharey=True)
     ends: dict[str, float] = {}
     lowest: list[float] = []
-    sizes = {run.record["training"]["sequences"] for run in runs if run.done and run.trained}
+    trained = [run.record for run in runs if run.done and run.trained]
+    has_equal_epochs = len({record["training"]["sequences"] for record in trained}) == 1
     for label, of in _by_label(runs, labels).items():
         if not all(run.trained for run in of):
             continue
         curve = _mean_curve([curve_of(run) for run in of])
         style = _line_style(label, labels) | {"marker": "o" if len(curve) <= 20 else ""}
-        by_length = curve.index if len(sizes) == 1 else curve["sequences"]
+        by_length = curve.index if has_equal_epochs else curve["sequences"]
         for axes, x in ((by_epoch, by_length), (by_time, curve["seconds"] / 60)):
             axes.fill_between(x, curve["min"], curve["max"], alpha=0.2, lw=0, color=style["color"])
             axes.plot(x, curve["mean"], **style)
@@ -185,9 +186,8 @@ def learning_curves(
             fontsize=7,
             color="0.25",
         )
-    if len(sizes) > 1:
-        by_epoch.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    xlabel = "epoch" if len(sizes) == 1 else "training sequences"
+    by_epoch.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    xlabel = "epoch" if has_equal_epochs else "training sequences"
     by_epoch.set(xlabel=xlabel, ylabel="validation MSE per frame", xlim=(0, None))
     by_time.set(xlabel="training time (min)", xlim=(0, None))
     by_time.tick_params(labelleft=False)

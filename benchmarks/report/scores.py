@@ -66,7 +66,8 @@ def measure(suite: Suite, panel: Panel, runs: Sequence[StoredRun]) -> pd.DataFra
     For each column `<name>` and `<name>_std`, in printed units, `<name>_best`, and
     `<name>_infinite`, the share of predicted frames with an infinite score; the sizes `parameters`,
     `macs`, `paper_parameters`, `paper_macs`; `untrained`, for parameters of which none is
-    trainable; the `lengths` of its trainings, with the sequences and minutes that they took; the
+    trainable; the `lengths` of its trainings, with the sequences and minutes that they took;
+    `is_shorter`, for rows whose means do not compare, as others trained on more sequences; the
     `seeds`; `failures` as (seed, status, reason).
     Raises ValueError if runs are not comparable, repeat a seed or have a label the suite lacks.
     """
@@ -88,6 +89,8 @@ def measure(suite: Suite, panel: Panel, runs: Sequence[StoredRun]) -> pd.DataFra
     frame = pd.DataFrame(rows.values(), index=list(rows))
     done = {x: [run for run in of if run.done] for x, of in by_label.items()}
     done = {label: of for label, of in done.items() if of}
+    compared = _compared(done)
+    frame["is_shorter"] = [label in done and label not in compared for label in frame.index]
     for column in panel.columns:
         best: set[str] = set()
         infinite: dict[str, float] = {}
@@ -95,7 +98,6 @@ def measure(suite: Suite, panel: Panel, runs: Sequence[StoredRun]) -> pd.DataFra
             infinite = {
                 x: fmean(run.summary.infinite[column.name] for run in of) for x, of in done.items()
             }
-            compared = _compared(done)
             if len(compared) > 1:
                 means = {
                     x: stats.per_sequence(

@@ -245,29 +245,19 @@ def _is_misleading(frame: pd.DataFrame, column: Column) -> bool:
     return bool(trained.any()) and not means.empty and not trained[means.idxmax()]
 
 
-def _are_timed(lengths: Sequence[Mapping[str, Any]]) -> bool:
-    return any(length.get("minutes") for length in lengths)
-
-
-def _is_shorter(lengths: Sequence[Mapping[str, Any]], group: Group) -> bool:
-    """Whether trainings had fewer sequences than others, which in equal minutes they may."""
-    longest = max((length["trained_on"] for length in lengths), default=group.most_sequences)
-    return longest < group.most_sequences and not _are_timed(lengths)
-
-
 def _remarks(row: pd.Series | None, group: Group) -> Iterator[str]:
     """What a reader must know of a row's runs: that they failed, or how much they trained."""
     if row is None:
         return
     trained_on = [length["trained_on"] for length in row["lengths"]]
-    if _are_timed(row["lengths"]):
+    if any(length.get("minutes") for length in row["lengths"]):
         epochs = [length["epochs"] for length in row["lengths"]]
         took = [length["took"] for length in row["lengths"]]
         yield (
             f"{_range(epochs)} epochs, {_range(trained_on)} sequences in all, in "
             f"{_range(took, '.3g')} minutes"
         )
-    elif _is_shorter(row["lengths"], group):
+    elif row["is_shorter"]:
         most = f"{group.most_sequences:,}"
         yield f"trained on {_range(trained_on)} sequences, where others have {most}"
     if row["untrained"]:
@@ -430,7 +420,7 @@ def _statements(suite: Suite, groups: Sequence[Group]) -> Iterator[str]:
         )
     if any(of[f"{column.name}_best"].any() for of, column in columns):
         infinite = any(_is_flawless(row, c) for of, c in columns for _, row in of.iterrows())
-        unequal = any(_is_shorter(of, group) for group in groups for of in group.frame["lengths"])
+        unequal = any(group.frame["is_shorter"].any() for group in groups)
         yield (
             "Bold: the best mean, and every mean that does not differ from it significantly "
             f"(paired bootstrap over test sequences, {stats.RESAMPLES:,} resamples, two-sided, "

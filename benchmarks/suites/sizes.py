@@ -62,16 +62,11 @@ LMCMEMORY: Sizes = {
     "smoke": {"hidden": 16, "layers": 2, "motion": (8, 16, 16), "slots": 20},
     "quick": {"hidden": 32, "layers": 2, "motion": (8, 16, 32), "slots": 50},
 }
-CONVTTLSTM: Sizes = {
-    # the default, 270 of 200 epochs, would not end within the training
-    scale: {"sampling_stop": 0.9, **size}
-    for scale, size in {
-        "smoke": {"hidden": (8, 8, 8), "layers": 1, "kernel": 3, "rank": 4},
-        "quick": {"hidden": (8, 8, 8), "layers": 1, "kernel": 3, "rank": 4},
-        "standard": {},
-        "paper": {},
-    }.items()
-}
+_CONVTTLSTM = {"hidden": (8, 8, 8), "layers": 1, "kernel": 3, "rank": 4, "sampling_stop": 0.9}
+CONVTTLSTM = at_scales(
+    {"smoke": _CONVTTLSTM, "quick": _CONVTTLSTM},
+    sampling_stop=0.9,  # the default, 270 of 200 epochs, would not end within the training
+)
 DDPAE: Sizes = {
     "smoke": {"object_size": 8, "content": 16, "hidden": 16, "code": 32, "width": 4},
     "quick": {"content": 64, "hidden": 32, "code": 128},
