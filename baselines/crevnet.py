@@ -155,6 +155,8 @@ class CrevNet(Predictor):
     ValueError for frame sizes that 2^n does not divide, and for fewer than three past frames.
     """
 
+    capturable = True
+
     def __init__(self, clip: Clip, blocks: Sequence[int] = (4, 5, 3), layers: int = 8) -> None:
         if not blocks or min(blocks) < 1:
             raise ValueError(f"blocks is {blocks!r}; expected one or more for each stage")

@@ -174,6 +174,8 @@ class DDPAE(Predictor):
     options below 1, another object_size, or frames beyond [0, 1].
     """
 
+    capturable = True
+
     def __init__(
         self,
         clip: Clip,

@@ -123,6 +123,7 @@ class LMCMemory(Predictor):
         if bounded:
             check_unit_range(clip)
         super().__init__(clip)
+        self.capturable = clip.future <= clip.past  # `training_horizon` reads a tensor's value
         half, channels = hidden // 2, clip.channels
         self.short_stop = short_stop
         self.begin_training(STEPS)

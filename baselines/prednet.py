@@ -127,6 +127,8 @@ class PredNet(Predictor):
     that do not fit the clip.
     """
 
+    capturable = True
+
     def __init__(
         self,
         clip: Clip,

@@ -34,6 +34,8 @@ class Recurrent(Predictor):
     that do not fit each other or the clip.
     """
 
+    capturable = True
+
     step_count: Tensor
 
     def __init__(

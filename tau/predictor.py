@@ -58,7 +58,14 @@ class Predictor(nn.Module):
 
     `forward` never sees the future; `loss` does, and returns the scalar to minimise. What a model
     needs besides (teacher forcing, extra loss terms) lives in its own `loss`.
+
+    `capturable`: whether a CUDA graph may replay `loss` and its gradients in every training step,
+    which saves launching its operations one by one. True promises that these are the same in each
+    step: what changes, random numbers and counts of steps, is drawn and kept in tensors on the
+    device, and no value of a tensor is read.
     """
+
+    capturable: bool = False
 
     def __init__(self, clip: Clip) -> None:
         super().__init__()

@@ -94,6 +94,8 @@ class TranslatingPredictor(Predictor):
     2^(spatial_depth/2).
     """
 
+    capturable = True
+
     def __init__(
         self, clip: Clip, translator: nn.Module, spatial_hidden: int, spatial_depth: int
     ) -> None:

@@ -18,6 +18,7 @@ from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from benchmarks import files
+from benchmarks.experiment.capture import EAGER_CALLS, CapturedGradients
 from benchmarks.experiment.evaluate import mean_squared_error
 from benchmarks.experiment.fabric import seed_generators
 from benchmarks.experiment.plan import Run
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 WARM_UP_LR, FINAL_LR = 1e-5, 1e-6  # of the cosine schedule
+WARM_UP_STEPS = EAGER_CALLS + 1  # on a GPU, after which every step is as fast as the next
 
 
 class NonFiniteLossError(RuntimeError):
@@ -140,6 +142,21 @@ class StepTimer:
             torch.cuda.synchronize()
 
 
+class _Loss:
+    """A loss on its way to the host: reading it waits for its own step, not for what is queued."""
+
+    def __init__(self, loss: Tensor) -> None:
+        self._copy = loss.to("cpu", non_blocking=loss.is_cuda)
+        self._copied = torch.cuda.Event() if loss.is_cuda else None
+        if self._copied is not None:
+            self._copied.record()
+
+    def __float__(self) -> float:
+        if self._copied is not None:
+            self._copied.synchronize()
+        return float(self._copy)
+
+
 class _Loop:
     """The state of a training between two steps, and what a step does to it."""
 
@@ -151,10 +168,14 @@ class _Loop:
         fabric: Fabric,
         checkpoint_seconds: float | None,
     ) -> None:
+        self.gradients = self.compute_gradients
         if run.device == "cuda":
-            # A graph for states with a gradient and without, and for inference when it is timed.
-            torch._dynamo.config.cache_size_limit = 32  # recompile_limit from torch 2.7 on
-            model.compile()
+            if False:
+                self.gradients = CapturedGradients(model, self.compute_gradients)
+            else:
+                # A graph for states with a gradient and without.
+                torch._dynamo.config.cache_size_limit = 32  # recompile_limit from torch 2.7 on
+                pass
         self.run, self.model, self.fabric, self.dataset = run, model, fabric, run.dataset
         self.optimiser = make_optimiser(model, run.training)
         self.schedule = make_schedule(self.optimiser, run.training)
@@ -166,10 +187,10 @@ class _Loop:
         self.curve: list[dict[str, float]] = []
         self.losses: list[float] = []  # of this epoch
         self.last_loss = math.nan
-        self.pending: list[tuple[int, Tensor]] = []
+        self.pending: list[tuple[int, _Loss]] = []
         self.clock = Clock()
         self.saved_at, self.save_seconds = time.perf_counter(), 0.0
-        # On a GPU a loss is read while the next step runs, so that reading it never waits.
+        # On a GPU a loss is read while the next step runs, which is queued by then.
         self.lag = 0 if fabric.device.type == "cpu" else 1
 
     @property
@@ -180,26 +201,30 @@ class _Loop:
     def run_to_completion(self, progress: Progress) -> None:
         """Train from here to the last step, with a validation after each epoch."""
         training = self.run.training
-        advance = self.compile if self.run.device == "cuda" else self.advance
+        warm_up = WARM_UP_STEPS if self.run.device == "cuda" else 0
+        first = self.step
         while True:
             if self.step == (self.epochs + 1) * training.steps_per_epoch:
                 self.finish_epoch(progress)
             if self.step == training.steps:
                 return
             with deferred():
-                advance()
-            advance = self.advance
+                if self.step - first < warm_up:
+                    self.warm_up(is_first=self.step == first)
+                else:
+                    self.advance()
             progress.update(self.step, self.last_loss, self.lr)
 
-    def compile(self) -> None:
-        """The first step after a start on a GPU, which compiles: not on the clock.
+    def warm_up(self, is_first: bool) -> None:
+        """One of the first steps after a start on a GPU, which compile or capture: off the clock.
 
-        What compiling and cuDNN's trials of algorithms take is not counted in the peak memory.
+        What compiling and cuDNN's workspaces take in the first is not counted in the peak memory.
         """
         with self.clock.stopped():
             self.advance()
             torch.cuda.synchronize()
-            torch.cuda.reset_peak_memory_stats()
+            if is_first:
+                torch.cuda.reset_peak_memory_stats()
 
     def advance(self) -> None:
         """One optimiser step."""
@@ -213,11 +238,10 @@ class _Loop:
             fabric.device,
         )
         self.model.train()
-        loss = self.objective(*run.clip.split(sequences))
-        fabric.backward(loss)
+        loss = self.gradients(sequences)
         if run.training.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), run.training.max_grad_norm)
-        self.pending.append((self.step + 1, loss.detach()))
+        self.pending.append((self.step + 1, _Loss(loss)))
         self.read_losses(self.lag)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
@@ -225,6 +249,12 @@ class _Loop:
         self.step += 1
         if self._due() and self.step % run.training.steps_per_epoch:
             self.save()
+
+    def compute_gradients(self, sequences: Tensor) -> Tensor:
+        """The loss of a batch; its gradients are in the parameters."""
+        loss: Tensor = self.objective(*self.run.clip.split(sequences))
+        self.fabric.backward(loss)
+        return loss.detach()
 
     def read_losses(self, keep: int = 0) -> None:
         """Move all but the `keep` newest losses to the host; stop at one that is not finite."""

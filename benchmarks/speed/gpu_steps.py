@@ -1,61 +1,85 @@
-"""Seconds a training step on a GPU, for each precision, memory format and way to compile.
+"""Seconds per training step on a GPU, for rows, precisions, memory formats and ways to launch.
 
-    python benchmarks/speed/gpu_steps.py --rows Ours --out steps.json
+    python benchmarks/speed/gpu_steps.py --seconds 100 --out steps.json
 
-Compiled ways are compiled in parallel, each in its own process, and timed one at a time once all
-are ready, so the whole takes about as long as its slowest compilation: 80 s for two ways of TAU on
-16 cores beside an H200. Ask for a few ways at a time.
+One way after another, each warmed up for three steps, then the median of up to 20; one that does
+not run is told in its line. What has no time left is not measured, and said. With `--compiled`
+another process compiles meanwhile, which takes longer than all else; its ways are timed last.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import itertools
 import json
 import multiprocessing
 import statistics
 import time
+from collections.abc import Iterator, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
+from benchmarks.experiment.capture import EAGER_CALLS, CapturedGradients
 from benchmarks.suites.mmnist import ROWS
 from tau import Clip
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 LAYOUTS = ("contiguous", "channels_last")
-COMPILED = ("eager", "forward", "loss")  # what is compiled
+LAUNCHES = ("eager", "graph")  # a CUDA graph
+COMPILED = ("no", "forward", "loss")
 STEPS = 20  # that are timed; the median counts
-Way = tuple[str, str, str, str]  # row, what is compiled, precision, layout
+TRIALS = ("off", "on")  # cuDNN's, of algorithms
 
 
-def measure(way: Way, batch_size: int, device: str, scale: str) -> Any:
-    """Generator: yields after warming up, then the result of timing."""
-    label, compiled, precision, layout = way
-    row = next(row for row in ROWS if row.label == label)
+class Way(NamedTuple):
+    """How a row's step is computed."""
+
+    row: str
+    precision: str
+    layout: str
+    launch: str
+    trials: str
+    compiled: str
+
+
+def measure(way: Way, batch_size: int, device: str, scale: str) -> Iterator[dict[str, Any]]:
+    """Yield once warmed up, then the result of timing."""
+    row = next(row for row in ROWS if row.label == way.row)
     clip = Clip()
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    torch.backends.cudnn.benchmark = False  # as in training
+    is_tf32 = way.precision == "tf32"
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = is_tf32
+    torch.backends.cudnn.benchmark = way.trials == "on"
     torch.manual_seed(0)
     model = row.model(clip, **row.at(scale)).to(device).train()
-    if layout == "channels_last":
+    if way.layout == "channels_last":
         model.to(memory_format=torch.channels_last)
+    if way.launch == "graph" and not model.capturable:
+        raise ValueError(f"{way.row} is not capturable")
     loss_of = model.loss
-    if compiled == "forward":
+    if way.compiled == "forward":
         model.compile()
-    elif compiled == "loss":
+    elif way.compiled == "loss":
         loss_of = torch.compile(model.loss)
     optimiser = torch.optim.Adam(model.parameters(), fused=True)
     shape = (batch_size, clip.frames, clip.channels, clip.height, clip.width)
-    past, future = torch.rand(shape, device=device).split([clip.past, clip.future], dim=1)
+    sequences = torch.rand(shape, device=device)
+
+    def eager(sequences: Tensor) -> Tensor:
+        with torch.autocast(device, torch.bfloat16, enabled=way.precision == "bf16"):
+            loss = loss_of(*clip.split(sequences))
+        loss.backward()
+        return loss.detach()
+
+    gradients = CapturedGradients(model, eager) if way.launch == "graph" else eager
 
     def step() -> float:
         start = time.perf_counter()
-        with torch.autocast(device, torch.bfloat16, enabled=precision == "bf16"):
-            loss = loss_of(past, future)
-        loss.backward()
+        gradients(sequences)
         optimiser.step()
         optimiser.zero_grad()
         if device == "cuda":
@@ -63,18 +87,21 @@ def measure(way: Way, batch_size: int, device: str, scale: str) -> Any:
         return time.perf_counter() - start
 
     begin = time.perf_counter()
-    for _ in range(3):
+    for _ in range(EAGER_CALLS + 1):
         step()
-    warm_up = time.perf_counter() - begin
-    if device == "cuda":
-        torch.cuda.empty_cache()
+    warm_up = {"warm_up_seconds": time.perf_counter() - begin}
     yield warm_up
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
-    step()
-    seconds = [step() for _ in range(STEPS)]
-    peak = torch.cuda.max_memory_allocated() if device == "cuda" else None
-    yield {"seconds": statistics.median(seconds), "warm_up_seconds": warm_up, "peak_bytes": peak}
+    begin, seconds = time.perf_counter(), [step(), step()]
+    while len(seconds) < STEPS and time.perf_counter() - begin < 2:
+        seconds.append(step())
+    seconds.sort()
+    quartiles = statistics.quantiles(seconds, method="inclusive")
+    result = {"seconds": quartiles[1], "quartiles": [quartiles[0], quartiles[2]], **warm_up}
+    if device == "cuda" and way.launch == "eager":
+        result["peak_bytes"] = torch.cuda.max_memory_allocated()
+    yield result
 
 
 def work(connection: Connection, way: Way, *options: Any) -> None:
@@ -85,74 +112,70 @@ def work(connection: Connection, way: Way, *options: Any) -> None:
         connection.recv()
         connection.send(next(steps))
     except Exception as error:
-        connection.send({"error": f"{type(error).__name__}: {error}"[:300]})
+        connection.send({"error": shorten(error)})
+
+
+def shorten(error: Exception) -> str:
+    """An error in at most 300 characters."""
+    return f"{type(error).__name__}: {error}"[:300]
+
+
+def time_ways(ways: Sequence[Way], seconds: float, *options: Any) -> list[dict[str, Any]]:
+    """Time all ways, as `measure` with these options, within so many seconds; print them."""
+    deadline = time.monotonic() + seconds
+    context = multiprocessing.get_context("spawn")
+    compiling: dict[Way, tuple[Connection, Any]] = {}
+    for way in ways:
+        if way.compiled != "no":
+            ours, theirs = context.Pipe()
+            process = context.Process(target=work, args=(theirs, way, *options), daemon=False)
+            process.start()
+            theirs.close()
+            compiling[way] = ours, process
+    table = []
+    for way in sorted(ways, key=compiling.__contains__):
+        result: dict[str, Any] = {"error": "no time left"}
+        left = deadline - time.monotonic()
+        try:
+            if way in compiling:
+                connection, process = compiling[way]
+                if connection.poll(max(0, left)) and "error" not in (result := connection.recv()):
+                    connection.send("your turn")
+                    result = connection.recv()
+                process.kill()
+            elif left > 0:
+                *_, result = measure(way, *options)
+        except Exception as error:
+            result = {"error": shorten(error)}
+        gc.collect()
+        torch.cuda.empty_cache()
+        table.append(way._asdict() | result)
+        told = result.get("error") or f"{1e3 * result['seconds']:9.2f} ms"
+        print(f"{way.row:<14} {' '.join(way[1:]):<42} {told}", flush=True)
+    return table
 
 
 def main() -> None:
     """Time all ways; print and store a table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", nargs="+", default=["Ours"])
+    parser.add_argument("--rows", nargs="+", default=[row.label for row in ROWS[1:]])
     parser.add_argument("--batch-size", type=int, default=16)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--scale", default="standard")
-    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=PRECISIONS)
-    parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=LAYOUTS)
-    parser.add_argument("--compiled", nargs="+", choices=COMPILED, default=COMPILED)
-    parser.add_argument("--wait", type=float, default=100, help="seconds that compiling may take")
+    parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=["bf16"])
+    parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=["contiguous"])
+    parser.add_argument("--launches", nargs="+", choices=LAUNCHES, default=LAUNCHES)
+    parser.add_argument("--trials", nargs="+", choices=TRIALS, default=["off"])
+    parser.add_argument("--compiled", nargs="+", choices=COMPILED, default=["no"])
+    parser.add_argument("--seconds", type=float, default=100, help="that all may take")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    options = args.batch_size, args.device, args.scale
-    context = multiprocessing.get_context("spawn")
-    ways = list(itertools.product(args.rows, args.compiled, args.precisions, args.layouts))
-    waiting: dict[Way, Connection] = {}
-    processes: dict[Way, Any] = {}
-    for way in ways:
-        if way[1] != "eager":
-            waiting[way], theirs = context.Pipe()
-            processes[way] = context.Process(
-                target=work, args=(theirs, way, *options), daemon=False
-            )
-            processes[way].start()
-            theirs.close()
-    results: dict[Way, dict[str, Any]] = {}
-    deadline = time.monotonic() + args.wait
-    for way, connection in waiting.items():
-        ready: Any = {"error": f"not ready after {args.wait:g} s"}
-        try:
-            if connection.poll(max(0, deadline - time.monotonic())):
-                ready = connection.recv()
-            else:
-                processes[way].kill()
-        except EOFError:
-            ready = {"error": "its process ended"}
-        if isinstance(ready, dict):
-            results[way] = ready
-        else:
-            print(f"{way} is ready after {ready:.1f} s", flush=True)
-    for way in ways:
-        if way[1] == "eager":
-            try:
-                results[way] = list(measure(way, *options))[-1]
-            except Exception as error:
-                results[way] = {"error": f"{type(error).__name__}: {error}"[:300]}
-        elif way not in results:
-            waiting[way].send("your turn")
-            results[way] = waiting[way].recv()
-        print(*way, results[way], flush=True)
+    choices = args.rows, args.precisions, args.layouts, args.launches, args.trials, args.compiled
+    ways = [Way(*choice) for choice in itertools.product(*choices)]
+    table = time_ways(ways, args.seconds, args.batch_size, args.device, args.scale)
     gpu = torch.cuda.get_device_name() if args.device == "cuda" else args.device
-    table = [
-        dict(zip(("row", "compiled", "precision", "layout"), w, strict=True)) | r
-        for w, r in results.items()
-    ]
     record = {"gpu": gpu, "torch": torch.__version__, "batch_size": args.batch_size, "steps": table}
     args.out.write_text(json.dumps(record, indent=1) + "\n")
-    for process in processes.values():
-        process.kill()
-    for line in sorted((t for t in table if "seconds" in t), key=lambda t: t["seconds"]):
-        print(
-            f"{line['row']:<14} {line['compiled']:<8} {line['precision']} {line['layout']:<14}"
-            f"{1e3 * line['seconds']:8.2f} ms"
-        )
 
 
 if __name__ == "__main__":

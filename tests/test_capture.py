@@ -1,0 +1,117 @@
+"""A CUDA graph replays what an eager step does; what it cannot replay is refused."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from model_rows import MNIST, models, random_frames
+from torch import Tensor
+from torch._subclasses import FakeTensorMode
+
+from baselines import LMCMemory
+from benchmarks.data import MovingMNIST
+from benchmarks.experiment.capture import (
+    EAGER_CALLS,
+    CapturedGradients,
+    draws_nothing_on_the_host,
+)
+from benchmarks.experiment.fabric import make_fabric, seed_generators
+from benchmarks.experiment.plan import plan_panel
+from benchmarks.experiment.spec import Row, Suite
+from benchmarks.experiment.train import StepTimer
+from tau import TAU, Clip, Predictor
+
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [random.random, lambda: np.random.rand(), lambda: torch.rand(1)],  # noqa: NPY002
+    ids=["Python", "NumPy", "torch"],
+)
+def test_draws_on_the_host_are_refused(draw: Callable[[], object]) -> None:
+    with draws_nothing_on_the_host(TAU(Clip(), 2, 4, 2, 2)):
+        pass
+    with (
+        pytest.raises(ValueError, match="TAU draws random numbers on the host"),
+        draws_nothing_on_the_host(TAU(Clip(), 2, 4, 2, 2)),
+    ):
+        draw()
+
+
+def test_only_who_promises_it_is_captured() -> None:
+    class Plain(Predictor):
+        """Without a promise."""
+
+    assert not Plain(Clip()).capturable
+    assert TAU(Clip(), 2, 4, 2, 2).capturable
+    assert LMCMemory(Clip()).capturable
+    assert not LMCMemory(Clip(10, 30)).capturable  # its horizon depends on a tensor's value
+
+
+@models
+def test_who_promises_it_reads_no_value_and_keeps_no_count_in_python(row: Row) -> None:
+    model = row.model(MNIST, **row.at("smoke")).train()
+    if not model.capturable:
+        pytest.skip("is not captured")
+
+    def in_python() -> list[dict[str, Any]]:
+        kinds = (bool, int, float, str)
+        return [{k: v for k, v in vars(m).items() if isinstance(v, kinds)} for m in model.modules()]
+
+    before = in_python()
+    with FakeTensorMode(allow_non_fake_inputs=True):  # whose values cannot be read
+        model.loss(*(torch.empty_like(frames) for frames in random_frames(MNIST))).backward()
+    assert in_python() == before
+
+
+def _losses(row: Row, capture: bool) -> list[float]:
+    torch.manual_seed(0)
+    model = row.model(MNIST, **row.at("smoke")).cuda().train()
+    model.begin_training(8)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-3)
+
+    def gradients(sequences: Tensor) -> Tensor:
+        loss = model.loss(*MNIST.split(sequences))
+        loss.backward()
+        return loss.detach()
+
+    step = CapturedGradients(model, gradients) if capture else gradients
+    losses = []
+    for index in range(EAGER_CALLS + 4):
+        seed_generators("step", index)
+        losses.append(float(step(torch.rand(2, 20, 1, 64, 64, device="cuda"))))
+        optimiser.step()
+        optimiser.zero_grad()
+    return losses
+
+
+@needs_cuda
+@models
+def test_a_replay_gives_what_an_eager_step_gives(row: Row) -> None:
+    if not row.model(MNIST, **row.at("smoke")).capturable:
+        pytest.skip("is not captured")
+    # Sums whose order is free differ between two eager runs too, and grow.
+    assert _losses(row, capture=True) == pytest.approx(_losses(row, capture=False), rel=1e-3)
+
+
+@needs_cuda
+@pytest.mark.parametrize("label", ["Conv", "TAU"])
+def test_no_step_waits_for_the_gpu(suite: Suite, label: str) -> None:
+    dataset = MovingMNIST()
+    run = plan_panel(suite, "smoke", dataset, "cuda", rows=[label], precision="fp32")[0]
+    timer = StepTimer(run, make_fabric("cuda", "fp32"))
+    for _ in range(EAGER_CALLS + 1):
+        timer.step()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(4):
+            timer.step()
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    timer.wait()
