@@ -15,9 +15,13 @@ from torch._subclasses import FakeTensorMode
 
 from baselines import LMCMemory
 from benchmarks.data import MovingMNIST
+from benchmarks.experiment import capture, cost, train
 from benchmarks.experiment.capture import (
     EAGER_CALLS,
+    WARM_UP,
     CapturedGradients,
+    Gradients,
+    at_once,
     draws_nothing_on_the_host,
 )
 from benchmarks.experiment.fabric import make_fabric, seed_generators
@@ -70,6 +74,42 @@ def test_who_promises_it_reads_no_value_and_keeps_no_count_in_python(row: Row) -
     assert in_python() == before
 
 
+class Recorder:
+    """Stands in for a CUDA graph where there is none: it launches what it is given."""
+
+    def __init__(self, model: Predictor, gradients: Gradients) -> None:
+        self.gradients, self.calls = gradients, 0
+
+    def __call__(self, sequences: Tensor) -> Tensor:
+        self.calls += 1
+        return self.gradients(sequences)
+
+
+@pytest.mark.parametrize("promises", [True, False])
+def test_training_and_its_timing_go_through_the_graph(
+    suite: Suite, monkeypatch: pytest.MonkeyPatch, promises: bool
+) -> None:
+    graphs: list[Recorder] = []
+
+    def record(model: Predictor, gradients: Gradients) -> Recorder:
+        graphs.append(Recorder(model, gradients))
+        return graphs[-1]
+
+    def on_a_gpu(model: Predictor, device: torch.device, gradients: Gradients) -> Gradients:
+        return at_once(model, torch.device("cuda"), gradients)
+
+    monkeypatch.setattr(capture, "CapturedGradients", record)
+    monkeypatch.setattr(train, "at_once", on_a_gpu)
+    monkeypatch.setattr(cost, "at_once", on_a_gpu)
+    monkeypatch.setattr(TAU, "capturable", promises)
+    run = plan_panel(suite, "smoke", MovingMNIST(), "cpu", rows=["TAU"], precision="fp32")[0]
+    timer = StepTimer(run, make_fabric("cpu", "fp32"))
+    for _ in range(2):
+        timer.step()
+    cost.throughput(run.build(), run.clip, torch.device("cpu"), 2, repeats=2)
+    assert [graph.calls > 1 for graph in graphs] == [True, True] * promises
+
+
 def _losses(row: Row, capture: bool) -> list[float]:
     torch.manual_seed(0)
     model = row.model(MNIST, **row.at("smoke")).cuda().train()
@@ -106,7 +146,8 @@ def test_no_step_waits_for_the_gpu(suite: Suite, label: str) -> None:
     dataset = MovingMNIST()
     run = plan_panel(suite, "smoke", dataset, "cuda", rows=[label], precision="fp32")[0]
     timer = StepTimer(run, make_fabric("cuda", "fp32"))
-    for _ in range(EAGER_CALLS + 1):
+    assert isinstance(timer._loop.gradients, CapturedGradients)
+    for _ in range(WARM_UP):
         timer.step()
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -10,7 +10,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from tau import Predictor
+
 EAGER_CALLS = 2  # before the capture, in which libraries set themselves up
+WARM_UP = EAGER_CALLS + 1  # calls on a GPU, after which each is as fast as the next
+
+Gradients = Callable[[Tensor], Tensor]
+
+
+def at_once(model: Predictor, device: torch.device, gradients: Gradients) -> Gradients:
+    """`gradients`, from a CUDA graph where the device and the model allow one."""
+    if device.type == "cuda" and model.capturable:
+        return CapturedGradients(model, gradients)
+    return gradients
 
 
 class CapturedGradients:
@@ -25,7 +37,7 @@ class CapturedGradients:
     them.
     """
 
-    def __init__(self, model: nn.Module, gradients: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, model: nn.Module, gradients: Gradients) -> None:
         self._model, self._compute = model, gradients
         self._stream = torch.cuda.Stream()
         self._graph: torch.cuda.CUDAGraph | None = None

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.experiment import hardware
+from benchmarks.experiment.capture import WARM_UP, at_once
 from tau import Clip, Predictor
 
 aten = torch.ops.aten
@@ -214,13 +215,13 @@ def throughput(
 ) -> dict[str, float | None]:
     """Sequences per second in training and in inference, on random frames.
 
-    A training step is the loss, its gradient and an Adam step; it is None without trainable
-    parameters. Inference is the prediction of clip.future frames in eval mode. Each is called once
-    to warm up, then until `seconds` have passed or `repeats` calls are timed, but `least` calls or
-    more; the median counts, and a GPU is waited for. Where one call is enough, a first one that
-    takes `seconds` counts alone on the CPU, where nothing is compiled. `..._spread` is half the
-    range between the quartiles, None for fewer than four calls. precision: fp32, tf32 (on CUDA) or
-    bf16 (autocast).
+    A training step is the loss, its gradient and an Adam step, launched as in training; it is None
+    without trainable parameters. Inference is the prediction of clip.future frames in eval mode.
+    Each is called once (on a GPU, three times) to warm up, then until `seconds` have passed or
+    `repeats` calls are timed, but `least` calls or more; the median counts, and a GPU is waited
+    for. Where one call is enough, a first one that takes `seconds` counts alone on the CPU, where
+    nothing is compiled. `..._spread` is half the range between the quartiles, None for fewer than
+    four calls. precision: fp32, tf32 (on CUDA) or bf16 (autocast).
 
     `model` must be on `device`. Its weights, buffers, modes and the random state are as before
     afterwards; gradients are cleared. Raises ValueError for a precision that does not exist.
@@ -241,8 +242,8 @@ def throughput(
 
     with _forked_rng(device), _matmul_precision(device, precision) as autocast:
         shape = (batch_size, clip.frames, clip.channels, clip.height, clip.width)
-        clips = clip.data_range * torch.rand(shape, device=device)
-        past, future = clips.split([clip.past, clip.future], dim=1)
+        sequences = clip.data_range * torch.rand(shape, device=device)
+        past, _ = clip.split(sequences)
         try:
             model.eval()
             with torch.inference_mode(), autocast:
@@ -251,11 +252,17 @@ def throughput(
                 model.train()
                 optimiser = torch.optim.Adam(weights, fused=True)
 
+                def gradients(sequences: Tensor) -> Tensor:
+                    with autocast:
+                        loss = model.loss(*clip.split(sequences))
+                    loss.backward()
+                    return loss.detach()
+
+                launch = at_once(model, device, gradients)
+
                 def step() -> None:
                     optimiser.zero_grad()
-                    with autocast:
-                        loss = model.loss(past, future)
-                    loss.backward()
+                    launch(sequences)
                     optimiser.step()
 
                 measure(names[0], step)
@@ -279,6 +286,8 @@ def _seconds(
             torch.mps.synchronize()
         return time.perf_counter() - start
 
+    for _ in range(WARM_UP - 1 if device.type == "cuda" else 0):
+        call()
     first = timed()
     if device.type == "cpu" and first >= seconds and least == 1:
         return [first]

@@ -18,7 +18,7 @@ from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from benchmarks import files
-from benchmarks.experiment.capture import EAGER_CALLS, CapturedGradients
+from benchmarks.experiment.capture import WARM_UP, Gradients, at_once
 from benchmarks.experiment.evaluate import mean_squared_error
 from benchmarks.experiment.fabric import seed_generators
 from benchmarks.experiment.plan import Run
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 WARM_UP_LR, FINAL_LR = 1e-5, 1e-6  # of the cosine schedule
-WARM_UP_STEPS = EAGER_CALLS + 1  # on a GPU, after which every step is as fast as the next
+COMPILED_STEPS = 10_000  # of a training that is long enough to compile: TAU takes 1 min, saves 2
 
 
 class NonFiniteLossError(RuntimeError):
@@ -168,14 +168,13 @@ class _Loop:
         fabric: Fabric,
         checkpoint_seconds: float | None,
     ) -> None:
-        self.gradients = self.compute_gradients
-        if run.device == "cuda":
-            if False:
-                self.gradients = CapturedGradients(model, self.compute_gradients)
-            else:
-                # A graph for states with a gradient and without.
-                torch._dynamo.config.cache_size_limit = 32  # recompile_limit from torch 2.7 on
-                pass
+        if run.device == "cuda" and (run.timed or run.training.steps >= COMPILED_STEPS):
+            # A graph for states with a gradient and without, and for inference when it is timed.
+            torch._dynamo.config.cache_size_limit = 32  # recompile_limit from torch 2.7 on
+            model.compile()
+        self.gradients: Gradients = self.compute_gradients
+        if fabric.world_size == 1:
+            self.gradients = at_once(model, fabric.device, self.gradients)
         self.run, self.model, self.fabric, self.dataset = run, model, fabric, run.dataset
         self.optimiser = make_optimiser(model, run.training)
         self.schedule = make_schedule(self.optimiser, run.training)
@@ -201,7 +200,7 @@ class _Loop:
     def run_to_completion(self, progress: Progress) -> None:
         """Train from here to the last step, with a validation after each epoch."""
         training = self.run.training
-        warm_up = WARM_UP_STEPS if self.run.device == "cuda" else 0
+        warm_up = WARM_UP if self.run.device == "cuda" else 0
         first = self.step
         while True:
             if self.step == (self.epochs + 1) * training.steps_per_epoch:

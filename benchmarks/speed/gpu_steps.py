@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from benchmarks.experiment.capture import EAGER_CALLS, CapturedGradients
+from benchmarks.experiment.capture import WARM_UP, CapturedGradients
 from benchmarks.suites.mmnist import ROWS
 from tau import Clip
 
@@ -87,7 +87,7 @@ def measure(way: Way, batch_size: int, device: str, scale: str) -> Iterator[dict
         return time.perf_counter() - start
 
     begin = time.perf_counter()
-    for _ in range(EAGER_CALLS + 1):
+    for _ in range(WARM_UP):
         step()
     warm_up = {"warm_up_seconds": time.perf_counter() - begin}
     yield warm_up
