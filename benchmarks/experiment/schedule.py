@@ -272,7 +272,8 @@ def execute_all(
     for run in runs:
         if (stored := look_up(run, folder)) is not None and stored.is_final:
             done[run.folder] = stored
-    todo = [run for run in runs if run.folder not in done]
+    # Two panels may ask for the same training, which is one run.
+    todo = list({run.folder: run for run in runs if run.folder not in done}.values())
     cores = torch.get_num_threads()
     size = jobs or (max(1, cores // threads) if threads else _default_jobs(runs[0]))
     size = max(1, min(size, len(todo)))
@@ -391,4 +392,4 @@ def _default_jobs(run: Run) -> int:
 
 
 def _say(run: Run, text: str) -> None:
-    print(f"{run.row.label} on {run.dataset.name}, seed {run.seed}: {text}", file=sys.stderr)
+    print(f"{run.row.label} on {run.panel}, seed {run.seed}: {text}", file=sys.stderr)
