@@ -453,6 +453,19 @@ def test_selected_rows_are_trained_unless_others_are_asked_for():
     assert ["Last frame", *planned("--suite", "efficiency")] == rows
 
 
+def test_rows_that_a_panel_leaves_out_are_trained_only_if_asked_for(capsys):
+    quick = ["--scale", "quick", "--suite"]
+    left = {"E3D-LSTM", "LMC-Memory", "Conv-TT-LSTM", "PredNet"}
+    all_rows = {suite: [r.label for r in find_suite(suite).rows] for suite in ("mmnist", "hour")}
+    assert planned(*quick, "mmnist") == [x for x in all_rows["mmnist"] if x not in left]
+    assert "PredNet is left out on Moving MNIST at scale quick: so short" in capsys.readouterr().err
+    assert planned(*quick, "mmnist", "--rows", "PredNet", "Ours") == ["PredNet", "Ours"]
+    assert list(dict.fromkeys(planned(*quick, "hour"))) == all_rows["hour"]
+    assert left < set(planned(*quick, "efficiency"))
+    assert "is left out" not in capsys.readouterr().err
+    assert left < set(planned("--suite", "mmnist"))  # at another scale
+
+
 def test_a_timed_suite_trains_one_row_at_a_time(monkeypatch):
     monkeypatch.setattr(workers.torch, "get_num_threads", lambda: 4)
     for suite, expected in (("efficiency", 1), ("mmnist", 4)):

@@ -165,6 +165,16 @@ def cells(text: str, label: str) -> list[str]:
     return [cell.strip() for cell in re.split(r"(?<!\\)\|", row)[2:-1]]
 
 
+def test_rows_that_a_panel_leaves_out_are_named_with_the_reason() -> None:
+    panel = replace(SPEC.panels[0], left_out={"quick": {"SimVP": "it is slow", "Nobody": "no row"}})
+    suite = replace(SPEC, panels=(panel,))
+    ours, simvp = make("Ours"), make("SimVP", level=70)
+    told = "Left out at scale quick: SimVP, as it is slow."
+    assert told in build([ours], suite).statements
+    assert not any("Left out" in text for text in build([ours, simvp], suite).statements)
+    assert not any("Left out" in text for text in build([ours], SPEC).statements)
+
+
 def test_measure_gives_mean_and_sample_deviation() -> None:
     frame = measure(RUNS, SPEC)
     means = [run.record["means"]["mse"] for run in RUNS if run.record["row"] == "Ours"]

@@ -206,7 +206,7 @@ def adapt(suite: Suite, options: Options) -> Suite:
     return replace(
         suite,
         title=f"{what}, rows of {suite.name}",
-        panels=(replace(first, dataset=dataset, title="", columns=columns),),
+        panels=(replace(first, dataset=dataset, title="", columns=columns, left_out={}),),
         rows=tuple(replace(row, note="") for row in suite.rows),
         published=None,
         published_columns=(),
@@ -275,15 +275,19 @@ def plan_panel(
 ) -> list[Run]:
     """All runs of a suite's panel (default: the first) on its data set, in table order.
 
-    `rows` selects by label; `processes` share each batch. Raises ValueError.
+    `rows` selects by label, by default all but those that the panel leaves out; `processes` share
+    each batch. Raises ValueError.
     """
     panel = panel or suite.panels[0]
     choose(f"suite {suite.name!r}: scale", scale, suite.training)
     for label in rows or ():
         choose(f"suite {suite.name!r}: row", label, [row.label for row in suite.rows])
     runs: list[Run] = []
+    left_out = {} if rows else suite.left_out(panel, scale)
+    for label, reason in left_out.items():
+        print(f"{label} is left out on {panel.name} at scale {scale}: {reason}", file=sys.stderr)
     for row in suite.rows_of(panel):
-        if rows and row.label not in rows:
+        if (rows and row.label not in rows) or row.label in left_out:
             continue
         try:
             training = replace(suite.training_of(panel, scale), **row.training.get(scale, {}))

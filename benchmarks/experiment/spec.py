@@ -172,6 +172,9 @@ class Panel:
     training: Mapping[str, Training] = field(default_factory=dict)  # by scale; default: the suite's
     versions: Sequence[DatasetClass] = ()  # the same data in other forms, for --dataset
     has_target: bool = True  # whether the suite's target is an error on this data set
+    left_out: Mapping[str, Mapping[str, str]] = field(
+        default_factory=dict
+    )  # by scale, rows that are trained only if asked for, and why
 
     def __post_init__(self) -> None:
         for column in self.columns:
@@ -183,6 +186,8 @@ class Panel:
         names = [column.name for column in self.columns]
         if repeated := {name for name in names if names.count(name) > 1}:
             raise ValueError(f"panel {self.name!r} repeats the columns {sorted(repeated)}")
+        for scale in self.left_out:
+            choose(f"panel {self.name!r}: scale", scale, SCALES)
 
     @property
     def name(self) -> str:
@@ -241,6 +246,13 @@ class Suite:
         """The rows on a panel's data set, in table order."""
         own = {row.label: row for row in panel.rows}
         return [own.get(row.label, row) for row in self.rows]
+
+    def left_out(self, panel: Panel, scale: str) -> dict[str, str]:
+        """The rows that are trained on a panel's data set only if asked for, and why."""
+        if self.selected:
+            return {}
+        reasons = panel.left_out.get(scale, {})
+        return {row.label: reasons[row.label] for row in self.rows if row.label in reasons}
 
     def training_of(self, panel: Panel, scale: str) -> Training:
         """How rows are trained on a panel's data set at a scale."""

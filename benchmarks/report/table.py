@@ -406,6 +406,8 @@ def _statements(suite: Suite, groups: Sequence[Group]) -> Iterator[str]:
     for panel in suite.panels:
         if panel.name not in measured:
             yield f"{panel.name} was not measured"
+    for group in groups:
+        yield from _left_out(suite, group)
     columns = [(group.frame, column) for group in groups for column in group.panel.columns]
     costs = [(of, column) for of, column in columns if isinstance(column, Cost)]
     within = any(of[f"{column.name}_std"].notna().any() for of, column in costs)
@@ -428,6 +430,17 @@ def _statements(suite: Suite, groups: Sequence[Group]) -> Iterator[str]:
             f"{'; infinite means are equally good and not tested' * infinite})"
             f"{'; rows that trained on fewer sequences are left out' * unequal}"
         )
+
+
+def _left_out(suite: Suite, group: Group) -> Iterator[str]:
+    """Which rows are missing that a panel leaves out, and why."""
+    scale = group.runs[0].record["scale"]
+    reasons: dict[str, list[str]] = {}
+    for label, reason in suite.left_out(group.panel, scale).items():
+        if group.numbers(label) is None:
+            reasons.setdefault(reason, []).append(label)
+    for reason, labels in reasons.items():
+        yield f"Left out{group.suffix} at scale {scale}: {', '.join(labels)}, as {reason}"
 
 
 def _setting(group: Group) -> Iterator[tuple[str, str]]:

@@ -25,8 +25,12 @@ TRAINING = {
     "standard": Training(epochs=200),
     "paper": Training(epochs=2_000),
 }
+BLACK = "so short a training ends at black frames, at first the optimum of an absolute error"
 MOVING_MNIST = Panel(
-    MovingMNIST, title="Moving MNIST", dataset_options={"smoke": {"downsample": 2}}
+    MovingMNIST,
+    title="Moving MNIST",
+    dataset_options={"smoke": {"downsample": 2}},
+    left_out={"quick": dict.fromkeys(("E3D-LSTM", "LMC-Memory", "Conv-TT-LSTM", "PredNet"), BLACK)},
 )
 
 ROWS = (
