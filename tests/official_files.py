@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.data.trafficbj import h5_name
+from benchmarks.data.taxibj import h5_name
 
-# TrafficBJ
+# TaxiBJ
 
 FIRST_DAY = {13: datetime.date(2013, 7, 1), 14: datetime.date(2014, 3, 1)}
 FIRST_DAY |= {15: datetime.date(2015, 3, 1), 16: datetime.date(2015, 12, 30)}  # over a new year

@@ -156,8 +156,8 @@ def test_every_data_set_is_found_by_the_name_of_its_class():
     assert all(cls.source is not None and cls.source.name == name for name, cls in DATASETS.items())
     assert list(DATASETS) == [
         "moving-mnist",
-        "trafficbj",
-        "trafficbj-npz",
+        "taxibj",
+        "taxibj-npz",
         "kth",
         "kth-action",
         "kitti-caltech",

@@ -38,7 +38,7 @@ from benchmarks.data.kitti_caltech import SETS
 from benchmarks.data.kth import ACTIONS, LIST
 from benchmarks.data.originals import check_readable, open_image, reading
 from benchmarks.data.sources import find, visible
-from benchmarks.data.trafficbj import YEARS, h5_name
+from benchmarks.data.taxibj import YEARS, h5_name
 
 # Official files, as small as they can be
 
@@ -47,13 +47,13 @@ def noise(*shape: int) -> np.ndarray:
     return np.random.default_rng(len(shape)).integers(0, 256, shape, np.uint8)
 
 
-def write_trafficbj(root: Path) -> None:
+def write_taxibj(root: Path) -> None:
     for year in YEARS:
         write_year(root / "taxibj", year, dates(year, 1))
 
 
 def write_released(root: Path) -> None:
-    write_npz(root / "trafficbj-npz" / "dataset.npz", released(20), released(4, seed=1))
+    write_npz(root / "taxibj-npz" / "dataset.npz", released(20), released(4, seed=1))
 
 
 def write_kth(root: Path) -> None:
@@ -100,12 +100,12 @@ class Kind(NamedTuple):
 
 DRIVE = "kitti_raw/2011_09_26/2011_09_26_drive_000{}_sync/image_03/data/0000000001.png"
 KINDS = {
-    "trafficbj": Kind(
-        write_trafficbj,
+    "taxibj": Kind(
+        write_taxibj,
         {"test_days": 1, "validation_days": 1, "past": 1, "future": 1},
         tuple(f"taxibj/{h5_name(year)}" for year in YEARS),
     ),
-    "trafficbj-npz": Kind(write_released, {}, ("trafficbj-npz/dataset.npz",)),
+    "taxibj-npz": Kind(write_released, {}, ("taxibj-npz/dataset.npz",)),
     "kth": Kind(
         write_kth,
         {"past": 1, "future": 1},
@@ -371,7 +371,7 @@ def test_a_generated_set_is_handed_to_another_process(name: str) -> None:
 def test_a_set_whose_frames_are_gone_says_so_in_the_other_process(
     written: Callable[[str], Path],
 ) -> None:
-    data = pickle.dumps(open_set("trafficbj", written("trafficbj")))
+    data = pickle.dumps(open_set("taxibj", written("taxibj")))
     (frames,) = cache_root().glob("*.frames/frames.npy")
     os.truncate(frames, 1000)
     with pytest.raises(ChangedError, match=r"frames\.npy was changed, replaced or removed"):

@@ -115,7 +115,7 @@ def test_requests_of_different_content_have_different_names(tmp_path, clips, mon
         ("--batch-size", "2"),
         ("--data", "synthetic"),
         ("--data", "synthetic", "--dataset", "kth"),
-        ("--data", "synthetic", "--dataset", "trafficbj"),
+        ("--data", "synthetic", "--dataset", "taxibj"),
         ("--precision", "fp32"),
         ("--check", str(reference)),
         own,
@@ -225,8 +225,8 @@ def test_a_suite_for_own_data_keeps_what_it_says(clips):
 
 def test_another_data_set_has_a_title_of_its_own_and_no_published_numbers():
     options = ("--suite", "kth20", "--scale", "smoke", "--data", "synthetic", "--dataset")
-    suite = shown(*options, "trafficbj")
-    assert suite.title == "Data set trafficbj, rows of kth20"
+    suite = shown(*options, "taxibj")
+    assert suite.title == "Data set taxibj, rows of kth20"
     assert suite.published_columns == () and not any(row.note for row in suite.rows)
     assert shown(*options, "kth-action") is find_suite("kth20")
 

@@ -203,7 +203,7 @@ def test_a_partial_run_does_not_overwrite_the_whole_table(mine, tmp_path):
         (["--suite", "datasets", "--rows", "KTH"], "--rows has no effect on suite 'datasets'"),
         (["--suite", "compare"], "runs on your own data; give --data"),
         (["--suite", "compare", "--data", "synthetic"], "runs on your own data; give --data"),
-        (["--suite", "taxibj"], "python -m benchmarks.data download trafficbj"),
+        (["--suite", "taxibj"], "python -m benchmarks.data download taxibj"),
         (["--suite", "taxibj"], "--data synthetic"),
         (["--suite", "caltech"], "python -m benchmarks.data download kitti-caltech"),
         (["--suite", "kth40"], "python -m benchmarks.data download kth-action --data DIR"),
@@ -331,7 +331,7 @@ def test_a_wrong_published_name_is_an_error_before_anything_trains(mine, capsys,
 TWO = """
 from baselines import ConvBaseline, LastFrame
 from benchmarks import Panel, Row, Suite, Training
-from benchmarks.data import MovingMNIST, TrafficBJ
+from benchmarks.data import MovingMNIST, TaxiBJ
 from benchmarks.metrics import MSE
 from tau import Clip
 
@@ -343,14 +343,14 @@ ROWS = (
 TRAINING = {"smoke": Training(epochs=1, sequences=8, batch_size=4, val_sequences=4,
                               test_sequences=4)}
 SMALL = {"smoke": {"downsample": 4}}
-TAXI = Panel(TrafficBJ, (MSE.times(100),), "TaxiBJ", Clip(4, 4, 2, 32, 32), SMALL)
+TAXI = Panel(TaxiBJ, (MSE.times(100),), "TaxiBJ", Clip(4, 4, 2, 32, 32), SMALL)
 SUITE = Suite("two", "Two", (Panel(MovingMNIST, dataset_options=SMALL), TAXI), ROWS, TRAINING)
 """
 
 
 @pytest.fixture
 def two(tmp_path, request):
-    """A suite on Moving MNIST and, beside it, on TrafficBJ."""
+    """A suite on Moving MNIST and, beside it, on TaxiBJ."""
     path = tmp_path / ("two_" + re.sub(r"\W", "_", request.node.name) + ".py")
     path.write_text(TWO)
     return ["--suite", str(path), "--precision", "fp32", "--out", str(tmp_path / "out")]
@@ -359,7 +359,7 @@ def two(tmp_path, request):
 def test_a_suite_on_two_data_sets_leaves_out_the_one_without_files(two, tmp_path, capsys):
     assert main(two) == 0
     captured = capsys.readouterr()
-    assert "TaxiBJ is left out: trafficbj needs" in captured.err
+    assert "TaxiBJ is left out: taxibj needs" in captured.err
     assert "TaxiBJ was not measured" in captured.out
     assert len(run_folders(tmp_path / "out")) == 2
 
@@ -433,8 +433,8 @@ def test_another_data_set_takes_the_place_of_the_suites(clips_file, tmp_path, ca
         "--rows",
         "Last frame",
     ]
-    (run,) = prepared(*options, "--dataset", "trafficbj")
-    assert run.dataset.name == "synthetic trafficbj"
+    (run,) = prepared(*options, "--dataset", "taxibj")
+    assert run.dataset.name == "synthetic taxibj"
     own = ["--suite", "smoke", "--data", str(clips_file), "--dataset", "kth"]
     assert main(own) == 2
     assert "--dataset kth has no effect on your own data" in capsys.readouterr().err

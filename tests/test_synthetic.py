@@ -17,8 +17,8 @@ from tau import Clip
 TEXTURES = [name for name in DATASETS if name != "moving-mnist"]
 CLIP = Clip(2, 2, 2, 12, 16)
 SHAPES = {
-    "trafficbj": (8, 2, 32, 32),
-    "trafficbj-npz": (8, 2, 32, 32),
+    "taxibj": (8, 2, 32, 32),
+    "taxibj-npz": (8, 2, 32, 32),
     "kth": (30, 1, 128, 128),
     "kth-action": (30, 1, 128, 128),
     "kitti-caltech": (11, 3, 128, 160),

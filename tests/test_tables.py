@@ -721,7 +721,7 @@ def with_taxi() -> Suite:
 
 def taxi(label: str, level: float, **changes: Any) -> Run:
     clip = {"past": 4, "future": FRAMES, "channels": 2, "height": 32, "width": 32}
-    data = {"caption": "TrafficBJ's taxis", "digest": "ab" * 32}
+    data = {"caption": "TaxiBJ's taxis", "digest": "ab" * 32}
     return make(label, level=level, clip=clip, data=data, **changes)
 
 
@@ -745,7 +745,7 @@ def test_a_second_data_set_has_columns_of_its_own() -> None:
         *("Data, Moving MNIST", "Training, Moving MNIST"),
         *("Data, TaxiBJ", "Training, TaxiBJ"),
     ]
-    assert "TrafficBJ's taxis" in text and "4×2×32×32" not in text and "2×32×32" in text
+    assert "TaxiBJ's taxis" in text and "4×2×32×32" not in text and "2×32×32" in text
     check_structure(with_notes(table))
 
 

@@ -288,7 +288,7 @@ def test_weight_decay_and_optimiser_are_honoured():
     assert chosen.param_groups[0]["weight_decay"] == 0.05
 
 
-def test_the_cosine_is_the_one_released_for_trafficbj():
+def test_the_cosine_is_the_one_released_for_taxibj():
     """timm's CosineLRScheduler: t_initial 50, 5 warm-up epochs from 1e-5, lr_min 1e-6."""
     training = Training(
         epochs=50, sequences=32, batch_size=16, lr=5e-4, schedule="cosine", val_sequences=1

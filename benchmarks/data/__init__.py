@@ -17,7 +17,7 @@ from benchmarks.data.generated import MovingTextures
 from benchmarks.data.kitti_caltech import KittiCaltech, KittiRawCaltech
 from benchmarks.data.kth import KTH, KTHAction
 from benchmarks.data.moving_mnist import MovingMNIST
-from benchmarks.data.trafficbj import TrafficBJ, TrafficBJReleased
+from benchmarks.data.taxibj import TaxiBJ, TaxiBJReleased
 from benchmarks.names import choose, nearest
 from tau.predictor import Clip
 
@@ -33,8 +33,8 @@ __all__ = [
     "KittiCaltech",
     "KittiRawCaltech",
     "MovingMNIST",
-    "TrafficBJ",
-    "TrafficBJReleased",
+    "TaxiBJ",
+    "TaxiBJReleased",
     "open_dataset",
     "open_own",
 ]
@@ -43,8 +43,8 @@ DATASETS: dict[str, type[Dataset]] = {
     cls.name: cls
     for cls in (
         MovingMNIST,
-        TrafficBJ,
-        TrafficBJReleased,
+        TaxiBJ,
+        TaxiBJReleased,
         KTH,
         KTHAction,
         KittiCaltech,

@@ -407,7 +407,7 @@ def make_optimiser(model: nn.Module, training: Training) -> Optimizer:
 def cosine(epoch: int, training: Training) -> float:
     """The learning rate of an epoch as a fraction of the peak: linear warm-up, then a cosine.
 
-    As timm's scheduler, with which TAU was released for TrafficBJ: from 1e-5 over the first tenth
+    As timm's scheduler, with which TAU was released for TaxiBJ: from 1e-5 over the first tenth
     of the epochs (5 of 50), to 1e-6; the cosine counts epochs from the start of training.
     """
     assert training.epochs is not None

@@ -43,7 +43,7 @@ from benchmarks.data.kitti_caltech import (
     KittiRawCaltech,
 )
 from benchmarks.data.kth import ACTIONS, KTH, LIST, KTHAction
-from benchmarks.data.trafficbj import YEARS, TrafficBJ, TrafficBJReleased
+from benchmarks.data.taxibj import YEARS, TaxiBJ, TaxiBJReleased
 
 FRAMES = 2_000  # at least
 VIDEOS = [f"person{n:02}_{action}_d1" for action in ACTIONS for n in (1, 16, 17)]  # of KTH
@@ -72,16 +72,16 @@ def by_turns(pictures, numbers):
     return {number: pictures[i % len(pictures)] for i, number in enumerate(numbers)}
 
 
-def trafficbj(root):
+def taxibj(root):
     """Twelve days in each of the four years: 2,304 frames."""
     for year in YEARS:
         write_year(root / "taxibj", year, dates(year, 12))
     return root
 
 
-def trafficbj_released(root):
+def taxibj_released(root):
     """300 windows of 8 frames."""
-    write_npz(root / "trafficbj-npz" / "dataset.npz", released(270), released(30, seed=1))
+    write_npz(root / "taxibj-npz" / "dataset.npz", released(270), released(30, seed=1))
     return root
 
 
@@ -148,8 +148,8 @@ def own_recording(root):
 
 open_own = partial(Arrays, past=10, future=10)
 CASES = {  # what writes the files and returns their place, what opens them
-    "TrafficBJ": (trafficbj, TrafficBJ),
-    "TrafficBJReleased": (trafficbj_released, TrafficBJReleased),
+    "TaxiBJ": (taxibj, TaxiBJ),
+    "TaxiBJReleased": (taxibj_released, TaxiBJReleased),
     "KTH": (kth, KTH),
     "KTHAction": (kth_action, KTHAction),
     "KittiCaltech": (kitti_caltech, KittiCaltech),

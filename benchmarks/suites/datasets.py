@@ -10,8 +10,8 @@ from benchmarks.data import (
     KittiRawCaltech,
     KTHAction,
     MovingMNIST,
-    TrafficBJ,
-    TrafficBJReleased,
+    TaxiBJ,
+    TaxiBJReleased,
 )
 from benchmarks.experiment.spec import DatasetEntry, DatasetTable
 
@@ -20,8 +20,8 @@ SUITE = DatasetTable(
     title="Data sets (Table 1)",
     entries=(
         DatasetEntry("Moving MNIST", MovingMNIST, "MMNIST", 10),
-        DatasetEntry("TrafficBJ", TrafficBJ, "TrafficBJ", 4),
-        DatasetEntry("TrafficBJ, as released", TrafficBJReleased, "TrafficBJ", 4),
+        DatasetEntry("TaxiBJ", TaxiBJ, "TrafficBJ", 4),
+        DatasetEntry("TaxiBJ, as released", TaxiBJReleased, "TrafficBJ", 4),
         DatasetEntry("KTH, 10 to 20", KTH, "KTH", 20),
         DatasetEntry("KTH, 10 to 40", partial(KTH, future=40), "KTH", 40),
         DatasetEntry("KTH, curated, 10 to 20", KTHAction, "KTH", 20),

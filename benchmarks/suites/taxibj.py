@@ -15,7 +15,7 @@ from baselines import (
     PredRNNpp,
     SimVP,
 )
-from benchmarks.data import TrafficBJ, TrafficBJReleased
+from benchmarks.data import TaxiBJ, TaxiBJReleased
 from benchmarks.experiment.spec import Panel, Row, Suite, Training
 from benchmarks.metrics import MAE, MSE, SSIM, SSIM_RANGE2
 from benchmarks.suites import sizes
@@ -94,11 +94,11 @@ ROWS = (
 )
 
 PANEL = Panel(
-    TrafficBJ,
+    TaxiBJ,
     (MSE.times(100), MAE, SSIM, SSIM_RANGE2),
     clip=Clip(4, 4, 2, 32, 32),
     dataset_options={"smoke": {"downsample": 2}},
-    versions=(TrafficBJReleased,),
+    versions=(TaxiBJReleased,),
 )
 
 SUITE = Suite(

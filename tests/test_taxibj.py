@@ -1,4 +1,4 @@
-"""TrafficBJ from files in the official formats: days, gaps, windows, splits, scale, bad input."""
+"""TaxiBJ from files in the official formats: days, gaps, windows, splits, scale, bad input."""
 
 import json
 import re
@@ -11,10 +11,10 @@ import pytest
 import torch
 from official_files import dates, released, write_npz, write_year
 
-from benchmarks.data import open_dataset, trafficbj
+from benchmarks.data import open_dataset, taxibj
 from benchmarks.data.cache import cache_folder
 from benchmarks.data.recordings import Recording
-from benchmarks.data.trafficbj import TrafficBJ, TrafficBJReleased, h5_name, split_windows
+from benchmarks.data.taxibj import TaxiBJ, TaxiBJReleased, h5_name, split_windows
 
 SMALL = {"test_days": 1, "validation_days": 1}
 
@@ -34,7 +34,7 @@ def root(tmp_path):
 
 
 def test_windows_never_cross_a_gap_a_file_or_an_incomplete_day(root, capsys):
-    dataset = TrafficBJ(root, **SMALL)
+    dataset = TaxiBJ(root, **SMALL)
     # Days kept: 2, 3, 1 + 1 (one missing, one without a slot), 4 over the new year.
     assert [r.length for r in dataset._prepared.recordings] == [96, 144, 48, 48, 192]
     assert "BJ15: 47 frames of incomplete days left out" in capsys.readouterr().err
@@ -47,7 +47,7 @@ def test_windows_never_cross_a_gap_a_file_or_an_incomplete_day(root, capsys):
 
 
 def test_values_are_flow_over_the_largest_of_the_training_days(root):
-    dataset = TrafficBJ(root, **SMALL)
+    dataset = TaxiBJ(root, **SMALL)
     with h5py.File(root / "taxibj" / h5_name(16)) as file:
         flow = file["data"][()]
     last = list(dataset.test(None, 16, "cpu"))[-1][-1]
@@ -59,7 +59,7 @@ def test_values_are_flow_over_the_largest_of_the_training_days(root):
 
 
 def test_the_sides_are_apart(root):
-    dataset = TrafficBJ(root, **SMALL)
+    dataset = TaxiBJ(root, **SMALL)
     frames = dataset._prepared.frames
     train, validation, test = dataset._split[:3]
     assert train.max() + 8 <= validation.min() + 4, "no training window ends in validation"
@@ -81,45 +81,46 @@ def test_the_real_runs_give_the_counts_of_table_1():
 
 
 def test_a_second_opening_reads_no_file_again(root, monkeypatch):
-    first = TrafficBJ(root, **SMALL)
-    monkeypatch.setattr(trafficbj, "read_year", None)
-    second = TrafficBJ(root, **SMALL)
+    first = TaxiBJ(root, **SMALL)
+    monkeypatch.setattr(taxibj, "read_year", None)
+    second = TaxiBJ(root, **SMALL)
     assert second.digest == first.digest
     assert torch.equal(second.batch(1, 2, 5, "cpu"), first.batch(1, 2, 5, "cpu"))
     assert str(root) not in json.dumps(second.provenance)
 
 
-def test_dates_may_be_text_and_files_lie_in_the_folder_itself(root, tmp_path):
-    other = tmp_path / "flat"
+@pytest.mark.parametrize("folder", ["", "trafficbj"])
+def test_dates_may_be_text_and_files_lie_in_the_folder_itself(tmp_path, folder):
+    other = tmp_path / "flat" / folder
     stamps = [d.decode() for d in dates(16, 4)]
     for year in (13, 14, 15):
         write_year(other, year, dates(year, 2))
     write_year(other, 16, stamps, dtype=h5py.string_dtype())
-    assert TrafficBJ(other, **SMALL).test_sequences == 48 - 3
+    assert TaxiBJ(tmp_path / "flat", **SMALL).test_sequences == 48 - 3
 
 
 def test_other_horizons(root):
-    dataset = TrafficBJ(root, past=3, future=9, **SMALL)
+    dataset = TaxiBJ(root, past=3, future=9, **SMALL)
     assert dataset.batch(0, 0, 2, "cpu").shape == (2, 12, 2, 32, 32)
     assert dataset.test_sequences == 48 - 8
 
 
 def test_downsampling_averages_squares(root):
-    whole = next(TrafficBJ(root, **SMALL).test(2, 2, "cpu"))
-    small = next(TrafficBJ(root, downsample=4, **SMALL).test(2, 2, "cpu"))
+    whole = next(TaxiBJ(root, **SMALL).test(2, 2, "cpu"))
+    small = next(TaxiBJ(root, downsample=4, **SMALL).test(2, 2, "cpu"))
     assert small.shape == (2, 8, 2, 8, 8)
     assert torch.allclose(small[0, 0, 1, 2, 3], whole[0, 0, 1, 8:12, 12:16].mean())
     with pytest.raises(ValueError, match="downsample is 5"):
-        TrafficBJ(root, downsample=5, **SMALL)
+        TaxiBJ(root, downsample=5, **SMALL)
 
 
 def test_checks_print_what_was_found(root):
-    checks = {check.what: check for check in TrafficBJ(root, **SMALL).checks()}
+    checks = {check.what: check for check in TaxiBJ(root, **SMALL).checks()}
     assert checks["frames of complete days"].found == 528
     assert checks["frames of complete days"].expected == 21_360
     assert not checks["gap-free runs"].holds
     assert checks["largest flow"].found == "1292" and checks["largest flow"].holds
-    again = {check.what: check for check in TrafficBJ(root, **SMALL).checks()}
+    again = {check.what: check for check in TaxiBJ(root, **SMALL).checks()}
     assert again == checks, "from what was prepared"
 
 
@@ -130,17 +131,17 @@ def test_missing_files_are_named_with_the_command_that_gets_them(root, tmp_path)
     (root / "taxibj" / h5_name(15)).unlink()
     for folder in (root, None):
         with pytest.raises(FileNotFoundError) as error:
-            open_dataset("trafficbj", folder)
+            open_dataset("taxibj", folder)
         message = str(error.value)
         assert h5_name(15) in message and "--data synthetic" in message
-        assert "python -m benchmarks.data download trafficbj" in message
-    assert not cache_folder("trafficbj", root).exists()
+        assert "python -m benchmarks.data download taxibj" in message
+    assert not cache_folder("taxibj", root).exists()
 
 
 def test_the_error_lists_only_what_is_missing(root):
     (root / "taxibj" / h5_name(15)).unlink()
     with pytest.raises(FileNotFoundError) as error:
-        TrafficBJ(root)
+        TaxiBJ(root)
     assert h5_name(13) not in str(error.value)
 
 
@@ -179,9 +180,9 @@ def test_bad_files_are_refused(root, change, message):
     changed = {"stamps": stamps, "flow": flow, **change(flow, stamps)}
     write_year(root / "taxibj", 16, **changed)
     with pytest.raises(ValueError, match=message) as error:
-        TrafficBJ(root, **SMALL)
+        TaxiBJ(root, **SMALL)
     assert h5_name(16) in str(error.value)
-    assert not cache_folder("trafficbj", root).exists(), "nothing half-prepared is kept"
+    assert not cache_folder("taxibj", root).exists(), "nothing half-prepared is kept"
 
 
 @pytest.mark.parametrize("content", [b"", b"not HDF5", "half"])
@@ -190,7 +191,7 @@ def test_a_corrupt_file_is_refused(root, content):
     whole = path.read_bytes()
     path.write_bytes(whole[: len(whole) // 2] if content == "half" else content)
     with pytest.raises(ValueError, match=r"BJ13.*cannot be read as HDF5.*download"):
-        TrafficBJ(root, **SMALL)
+        TaxiBJ(root, **SMALL)
 
 
 @pytest.mark.parametrize("chunks", [None, (1, 2, 32, 32)])
@@ -199,7 +200,7 @@ def test_more_frames_than_the_file_can_hold_are_refused(root, chunks):
         file.create_dataset("data", (10**11, 2, 32, 32), "f8", chunks=chunks)
         file.create_dataset("date", (10**11,), "S10", chunks=chunks and (1,))
     with pytest.raises(ValueError, match=r"BJ13.*: /data declares .* bytes of values.*download"):
-        TrafficBJ(root, **SMALL)
+        TaxiBJ(root, **SMALL)
 
 
 def test_more_frames_than_a_year_has_are_refused(root):
@@ -208,7 +209,7 @@ def test_more_frames_than_a_year_has_are_refused(root):
         file.create_dataset("data", data=zeros, **packed)
         file.create_dataset("date", data=np.zeros(17_569, "S10"), **packed)
     with pytest.raises(ValueError, match=r"BJ13.* has 17,569 frames; expected thousands, and at m"):
-        TrafficBJ(root, **SMALL)
+        TaxiBJ(root, **SMALL)
 
 
 @pytest.mark.parametrize("name", ["data", "date"])
@@ -231,26 +232,28 @@ def test_values_from_other_files_are_refused(root, name, where):
     with pytest.raises(
         ValueError, match=r"BJ13.*(from other files|into another file).*expected all data in"
     ):
-        TrafficBJ(root, **SMALL)
+        TaxiBJ(root, **SMALL)
 
 
 def test_too_few_days_are_refused(root):
     with pytest.raises(ValueError, match=r"hold 11 complete days; expected more than the 28"):
-        TrafficBJ(root)
+        TaxiBJ(root)
     for name in SMALL:
         with pytest.raises(ValueError, match=f"{name} is 0"):
-            TrafficBJ(root, **{**SMALL, name: 0})
+            TaxiBJ(root, **{**SMALL, name: 0})
 
 
 # The released .npz
 
 
-@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
-def test_the_released_windows(tmp_path, save):
+@pytest.mark.parametrize(
+    ("folder", "save"), [("taxibj-npz", np.savez), ("trafficbj-npz", np.savez_compressed)]
+)
+def test_the_released_windows(tmp_path, folder, save):
     train, test = released(300), released(20, seed=1)
-    write_npz(tmp_path / "trafficbj-npz" / "taxibj" / "dataset.npz", train, test, save)
-    dataset = TrafficBJReleased(tmp_path)
-    assert dataset.name == "trafficbj-npz"
+    write_npz(tmp_path / folder / "taxibj" / "dataset.npz", train, test, save)
+    dataset = TaxiBJReleased(tmp_path)
+    assert dataset.name == "taxibj-npz"
     assert (dataset.train_sequences, dataset.test_sequences) == (300 - 30 - 7, 20)
     clips = torch.cat(list(dataset.test(None, 16, "cpu")))
     assert np.allclose(clips.numpy(), (test + 1) / 2, atol=1e-7)
@@ -265,12 +268,12 @@ def test_windows_that_run_backwards_are_refused(tmp_path):
     train = released(60)[:, ::-1]
     write_npz(tmp_path / "dataset.npz", train, released(20))
     with pytest.raises(ValueError, match=r"X_train .* run backwards in time"):
-        TrafficBJReleased(tmp_path)
+        TaxiBJReleased(tmp_path)
 
 
 def test_windows_without_an_order_are_noted(tmp_path, capsys):
     write_npz(tmp_path / "dataset.npz", released(60)[::2], released(20))
-    TrafficBJReleased(tmp_path)
+    TaxiBJReleased(tmp_path)
     assert "the windows of X_train do not overlap" in capsys.readouterr().err
 
 
@@ -288,7 +291,7 @@ def test_windows_without_an_order_are_noted(tmp_path, capsys):
 def test_other_archives_are_refused(tmp_path, changes, message):
     write_npz(tmp_path / "dataset.npz", released(60), released(20), **changes)
     with pytest.raises(ValueError, match=message):
-        TrafficBJReleased(tmp_path)
+        TaxiBJReleased(tmp_path)
 
 
 def test_a_cut_archive_is_refused(tmp_path):
@@ -296,7 +299,7 @@ def test_a_cut_archive_is_refused(tmp_path):
     write_npz(path, released(60), released(20))
     path.write_bytes(path.read_bytes()[:-2000])
     with pytest.raises(ValueError, match=r"cannot be read as \.npz.*download"):
-        TrafficBJReleased(tmp_path)
+        TaxiBJReleased(tmp_path)
 
 
 def npy_header(shape, version=b"\x01\x00"):
@@ -327,18 +330,18 @@ def test_an_array_with_an_absurd_header_is_refused_at_once(tmp_path, header):
     with zipfile.ZipFile(path, "a") as archive:
         archive.writestr("X_train.npy", content)
     with pytest.raises(ValueError, match=message) as error:
-        TrafficBJReleased(tmp_path)
+        TaxiBJReleased(tmp_path)
     assert "\n" not in str(error.value) and "dataset.npz" in str(error.value)
 
 
 def test_an_archive_that_unpacks_to_many_times_its_size_is_refused(tmp_path, monkeypatch):
     """More windows than frames in all official files, be they all zeros."""
-    monkeypatch.setattr(trafficbj, "MOST_WINDOWS", 500)
+    monkeypatch.setattr(taxibj, "MOST_WINDOWS", 500)
     bomb = np.zeros((501, 4, 2, 32, 32), np.float32)
     path = tmp_path / "dataset.npz"
     write_npz(path, released(20), released(4), np.savez_compressed, X_train=bomb, Y_train=bomb)
     with pytest.raises(ValueError, match=r"dataset\.npz: X_train says it has 501 windows"):
-        TrafficBJReleased(tmp_path)
+        TaxiBJReleased(tmp_path)
 
 
 def test_an_encrypted_or_oddly_packed_archive_is_refused(tmp_path):
@@ -352,9 +355,9 @@ def test_an_encrypted_or_oddly_packed_archive_is_refused(tmp_path):
                 data[found.start() + place] = value
         path.write_bytes(data)
         with pytest.raises(ValueError, match=r"dataset\.npz cannot be read as \.npz .*download it"):
-            TrafficBJReleased(tmp_path)
+            TaxiBJReleased(tmp_path)
 
 
 def test_a_missing_archive_can_be_downloaded(tmp_path):
-    with pytest.raises(FileNotFoundError, match="download trafficbj-npz"):
-        TrafficBJReleased(tmp_path)
+    with pytest.raises(FileNotFoundError, match="download taxibj-npz"):
+        TaxiBJReleased(tmp_path)

@@ -1,8 +1,8 @@
-"""TrafficBJ (TaxiBJ; Zhang, Zheng, Qi, AAAI 2017): taxi flow into and out of 32x32 regions.
+"""TaxiBJ (Zhang, Zheng, Qi, AAAI 2017), TrafficBJ in the TAU paper: taxi flow in 32x32 regions.
 
 Two data sets that share frames but not their split, so scores on one do not compare with scores on
-the other: `TrafficBJ` from the four official HDF5 files, split as in the TAU paper's Table 1, and
-`TrafficBJReleased` from the .npz that was released with SimVP and OpenSTL.
+the other: `TaxiBJ` from the four official HDF5 files, split as in the TAU paper's Table 1, and
+`TaxiBJReleased` from the .npz that was released with SimVP and OpenSTL.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from benchmarks.data.sources import File, Source, find, missing_files, visible
 from benchmarks.data.stored import StoredDataset, smaller
 from tau.predictor import Clip
 
-FOLDERS = ("", "trafficbj", "taxibj", "TaxiBJ", "TaxiBJ/data", "taxibj/data")
+FOLDERS = ("", "taxibj", "trafficbj", "TaxiBJ", "TaxiBJ/data", "taxibj/data")
 YEARS = (13, 14, 15, 16)
 FRAME = (2, 32, 32)  # inflow, outflow
 SLOTS = 48  # half hours of a day
@@ -61,7 +61,11 @@ def _patterns(name: str) -> tuple[str, ...]:
     return tuple(f"{folder}/{name}" if folder else name for folder in FOLDERS)
 
 
-RELEASED_PATTERNS = ("trafficbj-npz/**/dataset.npz", *_patterns("dataset.npz"))
+RELEASED_PATTERNS = (
+    "taxibj-npz/**/dataset.npz",
+    "trafficbj-npz/**/dataset.npz",
+    *_patterns("dataset.npz"),
+)
 
 
 class Year(NamedTuple):
@@ -182,7 +186,7 @@ def split_windows(
     test_days: int,
     validation_days: int,
 ) -> Split:
-    """All gap-free windows, split by the day of their first future frame (see `TrafficBJ`).
+    """All gap-free windows, split by the day of their first future frame (see `TaxiBJ`).
 
     `frames` is the number of all frames; complete days only, so 48 are a day.
     """
@@ -198,8 +202,8 @@ def split_windows(
     )
 
 
-class TrafficBJ(StoredDataset):
-    """TrafficBJ as in the TAU paper: 4 frames to 4, [2, 32, 32], values in [0, 1].
+class TaxiBJ(StoredDataset):
+    """TaxiBJ as in the TAU paper: 4 frames to 4, [2, 32, 32], values in [0, 1].
 
     From the four official files BJ13 to BJ16. Incomplete days are dropped; a window of past +
     future frames never reaches over a gap or the end of a file. A window is for test if its first
@@ -215,11 +219,11 @@ class TrafficBJ(StoredDataset):
     Raises FileNotFoundError if `root` lacks a file, and ValueError as `read_year` does.
     """
 
-    name = "trafficbj"
+    name = "taxibj"
     clip = Clip(4, 4, *FRAME)
     source: ClassVar[Source] = Source(
         name=name,
-        title="TrafficBJ (TaxiBJ): taxi flow in Beijing, half-hourly, 2013 to 2016",
+        title="TaxiBJ: taxi flow in Beijing, half-hourly, 2013 to 2016",
         licence="none stated; cite the paper",
         size="four HDF5 files, about 370 MB",
         needs=tuple(_patterns(h5_name(year)) for year in YEARS),
@@ -229,7 +233,7 @@ class TrafficBJ(StoredDataset):
             "https://1drv.ms/f/s!Akh6N7xv3uVmhOhDKwx3bm5zpHkDOQ, Baidu pan.baidu.com/s/1qYq7ja8) "
             "are reported dead. Ask a colleague or the authors for TaxiBJ's four .h5 files and put "
             "them into DIR/taxibj; `verify` knows their checksums. The other data set, "
-            "trafficbj-npz, can be downloaded."
+            "taxibj-npz, can be downloaded."
         ),
     )
 
@@ -270,7 +274,7 @@ class TrafficBJ(StoredDataset):
                 "validation_days": validation_days,
             },
             caption=(
-                f"TrafficBJ: {split.published_train:,} training windows, of which "
+                f"TaxiBJ: {split.published_train:,} training windows, of which "
                 f"{len(split.train):,} are trained on and {len(split.validation):,} (the last "
                 f"{validation_days} days) are for validation; tested on the {len(split.test):,} "
                 f"whose first target lies in the last {test_days} days."
@@ -323,7 +327,7 @@ def _prepare_years(root: Path, paths: dict[int, Path], test_days: int) -> Prepar
                 yield Block(f"BJ{year}", int(slots[part[0]]), frames)
 
     return prepare_files(
-        "trafficbj",
+        "taxibj",
         root,
         paths.values(),
         read,
@@ -334,11 +338,11 @@ def _prepare_years(root: Path, paths: dict[int, Path], test_days: int) -> Prepar
     )
 
 
-class TrafficBJReleased(StoredDataset):
-    """TrafficBJ as released with SimVP and OpenSTL: dataset.npz, cut at 500 test windows.
+class TaxiBJReleased(StoredDataset):
+    """TaxiBJ as released with SimVP and OpenSTL: dataset.npz, cut at 500 test windows.
 
     X_train, Y_train, X_test, Y_test of [N, 4, 2, 32, 32] in [-1, 1]; values become (x + 1) / 2.
-    20,461 training windows and 500 test windows on the real file: the windows of `TrafficBJ`, split
+    20,461 training windows and 500 test windows on the real file: the windows of `TaxiBJ`, split
     elsewhere, so its numbers are comparable with OpenSTL's and not with the paper's. The last 336
     training windows (7 days), or a tenth if that is less, are for validation, and the 7 before
     them, which share frames with them, are left out.
@@ -349,11 +353,11 @@ class TrafficBJReleased(StoredDataset):
     Raises FileNotFoundError if `root` lacks the file, ValueError if it is not such a file.
     """
 
-    name = "trafficbj-npz"
+    name = "taxibj-npz"
     clip = Clip(4, 4, *FRAME)
     source: ClassVar[Source] = Source(
         name=name,
-        title="TrafficBJ (TaxiBJ) as released with SimVP and OpenSTL, another split",
+        title="TaxiBJ as released with SimVP and OpenSTL, another split",
         licence="none stated; cite the paper",
         size="one .npz, about 1.3 GB unpacked",
         needs=(RELEASED_PATTERNS,),
@@ -364,7 +368,7 @@ class TrafficBJReleased(StoredDataset):
                     "https://github.com/chengtan9907/OpenSTL/releases/download/v0.1.0/"
                     "taxibj_dataset.zip",
                 ),
-                unpack="trafficbj-npz",
+                unpack="taxibj-npz",
             ),
         ),
     )
@@ -380,7 +384,7 @@ class TrafficBJReleased(StoredDataset):
             return _read_released(path, findings)
 
         self._prepared = prepare_files(
-            "trafficbj-npz", root, [path], read, FRAME, np.float32, version=VERSION
+            "taxibj-npz", root, [path], read, FRAME, np.float32, version=VERSION
         )
         starts = {
             split: cut(
@@ -407,7 +411,7 @@ class TrafficBJReleased(StoredDataset):
             downsample=downsample,
             provenance={"frames_sha256": self._prepared.digest, "split": "as released"},
             caption=(
-                f"TrafficBJ as released in dataset.npz (not the paper's split): "
+                f"TaxiBJ as released in dataset.npz (not the paper's split): "
                 f"{self._counts['train']:,} training windows, of which {len(splits['train']):,} "
                 f"are trained on and {held_out:,} are for validation; tested on "
                 f"{self._counts['test']:,}."
