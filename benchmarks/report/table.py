@@ -434,7 +434,7 @@ def _statements(suite: Suite, groups: Sequence[Group]) -> Iterator[str]:
 
 def _left_out(suite: Suite, group: Group) -> Iterator[str]:
     """Which rows are missing that a panel leaves out, and why."""
-    scale = group.runs[0].record["scale"]
+    scale = next((r.record["scale"] for r in group.runs if "scale" in r.record), "")
     reasons: dict[str, list[str]] = {}
     for label, reason in suite.left_out(group.panel, scale).items():
         if group.numbers(label) is None:
