@@ -86,7 +86,7 @@ def test_imports_go_one_way(folder):
 def test_spec_knows_neither_printing_nor_argparse_nor_the_loop():
     for path in _files("benchmarks"):
         text = path.read_text(encoding="utf-8")
-        if path.name not in ("run.py", "__main__.py", "gpu_steps.py"):
+        if path.name not in ("run.py", "predict.py", "__main__.py", "gpu_steps.py"):
             assert "argparse" not in text, path
     spec = _imports(ROOT / "benchmarks" / "experiment" / "spec.py")
     assert {name.split(".")[1] for name in spec if "." in name} <= {"data", "metrics", "names"}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import run
+from benchmarks import predict, run
 from benchmarks.data import __main__ as data
 from benchmarks.suites import find_suite
 
@@ -44,7 +44,7 @@ def test_the_example_runs_in_its_folder_by_the_command_that_it_names(tmp_path):
 def test_every_option_that_a_page_mentions_exists(page):
     known = {
         option
-        for parser in (run.arguments(), data.arguments())
+        for parser in (run.arguments(), data.arguments(), predict.arguments())
         for action in parser._actions
         for option in action.option_strings
     }
@@ -56,8 +56,8 @@ def test_every_option_that_a_page_mentions_exists(page):
 @pages
 def test_every_command_that_a_page_shows_is_accepted(page):
     text = re.sub(r"```python.*?```", "", page.read_text("utf-8"), flags=re.S)
-    for module, options in re.findall(r"-m benchmarks\.(run|data) ([^\n#`]+)", text):
-        parser = {"run": run, "data": data}[module].arguments()
+    for module, options in re.findall(r"-m benchmarks\.(run|data|predict) ([^\n#`]+)", text):
+        parser = {"run": run, "data": data, "predict": predict}[module].arguments()
         try:
             args = parser.parse_args(shlex.split(options))
         except SystemExit as error:

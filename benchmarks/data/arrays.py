@@ -91,13 +91,8 @@ class Arrays(StoredDataset):
         pad: str | None = None,
     ) -> None:
         name = printable(path.name if path.name not in ("", "..") else path.resolve().name)
-        sizes = {
-            option: parse_size(option, text)
-            for option, text in (("crop", crop), ("pad", pad))
-            if text is not None
-        }
-        letters = None if layout is None else parse_layout(layout)
-        content = _open(path, name, letters, variable, sizes)
+        sizes = _sizes(crop, pad)
+        content = open_content(path, name, layout, variable, crop, pad)
         splits, rule = _split(name, content, past, future, stride)
         clip = _clip(name, splits, past, future)
         scans = _scan(name, content)
@@ -131,18 +126,21 @@ class Arrays(StoredDataset):
 # --- opening -------------------------------------------------------------------------------------
 
 
-def _open(
+def open_content(
     path: Path,
     name: str,
-    layout: str | None,
-    variable: str | None,
-    sizes: Mapping[str, tuple[int, int]],
+    layout: str | None = None,
+    variable: str | None = None,
+    crop: str | None = None,
+    pad: str | None = None,
 ) -> Content:
+    """What a path holds, with the options of `Arrays`."""
+    letters, sizes = None if layout is None else parse_layout(layout), _sizes(crop, pad)
     if not path.exists():
         raise FileNotFoundError(f"no such file or folder: {path}")
     suffix = path.suffix.lower()
     if path.is_dir() and suffix not in FILES:
-        found = open_folder(path, name, layout, variable)
+        found = open_folder(path, name, letters, variable)
         recordings: dict[str, list[Recording]] = {}
         for recording in found.prepared.recordings:
             recordings.setdefault(found.splits.get(recording.name, name), []).append(recording)
@@ -160,12 +158,17 @@ def _open(
         raise ValueError(f"{path} holds prepared frames of this program; give the data themselves")
     arrays = open_arrays(path, variable)
     first = next(iter(arrays.values()))
-    letters = layout or find_layout(str(path), first.shape)
+    letters = letters or find_layout(str(path), first.shape)
     arrays = {label: arrange(str(path), a, letters, **sizes) for label, a in arrays.items()}
     _check_alike(path, arrays)
     lengths = {label: array.shape[0] for label, array in arrays.items()}
     recordings = {label: [Recording(label, 0, 0, n)] for label, n in lengths.items()}
     return Content(arrays, {} if "N" in letters else recordings, first.dtype, [])
+
+
+def _sizes(crop: str | None, pad: str | None) -> dict[str, tuple[int, int]]:
+    given = (("crop", crop), ("pad", pad))
+    return {option: parse_size(option, text) for option, text in given if text is not None}
 
 
 def _check_alike(path: Path, arrays: Mapping[str, ArrayFile]) -> None:

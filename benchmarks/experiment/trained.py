@@ -52,8 +52,8 @@ class Trained:
         outside the range.
         """
         frames = _as_tensor(past)
+        low, high = self.range_of(frames.dtype == torch.uint8)
         is_bytes = frames.dtype == torch.uint8 and self.divided_by_255
-        low, high = (0.0, 255.0) if is_bytes else self.value_range
         batch = self._batch(frames, low, high)
         device = next((t.device for t in self.model.state_dict().values()), torch.device("cpu"))
         scaled = ((batch.double() - low) / (high - low)).float().to(device)
@@ -65,6 +65,10 @@ class Trained:
         if frames.ndim < 4:
             values = values[:, 0]
         return values.numpy() if isinstance(past, np.ndarray) else values
+
+    def range_of(self, is_uint8: bool) -> tuple[float, float]:
+        """What 0 and 1 stand for in frames of the data's own unit, of type uint8 or another."""
+        return (0.0, 255.0) if is_uint8 and self.divided_by_255 else self.value_range
 
     def _batch(self, frames: torch.Tensor, low: float, high: float) -> torch.Tensor:
         """The frames as [B, T, C, H, W], checked."""

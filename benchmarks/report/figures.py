@@ -441,14 +441,24 @@ def _scale_bar(figure: Figure, largest: float, width: float, height: float) -> N
 def animate(
     runs: Sequence[StoredRun], labels: Sequence[str], path: Path, *, sequence: int = 0
 ) -> Path:
-    """Write a GIF of truth beside all rows: the input frames, then the predicted ones.
-
-    A grey border means input, a border in the row's colour prediction. The last frame rests.
-    """
+    """Write a GIF of truth beside all rows, as `film` does, each in its row's colour."""
     past, future, predictions = _sequence(runs, labels, sequence)
     tiles = [(TRUTH, "black", future)]
     for label, frames in predictions.items():
         tiles.append((shown(label), _line_style(label, labels)["color"], frames))
+    return film(past, tiles, path, SYNTHETIC * is_synthetic(runs))
+
+
+def film(
+    past: Frames, tiles: Sequence[tuple[str, str, Frames]], path: Path, mark: str = ""
+) -> Path:
+    """Write a GIF: the input frames `past`, then each tile's frames in step with the others.
+
+    All are [T, C, H, W] in [0, 1]; a tile has a name, a colour and its frames, as many as the
+    others. A grey border means input, a border in the tile's colour what follows. The last frame
+    rests.
+    """
+    horizon = len(tiles[0][2])
     height, width = past.shape[-2:]
     zoom = 3 if width <= 64 else 2
     tile_width, tile_height = zoom * width + 2 * BORDER, zoom * height + 2 * BORDER
@@ -461,14 +471,14 @@ def animate(
     )
     font = ImageFont.truetype(findfont("DejaVu Sans"), 13)
     images = []
-    for time in range(len(past) + len(future)):
+    for time in range(len(past) + horizon):
         is_input, step = time < len(past), time - len(past)
         image = Image.new("RGB", size, "white")
         pen = ImageDraw.Draw(image)
         now = f"input {time + 1}/{len(past)}"
         if not is_input:
-            now = f"prediction {step + 1}/{len(future)}"
-        now += f"   {SYNTHETIC}" * is_synthetic(runs)
+            now = f"prediction {step + 1}/{horizon}"
+        now += f"   {mark}" * bool(mark)
         pen.text((MARGIN, MARGIN / 2), now, "#808080" if is_input else "black", font)
         for i, (name, colour, frames) in enumerate(tiles):
             x = MARGIN + i % columns * (tile_width + MARGIN)

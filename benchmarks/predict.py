@@ -1,0 +1,168 @@
+"""The command: python -m benchmarks.predict RUN INPUT --out forecast.gif."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from benchmarks import files
+from benchmarks.command import end_process, run_command
+from benchmarks.data.arrays import open_content
+from benchmarks.experiment.hardware import choose_device
+from benchmarks.experiment.trained import Trained, load
+from benchmarks.metrics import mse
+from benchmarks.names import choose
+
+KINDS = (".gif", ".npy")  # of forecasts
+COLOUR = "#0072B2"  # of the forecast in a film
+
+
+class Stretch(NamedTuple):
+    """Frames [T, C, H, W] that a model is given, those that follow, and where they are."""
+
+    past: NDArray[Any]
+    following: NDArray[Any]
+    place: str
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command's options."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.predict",
+        description="Forecast the frames that follow, with a trained model.",
+    )
+    add = parser.add_argument
+    add("run", metavar="RUN", help="the folder of a finished run, or a model that comes along")
+    add("input", metavar="INPUT", type=Path, help="frames: what --data of benchmarks.run takes")
+    add("--out", metavar="FILE", type=Path, required=True, help="to write: .gif, or .npy of values")
+    add("--horizon", metavar="N", type=int, help="frames to predict; default: as trained")
+    add("--sequence", metavar="K", type=int, default=0, help="which sequence or recording, from 0")
+    add("--start", metavar="T", type=int, help="first frame that the model is given (see below)")
+    for option in ("layout", "variable", "crop", "pad"):
+        add(f"--{option}", help=f"as --{option} of benchmarks.run")
+    add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto")
+    add("--trust-code", action="store_true", help="run the code that the run brought along")
+    parser.epilog = (
+        "Of a whole sequence, the model is given the first frames; of a recording, the last ones, "
+        "so that the forecast goes on where it ends. Frames that follow are the truth beside it."
+    )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command; returns 0, or 2 if something is wrong with the arguments or the files."""
+    given = arguments().parse_args(argv)
+    return run_command(
+        lambda: _forecast(given),
+        stopped="nothing was written",
+        unexpected="this is a fault of the project: please report it",
+    )
+
+
+def _forecast(given: argparse.Namespace) -> int:
+    out: Path = given.out
+    choose("--out: kind of file", out.suffix.lower(), KINDS)
+    if out.exists():
+        raise ValueError(f"{out} exists; move it away, or choose another name")
+    trained = load(given.run, choose_device(given.device), trust_code=given.trust_code)
+    horizon = trained.clip.future if given.horizon is None else given.horizon
+    stretch = read(
+        given.input,
+        trained.clip.past,
+        horizon,
+        sequence=given.sequence,
+        start=given.start,
+        **{name: getattr(given, name) for name in ("layout", "variable", "crop", "pad")},
+    )
+    forecast = trained.predict(stretch.past, horizon)
+    truth = stretch.following
+    if out.suffix.lower() == ".npy":
+        files.write(out, lambda file: np.save(file, forecast))
+    else:
+        _film(trained, stretch.past, truth, forecast, out)
+    print(f"{out}: {horizon} frames after {stretch.place}{_error(trained, forecast, truth)}")
+    return 0
+
+
+def read(
+    path: Path,
+    past: int,
+    future: int,
+    *,
+    sequence: int = 0,
+    start: int | None = None,
+    **options: str | None,
+) -> Stretch:
+    """`past` frames of a file or folder, and up to `future` that follow them.
+
+    `sequence` counts sequences, or recordings, from 0; `start` is the first frame, by default 0 of
+    a sequence and the last possible one of a recording. `options` are those of `open_content`.
+    Raises FileNotFoundError, and ValueError for what cannot be read or is missing.
+    """
+    content = open_content(path, path.name, **options)
+    if len(content.arrays) > 1:
+        raise ValueError(f"{path} holds {', '.join(content.arrays)}; choose one with --variable")
+    (array,) = content.arrays.values()
+    recordings = [recording for of in content.recordings.values() for recording in of]
+    what, count = ("recording", len(recordings)) if recordings else ("sequence", len(array))
+    if not 0 <= sequence < count:
+        raise ValueError(f"--sequence is {sequence}; {path} holds {count}, numbered from 0")
+    length = recordings[sequence].length if recordings else array.shape[1]
+    latest = length - past
+    first = start if start is not None else latest if recordings else 0
+    if not 0 <= first <= latest:
+        begin = "" if start is None else f"--start is {start}; "
+        raise ValueError(
+            f"{begin}{what} {sequence} of {path} has {length} frames; expected {past} or more from "
+            "the start on, which the model is given"
+        )
+    end = first + past
+    stop = min(end + future, length)
+    if recordings:
+        place = recordings[sequence].start
+        frames = array[place + first : place + stop]
+    else:
+        frames = array[sequence, first:stop]
+    where = f"frames {first} to {end - 1} of {what} {sequence}"
+    return Stretch(frames[:past], frames[past:], where)
+
+
+def _scaled(trained: Trained, frames: NDArray[Any]) -> NDArray[np.floating]:
+    """Frames of the data's own unit in [0, 1]."""
+    low, high = trained.range_of(frames.dtype == np.uint8)
+    scaled: NDArray[np.floating] = (frames.astype(float) - low) / (high - low)
+    return scaled
+
+
+def _film(
+    trained: Trained,
+    past: NDArray[Any],
+    truth: NDArray[Any],
+    forecast: NDArray[Any],
+    out: Path,
+) -> None:
+    from benchmarks.report.figures import TRUTH, film  # takes seconds to import
+
+    tiles = [("forecast", COLOUR, _scaled(trained, forecast))]
+    if len(truth) == len(forecast):
+        tiles.insert(0, (TRUTH, "black", _scaled(trained, truth)))
+    film(_scaled(trained, past), tiles, out)
+
+
+def _error(trained: Trained, forecast: NDArray[Any], truth: NDArray[Any]) -> str:
+    if not len(truth):
+        return ""
+    pair = (_scaled(trained, frames)[None] for frames in (forecast[: len(truth)], truth))
+    low, high = trained.value_range
+    error = float(mse(*map(torch.from_numpy, pair)).mean()) * (high - low) ** 2
+    return f"; mean squared error {error:.4g} over {len(truth)} of them, summed over a frame"
+
+
+if __name__ == "__main__":
+    end_process(main())

@@ -1,0 +1,116 @@
+"""The command that forecasts gives what the model gives, of the frames that were asked for."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from benchmarks import load
+from benchmarks.predict import main, read
+
+MODEL = "convlstm-hour"
+LAYOUT = ["--layout", "NTCHW"]  # two sequences might be two frames
+
+
+@pytest.fixture(scope="module")
+def frames() -> NDArray[np.uint8]:
+    """Two sequences of 25 frames, a square that moves: [2, 25, 1, 64, 64]."""
+    frames = np.zeros((2, 25, 1, 64, 64), np.uint8)
+    for n, t in np.ndindex(2, 25):
+        frames[n, t, 0, 10 + t : 30 + t, 5 + 10 * n : 25 + 10 * n] = 200
+    return frames
+
+
+@pytest.fixture
+def sequences(frames: NDArray[np.uint8], tmp_path: Path) -> Path:
+    """The sequences in a file."""
+    path = tmp_path / "squares.npy"
+    np.save(path, frames)
+    return path
+
+
+def test_values_are_those_of_the_model(frames, sequences, tmp_path, capsys):
+    out, which = tmp_path / "forecast.npy", ["--sequence", "1", "--start", "3"]
+    assert main([MODEL, str(sequences), *LAYOUT, *which, "--out", str(out)]) == 0
+    expected = load(MODEL).predict(frames[1, 3:13])
+    found = np.load(out)
+    assert found.dtype == np.uint8 and np.array_equal(found, expected)
+    error = np.square(expected / 255.0 - frames[1, 13:23] / 255.0).sum((1, 2, 3)).mean()
+    told = capsys.readouterr().out
+    assert told.startswith(f"{out}: 10 frames after frames 3 to 12 of sequence 1; ")
+    assert f"mean squared error {error:.4g} over 10 of them" in told
+
+
+def test_a_recording_is_continued_where_it_ends(frames, tmp_path, capsys):
+    path, out = tmp_path / "recording.npy", tmp_path / "forecast.npy"
+    np.save(path, frames[0, :, 0].astype(np.float32) / 255)
+    options = ["--layout", "THW", "--horizon", "3"]
+    assert main([MODEL, str(path), *options, "--out", str(out)]) == 0
+    found = np.load(out)
+    assert found.shape == (3, 1, 64, 64) and found.dtype == np.float32
+    past = frames[0, 15:].astype(np.float32) / 255
+    assert np.array_equal(found, load(MODEL).predict(past, 3))
+    told = capsys.readouterr().out
+    assert "3 frames after frames 15 to 24 of recording 0" in told and "error" not in told
+
+
+@pytest.mark.parametrize(("start", "tiles"), [("0", 2), ("15", 1)])
+def test_a_film_shows_the_input_and_then_truth_and_forecast(sequences, tmp_path, start, tiles):
+    out = tmp_path / "forecast.gif"
+    assert main([MODEL, str(sequences), *LAYOUT, "--out", str(out), "--start", start]) == 0
+    with Image.open(out) as film:
+        assert film.n_frames == 20
+        assert film.width == tiles * (3 * 64 + 12) + 6
+        film.seek(0)
+        first = np.asarray(film.convert("L"))
+    assert (first > 180).any() and (first < 20).any()  # the square, and black around it
+
+
+def test_recordings_of_a_folder_and_what_follows(frames, tmp_path):
+    for n in range(2):
+        np.save(tmp_path / f"part-{n}.npy", frames[n])
+    found = read(tmp_path, 10, 4, sequence=1, start=2)
+    assert np.array_equal(found.past, frames[1, 2:12])
+    assert np.array_equal(found.following, frames[1, 12:16])
+    assert len(read(tmp_path, 10, 4, start=14).following) == 1  # no more follow
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--out", "forecast.mov"], "'.mov'"),
+        (["--out", "squares.npy"], "squares.npy exists; move it away"),
+        (["--sequence", "2"], "--sequence is 2; .* holds 2, numbered from 0"),
+        (["--start", "16"], "--start is 16; sequence 0 of .* has 25 frames; expected 10 or more"),
+        (["--start", "-1"], "--start is -1"),
+        (["--horizon", "0"], "horizon is 0; expected a positive integer"),
+        (["--crop", "32x32"], r"expected \(10, 1, 64, 64\)"),
+    ],
+)
+def test_what_cannot_be_done_is_told_in_a_line(
+    sequences, tmp_path, monkeypatch, capsys, options, words
+):
+    monkeypatch.chdir(tmp_path)
+    before = sequences.read_bytes()
+    out = [] if "--out" in options else ["--out", "forecast.npy"]
+    assert main([MODEL, "squares.npy", *LAYOUT, *out, *options]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("error: ")
+    assert re.search(words, line)
+    assert sequences.read_bytes() == before
+    assert [path.name for path in tmp_path.iterdir()] == ["squares.npy"]
+
+
+def test_one_of_several_arrays_is_chosen_by_name(frames, tmp_path, capsys):
+    path = tmp_path / "both.npz"
+    np.savez(path, train=frames, test=frames[::-1])
+    out = tmp_path / "forecast.npy"
+    assert main([MODEL, str(path), *LAYOUT, "--out", str(out)]) == 2
+    assert "choose one with --variable" in capsys.readouterr().err
+    assert main([MODEL, str(path), *LAYOUT, "--out", str(out), "--variable", "test"]) == 0
+    assert np.array_equal(np.load(out), load(MODEL).predict(frames[1, :10]))
