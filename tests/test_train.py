@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import os
 import random
@@ -78,6 +79,19 @@ class Random(Predictor):
     def forward(self, past, horizon):
         noise = 0.1 * torch.rand(()) + 0.1 * random.random() + 0.1 * np.random.rand()  # noqa: NPY002
         return (self.weight + noise) * past[:, -1:].expand(-1, horizon, -1, -1, -1)
+
+
+def test_the_library_says_nothing_of_its_own() -> None:
+    said: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = said.append
+    logger = logging.getLogger("lightning_fabric")
+    logger.addHandler(handler)
+    try:
+        make_fabric("cpu", "bf16")
+    finally:
+        logger.removeHandler(handler)
+    assert not [record.getMessage() for record in said]
 
 
 def test_random_models_resume_to_the_same_scores(suite, dataset, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ them around a plain command. Only torchrun is heeded.
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 from collections.abc import Iterator
@@ -90,6 +91,8 @@ def make_fabric(device: str, precision: str) -> Fabric:
         from lightning_fabric.plugins.environments.lightning import LightningEnvironment
         from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
+        # Its import asks for more: a line per row on precision and cores, which the table tells.
+        logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
         fabric = Fabric(
             accelerator=device,
             devices=local,
