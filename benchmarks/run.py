@@ -41,7 +41,7 @@ from benchmarks.report.regression import (
 )
 from benchmarks.report.table import NOT_RUN, check_published
 from benchmarks.report.write import Report, planned, report, report_datasets
-from benchmarks.suites import find_suite, suite_names
+from benchmarks.suites import find_suite, suite_names, with_models
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -55,6 +55,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--list", action="store_true", help="list the suites and their rows")
     add("--scale", choices=SCALES, help="default: quick on a CPU, standard on a GPU")
     add("--rows", metavar="LABEL", nargs="+", help="only these rows of the suite")
+    add("--add", metavar="FILE:CLASS", nargs="+", help="models of yours, each a row at the end")
     add("--seeds", metavar="N", type=_positive, help="train every row with seeds 0 to N-1")
     add("--epochs", metavar="N", type=_positive, help="train for N epochs instead of the scale's")
     add(
@@ -167,11 +168,12 @@ def _run(options: Options) -> int:
         return _rebuild(Path(str(options.report)), options)
     found = find_suite(str(options.suite))
     if isinstance(found, DatasetTable):
+        options.refuse(("add",), f"suite {found.name}, which trains nothing")
         opened = open_datasets(found, options)
         return _print(report_datasets(found, opened, options.out, table_name(found, options)))
     if options.check is not None and not options.update and options.precision == "auto":
         options = replace(options, precision=precision_of(options.check))
-    suite = adapt(found, options)
+    suite = adapt(with_models(found, options.add or ()), options)
     check_published(suite)  # a wrong published name is an error now, not after training
     runs = plan(suite, options)
     folder = options.out / "runs"
@@ -210,14 +212,14 @@ def _run(options: Options) -> int:
 
 def _rebuild(path: Path, options: Options) -> int:
     """Write the table of a record again: needs neither runs, data, models nor a GPU."""
-    kept = ("suite", "report", "check", "data", "dataset", "out", "figures", *OF_OWN_DATA)
+    kept = ("suite", "add", "report", "check", "data", "dataset", "out", "figures", *OF_OWN_DATA)
     others = [option.name for option in fields(Options) if option.name not in kept]
     options.refuse(others, f"--report {path}, which holds what the table was made of")
     name, scale, runs = records.read(path)
     suite = find_suite(options.suite or name)
     if not isinstance(suite, Suite):
         raise ValueError(f"suite {suite.name!r} trains nothing, so it has no record")
-    suite = adapt(suite, options)
+    suite = adapt(with_models(suite, options.add or ()), options)
     if missing := runs.keys() - {panel.name for panel in suite.panels}:
         raise ValueError(
             f"{path} has runs on {', '.join(sorted(missing))}, which suite {suite.name!r} lacks; "

@@ -66,6 +66,7 @@ def test_every_command_that_a_page_shows_is_accepted(page):
         if module == "run" and args.suite and not args.suite.endswith(".py"):
             suite = find_suite(args.suite)
             labels = {row.label for row in getattr(suite, "rows", ())}
+            labels |= {name.rpartition(":")[2] for name in args.add or ()}
             assert labels >= set(args.rows or ()), f"{page.name}: {options}"
 
 

@@ -19,7 +19,7 @@ from benchmarks.experiment import schedule as workers
 from benchmarks.experiment.plan import Options, adapt, plan, plan_panel
 from benchmarks.report import figures
 from benchmarks.run import arguments, main
-from benchmarks.suites import convergence, find_suite
+from benchmarks.suites import convergence, find_suite, with_models
 
 SUITE = """
 from baselines import ConvBaseline, LastFrame
@@ -63,7 +63,8 @@ def prepared(*options):
     given = vars(arguments().parse_args(options))
     del given["list"]
     asked = Options(**given)
-    return plan(adapt(find_suite(asked.suite), asked), asked)
+    suite = with_models(find_suite(asked.suite), asked.add or ())
+    return plan(adapt(suite, asked), asked)
 
 
 def test_help_explains_every_option_in_a_line():
@@ -471,6 +472,49 @@ def test_a_timed_suite_trains_one_row_at_a_time(monkeypatch):
     for suite, expected in (("efficiency", 1), ("mmnist", 4)):
         runs = prepared("--suite", suite, "--scale", "smoke", "--device", "cpu")
         assert workers._default_jobs(runs[0]) == expected
+
+
+LINEAR = f"{Path(__file__).resolve().parent.parent / 'examples' / 'own_model.py'}:Linear"
+
+
+@pytest.mark.slow
+def test_a_model_of_a_file_is_a_row_at_the_end(tmp_path, capsys):
+    options = ["--suite", "ablation", "--scale", "smoke", "--device", "cpu", "--epochs", "1"]
+    asked = [*options, "--rows", "Last frame", "Linear", "--out", str(tmp_path)]
+    assert main([*asked, "--add", LINEAR]) == 0
+    out = capsys.readouterr().out
+    rows = [line for line in out.splitlines() if line.startswith("| L")]
+    assert rows[0].startswith("| Last frame") and rows[-1].startswith("| Linear | ")
+    record = next((tmp_path / "records").iterdir())
+    assert record.name.startswith("ablation-smoke-linear-")
+    again = ["--report", str(record), "--out", str(tmp_path / "again")]
+    assert main([*again, "--add", LINEAR]) == 0
+    assert rows[-1] in capsys.readouterr().out.splitlines()
+    assert main(again) == 2  # the record does not hold the class
+    assert "Linear" in capsys.readouterr().err
+
+
+def test_a_model_of_a_file_is_selected_too():
+    assert prepared("--suite", "convergence", "--add", LINEAR)[-1].row.label == "Linear"
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("Linear", "--add is 'Linear'; expected FILE.py:CLASS"),
+        ("nowhere.py:Linear", "nowhere.py does not exist"),
+        ("{}:Missing", "has no 'Missing'; expected a class of that name"),
+        ("{}:replace", "is not a class derived from tau.Predictor"),
+        ("{}:TAU", "suite 'ablation' has a row 'TAU'; rename the class"),
+    ],
+)
+def test_what_cannot_be_added_is_told(name, words, tmp_path, capsys):
+    file = tmp_path / f"added_{len(words)}.py"  # a module of this name, once
+    file.write_text("from dataclasses import replace\nfrom tau import TAU\n")
+    names = [name.format(file)] * (1 + name.endswith("TAU"))  # once it would be a row
+    options = ["--suite", "ablation", "--scale", "smoke", "--device", "cpu", "--dry-run"]
+    assert main([*options, "--add", *names]) == 2
+    assert words in capsys.readouterr().err
 
 
 @pytest.mark.figures

@@ -52,7 +52,7 @@ def import_file(path: Path) -> ModuleType:
     """
     path = path.resolve()
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist; expected a Python file with a suite")
+        raise FileNotFoundError(f"{path} does not exist; expected a Python file")
     name = path.stem
     loaded = sys.modules.get(name)
     if loaded is not None and _file(loaded) == path:

@@ -44,7 +44,18 @@ SYNTHETIC_DATA = "synthetic"
 STORED_RUNS = "stored runs"  # that --report reads where it names no record
 # Options that change what a table holds, in the order in which a table's name has them.
 IN_NAME = (
-    *("rows", "seeds", "epochs", "minutes", "batch_size", "dataset", "data", "past", "future"),
+    *(
+        "add",
+        "rows",
+        "seeds",
+        "epochs",
+        "minutes",
+        "batch_size",
+        "dataset",
+        "data",
+        "past",
+        "future",
+    ),
     *("stride", "data_range", "layout", "variable", "crop", "pad", "precision", "device"),
 )
 OF_OWN_DATA = ("past", "future", "stride", "data_range", "layout", "variable", "crop", "pad")
@@ -59,6 +70,7 @@ class Options:
 
     suite: str | None  # None: that of the record in `report`
     scale: str | None = None
+    add: Sequence[str] | None = None  # models of the user's, as FILE.py:CLASS
     rows: Sequence[str] | None = None
     seeds: int | None = None
     epochs: int | None = None
@@ -425,6 +437,8 @@ def table_name(suite: Suite | DatasetTable, options: Options, runs: Sequence[Run
     then tells names apart. A name has letters, digits and "_.-", at most NAME_BYTES of them.
     """
     asked: dict[str, Any] = {name: getattr(options, name) for name in IN_NAME}
+    if options.add:
+        asked["add"] = [name.rpartition(":")[2] for name in options.add]
     if runs and options.rows:
         asked["rows"] = list(dict.fromkeys(run.row.label for run in runs))
     if runs and options.check is not None:  # which gives the precision
@@ -439,6 +453,7 @@ def table_name(suite: Suite | DatasetTable, options: Options, runs: Sequence[Run
     places = {"suite": given} if given.endswith(".py") else {}
     if options.root is not None:
         places["data"] = str(options.root)
+    places |= {f"add {n}": n.rpartition(":")[0] for n in options.add or ()}
     if not asked.keys() & {"rows"} and not places and len(name) <= NAME_BYTES:
         return name
     request = {"name": parts, **asked, **{k: str(Path(v).resolve()) for k, v in places.items()}}
