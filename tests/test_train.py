@@ -27,7 +27,13 @@ from benchmarks.experiment.fabric import make_fabric
 from benchmarks.experiment.plan import plan_panel
 from benchmarks.experiment.spec import Row, Suite, Training
 from benchmarks.experiment.store import CHECKPOINT, PREVIOUS
-from benchmarks.experiment.train import NonFiniteLossError, make_optimiser, make_schedule, train
+from benchmarks.experiment.train import (
+    NonFiniteLossError,
+    is_compiled,
+    make_optimiser,
+    make_schedule,
+    train,
+)
 from benchmarks.run import main
 from benchmarks.stopping import Stopped, stoppable
 from tau import TAU, Predictor
@@ -79,6 +85,23 @@ class Random(Predictor):
     def forward(self, past, horizon):
         noise = 0.1 * torch.rand(()) + 0.1 * random.random() + 0.1 * np.random.rand()  # noqa: NPY002
         return (self.weight + noise) * past[:, -1:].expand(-1, horizon, -1, -1, -1)
+
+
+@pytest.mark.parametrize(
+    ("changes", "timed", "expected"),
+    [
+        ({"epochs": 1, "sequences": 40_000}, False, True),  # 10,000 steps of four
+        ({"epochs": 1, "sequences": 39_996}, False, False),
+        ({"epochs": 1, "sequences": 40}, True, True),
+        ({"epochs": None, "minutes": 5.0}, False, True),  # not settled yet
+        ({"epochs": 1, "sequences": 4_000_000, "minutes": 4.0}, False, False),  # being timed
+        ({"epochs": None, "minutes": 4.0}, True, True),
+    ],
+)
+def test_trainings_that_are_long_enough_are_compiled(suite, dataset, changes, timed, expected):
+    run = _run(suite, dataset)
+    training = replace(run.training, batch_size=4, **changes)
+    assert is_compiled(replace(run, training=training, timed=timed)) is expected
 
 
 def test_the_library_says_nothing_of_its_own() -> None:
