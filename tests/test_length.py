@@ -17,6 +17,7 @@ from benchmarks.experiment.plan import plan_panel
 from benchmarks.experiment.spec import Suite, Training
 from benchmarks.experiment.store import LENGTH
 from benchmarks.experiment.train import _Loop
+from benchmarks.metrics import PEAK_MEMORY
 from benchmarks.report import figures
 from benchmarks.report.markdown import markdown
 from benchmarks.report.table import build
@@ -151,6 +152,8 @@ def test_rows_with_fewer_sequences_than_others_are_marked(suite, dataset, tmp_pa
     conv, best = (re.search(rf"^\| {label}.*$", text, re.M)[0] for label in ("Conv", "TAU"))
     assert "**" not in conv and "**" in best
     assert re.search(r"\| Conv<sup>a</sup> \|", text) and "| TAU |" in text
+    costs = replace(suite.panels[0], columns=(PEAK_MEMORY,))  # which compare all the same
+    assert "where others have" not in markdown(build(suite, "t", [(costs, stored)]))
 
 
 # The command

@@ -257,7 +257,7 @@ def _remarks(row: pd.Series | None, group: Group) -> Iterator[str]:
             f"{_range(epochs)} epochs, {_range(trained_on)} sequences in all, in "
             f"{_range(took, '.3g')} minutes"
         )
-    elif row["is_shorter"]:
+    elif row["is_shorter"] and any(isinstance(c, Metric) for c in group.panel.columns):
         most = f"{group.most_sequences:,}"
         yield f"trained on {_range(trained_on)} sequences, where others have {most}"
     if row["untrained"]:
