@@ -23,6 +23,7 @@ from matplotlib.ticker import (
     LogLocator,
     MaxNLocator,
     NullFormatter,
+    NullLocator,
     StrMethodFormatter,
 )
 from matplotlib.transforms import Bbox, ScaledTranslation
@@ -65,6 +66,7 @@ STYLE: dict[Any, Any] = {
 SYNTHETIC = "synthetic data"  # marks figures of runs on generated stand-ins
 LABEL_LENGTH = 32  # characters of a row's label that are shown
 FRAME_INCHES = 0.5  # strip: width of a frame
+NARROW = 3  # a logarithmic axis of less has too few of the ticks 1, 2, 5
 TRUTH, HEAT = "truth", "inferno"  # a tile's name; colours of differences
 ROUNDING = 1e-3  # of stored frames that are still the same: earlier commits kept float16
 FRAME_MS = 200  # GIF; sizes are in pixels
@@ -257,13 +259,19 @@ def _line_style(label: str, labels: Sequence[str]) -> dict[str, Any]:
 def _logarithmic(axes: Axes, which: str, values: Sequence[float]) -> None:
     """Give axis "x" or "y" a logarithmic scale, if it has values and all are above 0.
 
-    Ticks are 20, 50, 100 rather than powers of ten: errors span one decade or two.
+    Ticks are 20, 50, 100 rather than powers of ten, as errors span one decade or two, and evenly
+    spaced numbers where they span less than a factor of NARROW.
     """
     if not values or min(values) <= 0:
         return
     axes.set(**{f"{which}scale": "log"})
     axis: Axis = getattr(axes, f"{which}axis")
-    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    low, high = getattr(axes, f"get_{which}lim")()
+    if high < NARROW * low:
+        axis.set_major_locator(MaxNLocator(5, steps=(1, 2, 5, 10)))
+        axis.set_minor_locator(NullLocator())
+    else:
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
