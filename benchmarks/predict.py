@@ -18,6 +18,7 @@ from benchmarks.experiment.hardware import choose_device
 from benchmarks.experiment.trained import Trained, load
 from benchmarks.metrics import mse
 from benchmarks.names import choose
+from tau.predictor import check_horizon
 
 KINDS = (".gif", ".npy")  # of forecasts
 COLOUR = "#0072B2"  # of the forecast in a film
@@ -50,7 +51,8 @@ def arguments() -> argparse.ArgumentParser:
     add("--trust-code", action="store_true", help="run the code that the run brought along")
     parser.epilog = (
         "Of a whole sequence, the model is given the first frames; of a recording, the last ones, "
-        "so that the forecast goes on where it ends. Frames that follow are the truth beside it."
+        "so that the forecast goes on where it ends. If as many follow as are predicted, a film "
+        "shows them beside it as the truth."
     )
     return parser
 
@@ -72,6 +74,7 @@ def _forecast(given: argparse.Namespace) -> int:
         raise ValueError(f"{out} exists; move it away, or choose another name")
     trained = load(given.run, choose_device(given.device), trust_code=given.trust_code)
     horizon = trained.clip.future if given.horizon is None else given.horizon
+    check_horizon(horizon)
     stretch = read(
         given.input,
         trained.clip.past,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -23,6 +25,7 @@ from benchmarks.experiment.capture import (
     Gradients,
     at_once,
     draws_nothing_on_the_host,
+    is_capturable,
 )
 from benchmarks.experiment.fabric import make_fabric, seed_generators
 from benchmarks.experiment.plan import plan_panel
@@ -56,6 +59,34 @@ def test_only_who_promises_it_is_captured() -> None:
     assert TAU(Clip(), 2, 4, 2, 2).capturable
     assert LMCMemory(Clip()).capturable
     assert not LMCMemory(Clip(10, 30)).capturable  # its horizon depends on a tensor's value
+
+
+def test_a_subclass_of_another_package_promises_it_itself() -> None:
+    class Counting(TAU):
+        """Inherits the promise, and may break it."""
+
+    class Promising(TAU):
+        """Says it itself."""
+
+        capturable = True
+
+    assert is_capturable(TAU(Clip(), 2, 4, 2, 2))
+    assert not is_capturable(Counting(Clip(), 2, 4, 2, 2))
+    assert is_capturable(Promising(Clip(), 2, 4, 2, 2))
+
+
+def test_what_is_timed_is_freed_at_once(suite: Suite) -> None:
+    """A GPU holds a graph's memory for as long as there is a reference to it."""
+    run = plan_panel(suite, "smoke", MovingMNIST(), "cpu", rows=["TAU"], precision="fp32")[0]
+    timer = StepTimer(run, make_fabric("cpu", "fp32"))
+    timer.step()
+    loop = weakref.ref(timer._loop)
+    gc.disable()
+    try:
+        del timer
+        assert loop() is None
+    finally:
+        gc.enable()
 
 
 @models

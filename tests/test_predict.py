@@ -89,6 +89,7 @@ def test_recordings_of_a_folder_and_what_follows(frames, tmp_path):
         (["--start", "16"], "--start is 16; sequence 0 of .* has 25 frames; expected 10 or more"),
         (["--start", "-1"], "--start is -1"),
         (["--horizon", "0"], "horizon is 0; expected a positive integer"),
+        (["--horizon", "-5"], "horizon is -5; expected a positive integer"),
         (["--crop", "32x32"], r"expected \(10, 1, 64, 64\)"),
     ],
 )

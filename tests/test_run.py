@@ -459,6 +459,8 @@ def test_rows_that_a_panel_leaves_out_are_trained_only_if_asked_for(capsys):
     assert planned(*quick, "mmnist", "--rows", "PredNet", "Ours") == ["PredNet", "Ours"]
     assert list(dict.fromkeys(planned(*quick, "hour"))) == all_rows["hour"]
     assert left < set(planned(*quick, "efficiency"))
+    assert left < set(planned(*quick, "mmnist", "--epochs", "500"))
+    assert left < set(planned(*quick, "mmnist", "--minutes", "60"))
     assert "is left out" not in capsys.readouterr().err
     assert left < set(planned("--suite", "mmnist"))  # at another scale
 

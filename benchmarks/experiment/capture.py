@@ -20,9 +20,16 @@ Gradients = Callable[[Tensor], Tensor]
 
 def at_once(model: Predictor, device: torch.device, gradients: Gradients) -> Gradients:
     """`gradients`, from a CUDA graph where the device and the model allow one."""
-    if device.type == "cuda" and model.capturable:
+    if device.type == "cuda" and is_capturable(model):
         return CapturedGradients(model, gradients)
     return gradients
+
+
+def is_capturable(model: Predictor) -> bool:
+    """Whether a model's own class promises it: a user's subclass may keep less than its base."""
+    kind = type(model)
+    ours = kind.__module__.partition(".")[0] in ("tau", "baselines")
+    return model.capturable and (ours or "capturable" in vars(kind))
 
 
 class CapturedGradients:
@@ -33,8 +40,8 @@ class CapturedGradients:
     sequences keep their shape. Randomness drawn on the GPU follows its generator's seed in a replay
     as in an eager step, so both give the same numbers, and nothing here waits for the GPU.
 
-    Raises ValueError for a model that draws random numbers on the host, as a replay would repeat
-    them.
+    Raises ValueError for a model that cannot be captured, or draws random numbers on the host, as a
+    replay would repeat them.
     """
 
     def __init__(self, model: nn.Module, gradients: Gradients) -> None:
@@ -65,9 +72,18 @@ class CapturedGradients:
     def _capture(self, sequences: Tensor) -> None:
         self._sequences = sequences.clone()
         self._model.zero_grad(set_to_none=True)  # so that a replay writes gradients, adding to none
-        self._graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self._graph, stream=self._stream):
-            self._loss = self._compute(self._sequences)
+        graph = torch.cuda.CUDAGraph()
+        try:
+            with torch.cuda.graph(graph, stream=self._stream):
+                self._loss = self._compute(self._sequences)
+        except torch.OutOfMemoryError:
+            raise
+        except RuntimeError as error:
+            raise ValueError(
+                f"{type(self._model).__name__} cannot be captured in a CUDA graph ({error}); set "
+                "capturable = False on the class"
+            ) from error
+        self._graph = graph
         self._gradients = [(p, p.grad) for p in self._model.parameters() if p.grad is not None]
 
 

@@ -295,7 +295,8 @@ def plan_panel(
     for label in rows or ():
         choose(f"suite {suite.name!r}: row", label, [row.label for row in suite.rows])
     runs: list[Run] = []
-    left_out = {} if rows else suite.left_out(panel, scale)
+    is_own_length = epochs is not None or minutes is not None  # for which the reasons do not hold
+    left_out = {} if rows or is_own_length else suite.left_out(panel, scale)
     for label, reason in left_out.items():
         print(f"{label} is left out on {panel.name} at scale {scale}: {reason}", file=sys.stderr)
     for row in suite.rows_of(panel):
@@ -453,7 +454,8 @@ def table_name(suite: Suite | DatasetTable, options: Options, runs: Sequence[Run
     places = {"suite": given} if given.endswith(".py") else {}
     if options.root is not None:
         places["data"] = str(options.root)
-    places |= {f"add {n}": n.rpartition(":")[0] for n in options.add or ()}
+    parted = (added.rpartition(":") for added in options.add or ())
+    places |= {f"add {label}": file for file, _, label in parted}
     if not asked.keys() & {"rows"} and not places and len(name) <= NAME_BYTES:
         return name
     request = {"name": parts, **asked, **{k: str(Path(v).resolve()) for k, v in places.items()}}

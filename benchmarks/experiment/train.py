@@ -6,7 +6,7 @@ import math
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +26,7 @@ from benchmarks.experiment.progress import Progress
 from benchmarks.experiment.spec import Training
 from benchmarks.experiment.store import CHECKPOINT, DAMAGED, PREVIOUS
 from benchmarks.stopping import Stopped, deferred
-from tau import Predictor
+from tau import Clip, Predictor
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -155,7 +155,7 @@ class _Loss:
     """A loss on its way to the host: reading it waits for its own step, not for what is queued."""
 
     def __init__(self, loss: Tensor) -> None:
-        self._copy = loss.to("cpu", non_blocking=loss.is_cuda)
+        self._copy = loss.to("cpu", non_blocking=True) if loss.is_cuda else loss
         self._copied = torch.cuda.Event() if loss.is_cuda else None
         if self._copied is not None:
             self._copied.record()
@@ -164,6 +164,17 @@ class _Loss:
         if self._copied is not None:
             self._copied.synchronize()
         return float(self._copy)
+
+
+def _gradients(objective: Callable[..., Tensor], clip: Clip, fabric: Fabric) -> Gradients:
+    """What gives the loss of a batch and leaves its gradients in the parameters."""
+
+    def gradients(sequences: Tensor) -> Tensor:
+        loss = objective(*clip.split(sequences))
+        fabric.backward(loss)
+        return loss.detach()
+
+    return gradients
 
 
 class _Loop:
@@ -181,13 +192,13 @@ class _Loop:
             # A graph for states with a gradient and without, and for inference when it is timed.
             torch._dynamo.config.cache_size_limit = 32  # recompile_limit from torch 2.7 on
             model.compile()
-        self.gradients: Gradients = self.compute_gradients
-        if fabric.world_size == 1:
-            self.gradients = at_once(model, fabric.device, self.gradients)
         self.run, self.model, self.fabric, self.dataset = run, model, fabric, run.dataset
         self.optimiser = make_optimiser(model, run.training)
         self.schedule = make_schedule(self.optimiser, run.training)
-        self.objective, _ = fabric.setup(Objective(model), self.optimiser)
+        objective, _ = fabric.setup(Objective(model), self.optimiser)
+        self.gradients = _gradients(objective, run.clip, fabric)
+        if fabric.world_size == 1:
+            self.gradients = at_once(model, fabric.device, self.gradients)
         self.folder, self.path = folder, folder / CHECKPOINT
         self.checkpoint_seconds = checkpoint_seconds
         self.step = 0
@@ -257,12 +268,6 @@ class _Loop:
         self.step += 1
         if self._due() and self.step % run.training.steps_per_epoch:
             self.save()
-
-    def compute_gradients(self, sequences: Tensor) -> Tensor:
-        """The loss of a batch; its gradients are in the parameters."""
-        loss: Tensor = self.objective(*self.run.clip.split(sequences))
-        self.fabric.backward(loss)
-        return loss.detach()
 
     def read_losses(self, keep: int = 0) -> None:
         """Move all but the `keep` newest losses to the host; stop at one that is not finite."""

@@ -175,7 +175,6 @@ def learning_curves(
         if not curve.empty:
             ends[label] = float(curve["mean"].iloc[-1])
             lowest.append(float(curve["min"].min()))
-    _logarithmic(by_epoch, "y", lowest)
     if target is not None:
         for axes in (by_epoch, by_time):
             axes.axhline(target[0], color="0.25", lw=0.8, ls=(0, (1, 2)), zorder=1)
@@ -188,6 +187,7 @@ def learning_curves(
             fontsize=7,
             color="0.25",
         )
+    _logarithmic(by_epoch, "y", lowest)
     by_epoch.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     xlabel = "epoch" if has_equal_epochs else "training sequences"
     by_epoch.set(xlabel=xlabel, ylabel="validation MSE per frame", xlim=(0, None))

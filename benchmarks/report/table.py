@@ -435,10 +435,13 @@ def _statements(suite: Suite, groups: Sequence[Group]) -> Iterator[str]:
 def _left_out(suite: Suite, group: Group) -> Iterator[str]:
     """Which rows are missing that a panel leaves out, and why."""
     scale = next((r.record["scale"] for r in group.runs if "scale" in r.record), "")
+    missing = [row.label for row in suite.rows if group.numbers(row.label) is None]
+    left_out = suite.left_out(group.panel, scale)
+    if not left_out.keys() >= set(missing):
+        return  # the user chose the rows
     reasons: dict[str, list[str]] = {}
-    for label, reason in suite.left_out(group.panel, scale).items():
-        if group.numbers(label) is None:
-            reasons.setdefault(reason, []).append(label)
+    for label in missing:
+        reasons.setdefault(left_out[label], []).append(label)
     for reason, labels in reasons.items():
         yield f"Left out{group.suffix} at scale {scale}: {', '.join(labels)}, as {reason}"
 
