@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _forecast(given: argparse.Namespace) -> int:
     out: Path = given.out
     choose("--out: kind of file", out.suffix.lower(), KINDS)
-    if out.exists():
+    if out.exists() or out.is_symlink():
         raise ValueError(f"{out} exists; move it away, or choose another name")
     trained = load(given.run, choose_device(given.device), trust_code=given.trust_code)
     horizon = trained.clip.future if given.horizon is None else given.horizon
@@ -83,8 +83,13 @@ def _forecast(given: argparse.Namespace) -> int:
         start=given.start,
         **{name: getattr(given, name) for name in ("layout", "variable", "crop", "pad")},
     )
-    forecast = trained.predict(stretch.past, horizon)
     truth = stretch.following
+    if not np.isfinite(truth).all():
+        raise ValueError(
+            f"{given.input}: the frames after {stretch.place} hold NaN or infinite values; choose "
+            "another --start, or fill them"
+        )
+    forecast = trained.predict(stretch.past, horizon)
     if out.suffix.lower() == ".npy":
         files.write(out, lambda file: np.save(file, forecast))
     else:

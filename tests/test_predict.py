@@ -107,6 +107,25 @@ def test_what_cannot_be_done_is_told_in_a_line(
     assert [path.name for path in tmp_path.iterdir()] == ["squares.npy"]
 
 
+def test_a_truth_that_is_not_finite_is_told_before_anything_is_written(frames, tmp_path, capsys):
+    values = frames[0, :, 0] / 255.0
+    values[22] = np.nan
+    np.save(tmp_path / "hole.npy", values)
+    out = tmp_path / "forecast.npy"
+    options = ["--layout", "THW", "--start", "8", "--out", str(out)]
+    assert main([MODEL, str(tmp_path / "hole.npy"), *options, "--horizon", "5"]) == 2
+    assert "after frames 8 to 17 of recording 0 hold NaN" in capsys.readouterr().err
+    assert not out.exists()
+    assert main([MODEL, str(tmp_path / "hole.npy"), *options, "--horizon", "4"]) == 0
+
+
+def test_a_link_that_leads_nowhere_is_kept(sequences, tmp_path, capsys):
+    out = tmp_path / "forecast.npy"
+    out.symlink_to("nowhere.npy")
+    assert main([MODEL, str(sequences), *LAYOUT, "--out", str(out)]) == 2
+    assert "exists; move it away" in capsys.readouterr().err and out.is_symlink()
+
+
 def test_one_of_several_arrays_is_chosen_by_name(frames, tmp_path, capsys):
     path = tmp_path / "both.npz"
     np.savez(path, train=frames, test=frames[::-1])

@@ -298,7 +298,10 @@ def plan_panel(
     is_own_length = epochs is not None or minutes is not None  # for which the reasons do not hold
     left_out = {} if rows or is_own_length else suite.left_out(panel, scale)
     for label, reason in left_out.items():
-        print(f"{label} is left out on {panel.name} at scale {scale}: {reason}", file=sys.stderr)
+        print(
+            f"{label} is left out on {panel.name} at scale {scale}: {reason}; --rows has it",
+            file=sys.stderr,
+        )
     for row in suite.rows_of(panel):
         if (rows and row.label not in rows) or row.label in left_out:
             continue
