@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -86,14 +86,6 @@ class Predictor(nn.Module):
         For schedules of a model's own (teacher forcing), whose length is a fraction of the
         training; a model without one ignores it, as here.
         """
-
-    def compile(self, *args: Any, **kwargs: Any) -> None:
-        """Compile the loss in place, with the arguments of torch.compile; state dict keys stay."""
-        self.__dict__["loss"] = torch.compile(self.loss, *args, **kwargs)
-
-    def __getstate__(self) -> dict[str, Any]:
-        # A copy is not compiled, as in nn.Module, instead of bound to the original's weights.
-        return {name: value for name, value in self.__dict__.items() if name != "loss"}
 
     if TYPE_CHECKING:
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import math
 
 import pytest
 import torch
-from compiled import Backend
 from forward_check import Expected, check
-from model_rows import random_frames
-from torch.nn import functional as F
 
 from baselines import ConvBaseline, LastFrame, SimVP
 from tau import TAU, Clip, Predictor, rollout
@@ -206,19 +202,3 @@ def test_a_predictor_is_a_forward():
     past, future = torch.rand(2, 3, 1, 4, 4), torch.rand(2, 5, 1, 4, 4)
     expected = (past.mean(1, keepdim=True) - future).square().mean()
     assert Mean(Clip(3, 5, 1, 4, 4)).loss(past, future).item() == pytest.approx(expected.item())
-
-
-def test_compile_compiles_the_whole_loss_and_no_copy() -> None:
-    backend = Backend()
-    model = TAU(Clip(), 2, 8, 2, 2, 2)
-    names = list(model.state_dict())
-    past, future = random_frames(Clip())
-    expected = model.loss(past, future).item()
-    model.compile(backend=backend)
-    assert model.loss(past, future).item() == pytest.approx(expected)
-    assert len(backend.graphs) == 1 and list(model.state_dict()) == names
-    assert backend.count(F.mse_loss) == [1]
-    copied = copy.deepcopy(model)
-    backend.runs.clear()
-    assert copied.loss(past, future).item() == pytest.approx(expected)
-    assert not backend.runs

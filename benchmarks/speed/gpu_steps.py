@@ -31,7 +31,7 @@ from tau import Clip
 PRECISIONS = ("fp32", "tf32", "bf16")
 LAYOUTS = ("contiguous", "channels_last")
 LAUNCHES = ("eager", "graph")  # a CUDA graph
-COMPILED = ("no", "yes")  # as `model.compile` does: TAU's whole loss
+COMPILED = ("no", "yes")  # as `model.compile` does
 STEPS = 20  # that are timed; the median counts
 TRIALS = ("off", "on")  # cuDNN's, of algorithms
 
