@@ -534,7 +534,7 @@ def test_efficiency_is_measured_and_shown(tmp_path, capsys):
         * cost["training_sequences_per_second_spread"]
         / cost["training_sequences_per_second"]
     )
-    assert ours.endswith("| 2.5 |")  # the paper's minutes an epoch
+    assert ours.endswith("| 2.5 |")  # the paper's minutes per epoch
     assert not (tmp_path / "figures").exists()  # of models that were hardly trained
 
 

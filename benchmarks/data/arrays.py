@@ -41,13 +41,14 @@ class Content(NamedTuple):
 
     `arrays` are [N, T, C, H, W] or [T, C, H, W], by split, or one by the path's name; `recordings`
     are by split, or by the path's name, and none if there are whole sequences. `dtype` is the type
-    of the values in the path.
+    of the values in the path, `sizes` what frames were cropped and padded to.
     """
 
     arrays: dict[str, ArrayFile]
     recordings: dict[str, list[Recording]]
     dtype: np.dtype
     notes: list[str]
+    sizes: dict[str, tuple[int, int]]
 
 
 class Arrays(StoredDataset):
@@ -91,8 +92,8 @@ class Arrays(StoredDataset):
         pad: str | None = None,
     ) -> None:
         name = printable(path.name if path.name not in ("", "..") else path.resolve().name)
-        sizes = _sizes(crop, pad)
         content = open_content(path, name, layout, variable, crop, pad)
+        sizes = content.sizes
         splits, rule = _split(name, content, past, future, stride)
         clip = _clip(name, splits, past, future)
         scans = _scan(name, content)
@@ -109,7 +110,9 @@ class Arrays(StoredDataset):
             provenance={
                 "data_range": "uint8 / 255" if value_range is None else f"{low!r} to {high!r}",
                 "rule": rule,
-                **{option: f"{height}x{width}" for option, (height, width) in sizes.items()},
+                **{
+                    option: f"{height}x{width}" for option, (height, width) in content.sizes.items()
+                },
                 **{f"sha256 of {label}": found.sha256 for label, found in scans.items()},
             },
             caption=(
@@ -135,7 +138,9 @@ def open_content(
     pad: str | None = None,
 ) -> Content:
     """What a path holds, with the options of `Arrays`."""
-    letters, sizes = None if layout is None else parse_layout(layout), _sizes(crop, pad)
+    letters = None if layout is None else parse_layout(layout)
+    given = (("crop", crop), ("pad", pad))
+    sizes = {option: parse_size(option, text) for option, text in given if text is not None}
     if not path.exists():
         raise FileNotFoundError(f"no such file or folder: {path}")
     suffix = path.suffix.lower()
@@ -147,7 +152,7 @@ def open_content(
         frames: ArrayFile = found.prepared.frames
         if sizes:
             frames = View(frames, "TCHW", **sizes)
-        return Content({name: frames}, recordings, found.dtype, found.notes)
+        return Content({name: frames}, recordings, found.dtype, found.notes, sizes)
     if suffix not in FILES:
         hint = ": extract its frames, ffmpeg -i VIDEO FOLDER/%06d.png" if suffix in VIDEOS else ""
         raise ValueError(
@@ -163,12 +168,7 @@ def open_content(
     _check_alike(path, arrays)
     lengths = {label: array.shape[0] for label, array in arrays.items()}
     recordings = {label: [Recording(label, 0, 0, n)] for label, n in lengths.items()}
-    return Content(arrays, {} if "N" in letters else recordings, first.dtype, [])
-
-
-def _sizes(crop: str | None, pad: str | None) -> dict[str, tuple[int, int]]:
-    given = (("crop", crop), ("pad", pad))
-    return {option: parse_size(option, text) for option, text in given if text is not None}
+    return Content(arrays, {} if "N" in letters else recordings, first.dtype, [], sizes)
 
 
 def _check_alike(path: Path, arrays: Mapping[str, ArrayFile]) -> None:

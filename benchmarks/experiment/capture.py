@@ -4,18 +4,35 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from tau import Predictor
+from tau import Clip, Predictor
 
 EAGER_CALLS = 2  # before the capture, in which libraries set themselves up
 WARM_UP = EAGER_CALLS + 1  # calls on a GPU, after which each is as fast as the next
 
 Gradients = Callable[[Tensor], Tensor]
+
+
+def gradients_of(
+    loss_of: Callable[[Tensor, Tensor], Tensor],
+    clip: Clip,
+    autocast: AbstractContextManager[object] | None = None,
+    backward: Callable[[Tensor], object] = Tensor.backward,
+) -> Gradients:
+    """What gives the loss of a batch, detached, and leaves its gradients in the parameters."""
+
+    def gradients(sequences: Tensor) -> Tensor:
+        with autocast or nullcontext():
+            loss = loss_of(*clip.split(sequences))
+        backward(loss)
+        return loss.detach()
+
+    return gradients
 
 
 def at_once(model: Predictor, device: torch.device, gradients: Gradients) -> Gradients:

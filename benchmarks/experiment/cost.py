@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.experiment import hardware
-from benchmarks.experiment.capture import WARM_UP, at_once
+from benchmarks.experiment.capture import WARM_UP, at_once, gradients_of
 from tau import Clip, Predictor
 
 aten = torch.ops.aten
@@ -252,12 +252,7 @@ def throughput(
                 model.train()
                 optimiser = torch.optim.Adam(weights, fused=True)
 
-                def gradients(sequences: Tensor) -> Tensor:
-                    with autocast:
-                        loss = model.loss(*clip.split(sequences))
-                    loss.backward()
-                    return loss.detach()
-
+                gradients = gradients_of(model.loss, clip, autocast)
                 launch = at_once(model, device, gradients)
 
                 def step() -> None:

@@ -44,19 +44,9 @@ SYNTHETIC_DATA = "synthetic"
 STORED_RUNS = "stored runs"  # that --report reads where it names no record
 # Options that change what a table holds, in the order in which a table's name has them.
 IN_NAME = (
-    *(
-        "add",
-        "rows",
-        "seeds",
-        "epochs",
-        "minutes",
-        "batch_size",
-        "dataset",
-        "data",
-        "past",
-        "future",
-    ),
-    *("stride", "data_range", "layout", "variable", "crop", "pad", "precision", "device"),
+    *("add", "rows", "seeds", "epochs", "minutes", "batch_size", "dataset", "data"),
+    *("past", "future", "stride", "data_range", "layout", "variable", "crop", "pad"),
+    *("precision", "device"),
 )
 OF_OWN_DATA = ("past", "future", "stride", "data_range", "layout", "variable", "crop", "pad")
 # Bytes of a table's name: with the longest name of a panel, and with what tells its files apart,

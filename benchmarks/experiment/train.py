@@ -6,7 +6,7 @@ import math
 import sys
 import time
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from torch.optim import Adam, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from benchmarks import files
-from benchmarks.experiment.capture import WARM_UP, Gradients, at_once
+from benchmarks.experiment.capture import WARM_UP, at_once, gradients_of
 from benchmarks.experiment.evaluate import mean_squared_error
 from benchmarks.experiment.fabric import seed_generators
 from benchmarks.experiment.plan import Run
@@ -26,7 +26,7 @@ from benchmarks.experiment.progress import Progress
 from benchmarks.experiment.spec import Training
 from benchmarks.experiment.store import CHECKPOINT, DAMAGED, PREVIOUS
 from benchmarks.stopping import Stopped, deferred
-from tau import Clip, Predictor
+from tau import Predictor
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -166,17 +166,6 @@ class _Loss:
         return float(self._copy)
 
 
-def _gradients(objective: Callable[..., Tensor], clip: Clip, fabric: Fabric) -> Gradients:
-    """What gives the loss of a batch and leaves its gradients in the parameters."""
-
-    def gradients(sequences: Tensor) -> Tensor:
-        loss = objective(*clip.split(sequences))
-        fabric.backward(loss)
-        return loss.detach()
-
-    return gradients
-
-
 class _Loop:
     """The state of a training between two steps, and what a step does to it."""
 
@@ -196,7 +185,7 @@ class _Loop:
         self.optimiser = make_optimiser(model, run.training)
         self.schedule = make_schedule(self.optimiser, run.training)
         objective, _ = fabric.setup(Objective(model), self.optimiser)
-        self.gradients = _gradients(objective, run.clip, fabric)
+        self.gradients = gradients_of(objective, run.clip, backward=fabric.backward)
         if fabric.world_size == 1:
             self.gradients = at_once(model, fabric.device, self.gradients)
         self.folder, self.path = folder, folder / CHECKPOINT

@@ -486,7 +486,7 @@ def film(
         now = f"input {time + 1}/{len(past)}"
         if not is_input:
             now = f"prediction {step + 1}/{horizon}"
-        now += f"   {mark}" * bool(mark)
+        now = f"{now}   {mark}".rstrip()
         pen.text((MARGIN, MARGIN / 2), now, "#808080" if is_input else "black", font)
         for i, (name, colour, frames) in enumerate(tiles):
             x = MARGIN + i % columns * (tile_width + MARGIN)

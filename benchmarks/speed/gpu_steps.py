@@ -22,16 +22,15 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
-from benchmarks.experiment.capture import WARM_UP, CapturedGradients
+from benchmarks.experiment.capture import WARM_UP, CapturedGradients, gradients_of, is_capturable
 from benchmarks.suites.mmnist import ROWS
 from tau import Clip
 
 PRECISIONS = ("fp32", "tf32", "bf16")
 LAYOUTS = ("contiguous", "channels_last")
 LAUNCHES = ("eager", "graph")  # a CUDA graph
-COMPILED = ("no", "yes")  # as `model.compile` does
+COMPILED = ("no", "forward", "loss")  # what is compiled; "forward": as in training
 STEPS = 20  # that are timed; the median counts
 TRIALS = ("off", "on")  # cuDNN's, of algorithms
 
@@ -58,20 +57,19 @@ def measure(way: Way, batch_size: int, device: str, scale: str) -> Iterator[dict
     model = row.model(clip, **row.at(scale)).to(device).train()
     if way.layout == "channels_last":
         model.to(memory_format=torch.channels_last)
-    if way.launch == "graph" and not model.capturable:
+    if way.launch == "graph" and not is_capturable(model):
         raise ValueError(f"{way.row} is not capturable")
-    if way.compiled == "yes":
+    loss_of = model.loss
+    if way.compiled == "forward":
         model.compile()
+    elif way.compiled == "loss":
+        loss_of = torch.compile(model.loss)
     optimiser = torch.optim.Adam(model.parameters(), fused=True)
     shape = (batch_size, clip.frames, clip.channels, clip.height, clip.width)
     sequences = torch.rand(shape, device=device)
 
-    def eager(sequences: Tensor) -> Tensor:
-        with torch.autocast(device, torch.bfloat16, enabled=way.precision == "bf16"):
-            loss = model.loss(*clip.split(sequences))
-        loss.backward()
-        return loss.detach()
-
+    autocast = torch.autocast(device, torch.bfloat16, enabled=way.precision == "bf16")
+    eager = gradients_of(loss_of, clip, autocast)
     gradients = CapturedGradients(model, eager) if way.launch == "graph" else eager
 
     def step() -> float:

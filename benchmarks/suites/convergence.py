@@ -23,7 +23,7 @@ SUITE = Suite(
     ),
     rows=mmnist.ROWS,
     selected=("PhyDNet", "CrevNet", "Ours"),
-    # At small scales as many sequences an epoch as the slowest of these rows has in its own suite.
+    # At small scales as many sequences per epoch as the slowest of these rows has in its own suite.
     training={
         "smoke": replace(ablation.TRAINING["smoke"], sequences=16),
         "quick": replace(ablation.TRAINING["quick"], sequences=80),
@@ -33,5 +33,5 @@ SUITE = Suite(
     target=ablation.SUITE.target,
     target_scales=SCALES,
     timed=True,
-    notes=("Seconds an epoch are those of 10,000 sequences.",),
+    notes=("Seconds per epoch are those of 10,000 sequences.",),
 )
