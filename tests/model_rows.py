@@ -19,6 +19,8 @@ KTH = Clip(10, 20, 1, 128, 128)
 KTH_ONE_PASS = Clip(10, 10, 1, 128, 128)  # what is published for SimVP and its kin
 CALTECH = Clip(10, 1, 3, 128, 160)
 
+SHORT = Clip(3, 2, 1, 16, 16)  # that every model takes, for tests of what no size changes
+
 # One row for each way a model is built at scale smoke, and one for each model.
 ROWS = {
     (row.model, repr(sorted(row.at("smoke").items()))): row

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from model_rows import MNIST, models, random_frames
+from model_rows import MNIST, SHORT, models, random_frames
 from torch import Tensor
 from torch._subclasses import FakeTensorMode
 
@@ -91,7 +91,7 @@ def test_what_is_timed_is_freed_at_once(suite: Suite) -> None:
 
 @models
 def test_who_promises_it_reads_no_value_and_keeps_no_count_in_python(row: Row) -> None:
-    model = row.model(MNIST, **row.at("smoke")).train()
+    model = row.model(SHORT, **row.at("smoke")).train()
     if not model.capturable:
         pytest.skip("is not captured")
 
@@ -101,7 +101,7 @@ def test_who_promises_it_reads_no_value_and_keeps_no_count_in_python(row: Row) -
 
     before = in_python()
     with FakeTensorMode(allow_non_fake_inputs=True):  # whose values cannot be read
-        model.loss(*(torch.empty_like(frames) for frames in random_frames(MNIST))).backward()
+        model.loss(*(torch.empty_like(frames) for frames in random_frames(SHORT))).backward()
     assert in_python() == before
 
 

@@ -18,7 +18,7 @@ import pytest
 import torch
 from compiled import Backend
 from forward_check import CONVOLUTIONS
-from model_rows import SUITES, models, random_frames, rows
+from model_rows import SHORT, SUITES, models, random_frames, rows
 from torch import Tensor
 
 from baselines.recurrent import Recurrent
@@ -28,7 +28,6 @@ from tau import TAU, Clip, Predictor
 from tau.spatial import TranslatingPredictor
 
 SMALL = Clip(past=4, future=4, height=16, width=16)
-SHORT = Clip(past=3, future=2, height=16, width=16)
 
 
 @pytest.fixture
