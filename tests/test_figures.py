@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from benchmarks.experiment.store import StoredRun
-from benchmarks.report import figures
+from benchmarks.report import figures, series
 from benchmarks.report.figures import (
     animate,
     draw,
@@ -188,7 +188,7 @@ def test_any_label_is_drawn_as_text(tmp_path: Path) -> None:
     runs = [make(label) for label in HOSTILE]
     assert len(draw(runs, HOSTILE, tmp_path, "x")) == 7
     names = [figures.shown(label) for label in HOSTILE]
-    assert all(name.isprintable() and 0 < len(name) <= figures.LABEL_LENGTH for name in names)
+    assert all(name.isprintable() and 0 < len(name) <= series.LABEL_LENGTH for name in names)
     for figure in (learning_curves, error_per_frame, trade_off, strip):
         assert set(names) <= set(texts(figure(runs, HOSTILE)))
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import matplotlib
 import numpy as np
-import pandas as pd
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
@@ -32,16 +31,20 @@ from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks import files
 from benchmarks.experiment.store import StoredRun
-from benchmarks.names import printable
-from benchmarks.report.scores import curve_of, samples_of
-
-# Okabe and Ito's colours without yellow, then Tol's, in an order that keeps neighbours apart; a
-# second round is dashed. The first, grey, suits the persistence baseline, which suites list first.
-COLOURS = (
-    *("#7F7F7F", "#E69F00", "#56B4E9", "#009E73", "#CC79A7", "#0072B2", "#D55E00"),
-    *("#882255", "#44AA99", "#332288", "#999933", "#AA4499", "#117733", "#661100"),
+from benchmarks.report.scores import curve_of
+from benchmarks.report.series import (
+    COLOURS,
+    SYNTHETIC,
+    Frames,
+    by_label,
+    is_synthetic,
+    mean_curve,
+    pareto,
+    sequence_of,
+    shown,
 )
-LINES = ("-", (0, (4, 1.5)), (0, (1, 1)))
+
+LINES = ("-", (0, (4, 1.5)), (0, (1, 1)))  # of the first round of colours, the second, the third
 
 STYLE: dict[Any, Any] = {
     "font.size": 8,
@@ -63,16 +66,11 @@ STYLE: dict[Any, Any] = {
     "savefig.dpi": 200,
 }
 
-SYNTHETIC = "synthetic data"  # marks figures of runs on generated stand-ins
-LABEL_LENGTH = 32  # characters of a row's label that are shown
 FRAME_INCHES = 0.5  # strip: width of a frame
 NARROW = 3  # a logarithmic axis of less has too few of the ticks 1, 2, 5
 TRUTH, HEAT = "truth", "inferno"  # a tile's name; colours of differences
-ROUNDING = 1e-3  # of stored frames that are still the same: earlier commits kept float16
 FRAME_MS = 200  # GIF; sizes are in pixels
 GIF_WIDTH, BORDER, MARGIN, TEXT, GIF_COLOURS = 1000, 3, 6, 18, 64
-
-Frames = NDArray[np.floating]
 
 
 def draw(
@@ -112,11 +110,6 @@ def draw(
     return paths
 
 
-def is_synthetic(runs: Sequence[StoredRun]) -> bool:
-    """Whether runs were trained on sequences generated as a stand-in for a real data set."""
-    return any(run.done and "synthetic" in run.record["data"] for run in runs)
-
-
 def _marked(figure: Figure, runs: Sequence[StoredRun], below: float = 2) -> Figure:
     """The figure, with a line so many points below it if its data are synthetic."""
     if is_synthetic(runs):
@@ -139,12 +132,6 @@ def save(figure: Figure, path: Path) -> Path:
     return path
 
 
-def shown(label: str) -> str:
-    """A row's label as figures show it: in one line, cut where it is long."""
-    text = printable(label)
-    return text if len(text) <= LABEL_LENGTH else text[: LABEL_LENGTH - 1] + "…"
-
-
 # --- curves --------------------------------------------------------------------------------------
 
 
@@ -163,10 +150,10 @@ def learning_curves(
     lowest: list[float] = []
     trained = [run.record for run in runs if run.done and run.trained]
     has_equal_epochs = len({record["training"]["sequences"] for record in trained}) == 1
-    for label, of in _by_label(runs, labels).items():
+    for label, of in by_label(runs, labels).items():
         if not all(run.trained for run in of):
             continue
-        curve = _mean_curve([curve_of(run) for run in of])
+        curve = mean_curve([curve_of(run) for run in of])
         style = _line_style(label, labels) | {"marker": "o" if len(curve) <= 20 else ""}
         by_length = curve.index if has_equal_epochs else curve["sequences"]
         for axes, x in ((by_epoch, by_length), (by_time, curve["seconds"] / 60)):
@@ -210,7 +197,7 @@ def error_per_frame(runs: Sequence[StoredRun], labels: Sequence[str]) -> Figure:
     figure = Figure(figsize=(3.4, 2.4))
     axes = figure.subplots()
     ends: dict[str, float] = {}
-    for label, of in _by_label(runs, labels).items():
+    for label, of in by_label(runs, labels).items():
         errors = np.stack([run.summary.frames["mse"] for run in of])
         if not np.isfinite(errors).all():
             continue
@@ -226,29 +213,6 @@ def error_per_frame(runs: Sequence[StoredRun], labels: Sequence[str]) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(10, integer=True))
     _label_ends(axes, ends, labels)
     return figure
-
-
-def _mean_curve(curves: Sequence[pd.DataFrame]) -> pd.DataFrame:
-    """Mean, min and max of `val_mse`, mean `sequences` and `seconds`, by epoch.
-
-    An epoch that is not finite for all seeds is left out.
-    """
-    points = pd.concat(curves)
-    known = points[np.isfinite(points["val_mse"])]
-    by_epoch = known.groupby("epoch")
-    summary = by_epoch["val_mse"].agg(["mean", "min", "max", "count"])
-    summary[["sequences", "seconds"]] = by_epoch[["sequences", "seconds"]].mean()
-    return summary[summary["count"] == len(curves)]
-
-
-def _by_label(runs: Sequence[StoredRun], labels: Sequence[str]) -> dict[str, list[StoredRun]]:
-    """Finished runs of each label that has some, in the labels' order, by seed."""
-    unknown = {run.record["row"] for run in runs} - set(labels)
-    if unknown:
-        raise ValueError(f"runs have rows {sorted(unknown)}; expected some of {list(labels)}")
-    done = sorted((run for run in runs if run.done), key=lambda run: run.record["seed"])
-    found = {label: [run for run in done if run.record["row"] == label] for label in labels}
-    return {label: of for label, of in found.items() if of}
 
 
 def _line_style(label: str, labels: Sequence[str]) -> dict[str, Any]:
@@ -327,25 +291,6 @@ def _spread(heights: Sequence[float], apart: float) -> list[float]:
 # --- predictions ---------------------------------------------------------------------------------
 
 
-def _sequence(
-    runs: Sequence[StoredRun], labels: Sequence[str], number: int
-) -> tuple[Frames, Frames, dict[str, Frames]]:
-    """Past, future and prediction by label, [T, C, H, W] in [0, 1], of a stored test sequence."""
-    samples = {label: samples_of(of[0]) for label, of in _by_label(runs, labels).items()}
-    if not samples:
-        raise ValueError("no finished run to take predictions from")
-    least = min(len(arrays["past"]) for arrays in samples.values())
-    if not 0 <= number < least:
-        raise ValueError(f"sequence is {number}; expected 0 to {least - 1}")
-    first = next(iter(samples.values()))
-    past, future = first["past"][number], first["future"][number]
-    for label, arrays in samples.items():
-        own = arrays["future"][number]
-        if own.shape != future.shape or not np.allclose(own, future, rtol=0, atol=ROUNDING):
-            raise ValueError(f"row {label!r} was tested on other sequences than the first")
-    return past, future, {label: arrays["prediction"][number] for label, arrays in samples.items()}
-
-
 def _rgb(frames: Frames) -> NDArray[np.uint8]:
     """Frames [T, C, H, W] in [0, 1] as RGB [T, H, W, 3]: grey, RGB, or the first channel."""
     scaled = np.clip(np.nan_to_num(frames), 0, 1)
@@ -374,7 +319,7 @@ def strip(runs: Sequence[StoredRun], labels: Sequence[str], *, sequence: int = 0
     one scale for all rows that ends at their largest or at 1, the whole range of values. Of more
     than ten frames every second (third, ...) is shown.
     """
-    past, future, predictions = _sequence(runs, labels, sequence)
+    past, future, predictions = sequence_of(runs, labels, sequence)
     errors = {label: np.abs(p - future).mean(1) for label, p in predictions.items()}
     finite = [error[np.isfinite(error)] for error in errors.values()]
     largest = min(float(np.concatenate(finite).max(initial=0.0)), 1.0) or 1.0
@@ -450,7 +395,7 @@ def animate(
     runs: Sequence[StoredRun], labels: Sequence[str], path: Path, *, sequence: int = 0
 ) -> Path:
     """Write a GIF of truth beside all rows, as `film` does, each in its row's colour."""
-    past, future, predictions = _sequence(runs, labels, sequence)
+    past, future, predictions = sequence_of(runs, labels, sequence)
     tiles = [(TRUTH, "black", future)]
     for label, frames in predictions.items():
         tiles.append((shown(label), _line_style(label, labels)["color"], frames))
@@ -537,7 +482,7 @@ def trade_off(runs: Sequence[StoredRun], labels: Sequence[str]) -> Figure:
     panels = figure.subplots(1, 2, sharey=True)
     points: dict[str, tuple[float, float, float]] = {}  # GMACs, minutes, MSE
     lowest: list[float] = []
-    for label, of in _by_label(runs, labels).items():
+    for label, of in by_label(runs, labels).items():
         errors = [run.means["mse"] for run in of]
         if not all(run.trained for run in of) or not np.isfinite(errors).all():
             continue
@@ -563,15 +508,6 @@ def trade_off(runs: Sequence[StoredRun], labels: Sequence[str]) -> Figure:
     for i, axes in enumerate(panels):
         _label_points(figure, axes, {label: (p[i], p[2]) for label, p in points.items()}, labels)
     return figure
-
-
-def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Those of `points` that no other is below in both coordinates, from left to right."""
-    front: list[tuple[float, float]] = []
-    for x, y in sorted(points):
-        if not front or y < front[-1][1]:
-            front.append((x, y))
-    return front
 
 
 OFFSETS = ((5, -2), (4, 5), (4, -9), (4, 12), (4, -16))
