@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import webbrowser
 from collections.abc import Sequence
 from dataclasses import fields, replace
 from decimal import Decimal
@@ -32,6 +33,7 @@ from benchmarks.experiment.store import StoredRun
 from benchmarks.experiment.verify import verify
 from benchmarks.files import write_json
 from benchmarks.report import records
+from benchmarks.report.change import Earlier, read_earlier
 from benchmarks.report.regression import (
     comparable,
     make_reference,
@@ -111,6 +113,13 @@ def arguments() -> argparse.ArgumentParser:
         default=True,
         help="--no-figures leaves them as they are, and writes tables and record alone",
     )
+    add(
+        "--against",
+        metavar="RECORD",
+        type=Path,
+        help="an earlier table's record: the page tells what has changed since",
+    )
+    add("--open", action="store_true", help="open the page in a browser")
     add("--dry-run", action="store_true", help="print the plan: runs, keys, sizes, cost")
     add(
         "--resume",
@@ -178,7 +187,8 @@ def _run(options: Options) -> int:
     runs = plan(suite, options)
     folder = options.out / "runs"
     if options.dry_run or options.update:
-        options.refuse(("verify",), "--dry-run and --update, which show no table")
+        options.refuse(("verify", "against", "open"), "--dry-run and --update, which show no table")
+    earlier = _earlier(options, suite, [run.row.label for run in runs])
     if options.dry_run:
         print(describe_plan(suite, runs, folder))
         return 0
@@ -201,8 +211,10 @@ def _run(options: Options) -> int:
     for run, of in zip(runs, stored, strict=True):
         by_panel.setdefault(run.panel, []).append(of)
     name = table_name(suite, options, runs)
-    written = report(suite, runs[0].scale, by_panel, options.out, name, draw=options.figures)
-    status = _print(written, options.check)
+    written = report(
+        suite, runs[0].scale, by_panel, options.out, name, draw=options.figures, earlier=earlier
+    )
+    status = _print(written, options.check, show=options.open)
     if options.verify:
         text, disagree = verify(suite, runs, written.runs)
         print(text, end="")
@@ -212,7 +224,8 @@ def _run(options: Options) -> int:
 
 def _rebuild(path: Path, options: Options) -> int:
     """Write the table of a record again: needs neither runs, data, models nor a GPU."""
-    kept = ("suite", "add", "report", "check", "data", "dataset", "out", "figures", *OF_OWN_DATA)
+    kept = {"suite", "add", "report", "check", "data", "dataset", "out", *OF_OWN_DATA}
+    kept |= {"figures", "against", "open"}
     others = [option.name for option in fields(Options) if option.name not in kept]
     options.refuse(others, f"--report {path}, which holds what the table was made of")
     name, scale, runs = records.read(path)
@@ -225,19 +238,43 @@ def _rebuild(path: Path, options: Options) -> int:
             f"{path} has runs on {', '.join(sorted(missing))}, which suite {suite.name!r} lacks; "
             "give the --suite, --dataset and --data that the table was made with"
         )
-    written = report(suite, scale, runs, options.out, path.stem, draw=options.figures)
-    return _print(written, options.check)
+    labels = dict.fromkeys(run.record["row"] for of in runs.values() for run in of)
+    earlier = _earlier(options, suite, list(labels))
+    written = report(
+        suite, scale, runs, options.out, path.stem, draw=options.figures, earlier=earlier
+    )
+    return _print(written, options.check, show=options.open)
 
 
-def _print(written: Report, reference: Path | None = None) -> int:
-    """Print a table, the paths and what is wrong with its runs; the exit status."""
+def _earlier(options: Options, suite: Suite, labels: Sequence[str]) -> Earlier | None:
+    """What --against names."""
+    return None if options.against is None else read_earlier(options.against, suite, labels)
+
+
+def _print(written: Report, reference: Path | None = None, *, show: bool = False) -> int:
+    """Print a table, the paths and what is wrong with its runs; the exit status.
+
+    With `show`, the page is opened in a browser too.
+    """
     print(written.text)
     for path in written.paths:
         print(path)
+    if written.change:
+        print(written.change)
+    if show:
+        _open(written.page)
     runs = [run for run in written.runs if run.record["status"] != NOT_RUN]
     text, status = verdict(runs, reference)
     print(text, end="")
     return status
+
+
+def _open(page: Path | None) -> None:
+    """Open a table's page in a browser, or say why not."""
+    if page is None:
+        print("there is no page to open, as no run has finished", file=sys.stderr)
+    elif not webbrowser.open(page.absolute().as_uri()):
+        print(f"no browser could be started; open {page} in one", file=sys.stderr)
 
 
 def _execute(runs: Sequence[Run], folder: Path, options: Options) -> list[StoredRun]:

@@ -81,6 +81,8 @@ class Options:
     out: Path = Path("results")
     report: str | None = None  # a table's record, or STORED_RUNS
     figures: bool = True
+    against: Path | None = None  # an earlier table's record, which the page compares with
+    open: bool = False  # the page in a browser
     dry_run: bool = False
     resume: bool = True
     checkpoint_seconds: float | None = None
@@ -97,6 +99,8 @@ class Options:
                 f"--epochs {self.epochs} and --minutes {self.minutes:g} both tell how long rows "
                 "train; leave one out"
             )
+        if not self.figures:
+            self.refuse(("against", "open"), "--no-figures, which writes no page")
 
     @property
     def root(self) -> Path | None:

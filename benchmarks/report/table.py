@@ -117,6 +117,7 @@ class Head(NamedTuple):
     heading: str
     unit: str
     cost: bool
+    about: str = ""  # a metric's convention
 
 
 class Cell(NamedTuple):
@@ -349,7 +350,8 @@ def _heads(suite: Suite, ran_small: bool, groups: Sequence[Group]) -> Iterator[H
             arrow = "↓" if column.lower_is_better else "↑"
             heading = f"{column.heading} {arrow}"
             cost = isinstance(column, Cost)
-            yield Head(f"{MEASURED}{group.suffix}", "", heading, column.unit, cost)
+            about = f"{column.name}: {column.convention}" if isinstance(column, Metric) else ""
+            yield Head(f"{MEASURED}{group.suffix}", "", heading, column.unit, cost, about)
     for size in ("paper size", "run size") if ran_small else ("paper size",):
         for _, heading, unit, _ in SIZES:
             yield Head(size, "", heading, unit, True)

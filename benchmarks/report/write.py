@@ -1,4 +1,4 @@
-"""From stored runs to files: the table in LaTeX and Markdown, and the figures."""
+"""From stored runs to files: the table in LaTeX and Markdown, the figures, and the page."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from benchmarks.experiment.store import DAMAGED, RECORD, RERUN, StoredRun
 from benchmarks.metrics import METRICS, Cost
 from benchmarks.report import records
 from benchmarks.report import table as tables
+from benchmarks.report.change import Earlier, compare
 from benchmarks.report.datasets import list_datasets
 from benchmarks.report.latex import latex, latex_notes
 from benchmarks.report.markdown import markdown
@@ -28,6 +29,8 @@ class Report:
     text: str
     paths: tuple[Path, ...]
     runs: tuple[StoredRun, ...] = ()
+    page: Path | None = None
+    change: str = ""  # since an earlier table, in a line
 
 
 def report(
@@ -38,30 +41,50 @@ def report(
     name: str,
     *,
     draw: bool = True,
+    earlier: Earlier | None = None,
 ) -> Report:
-    """Write tables/`name`.tex and .md, records/`name`.json and, with `draw`, figures under `out`.
+    """Write tables/`name`.tex and .md, records/`name`.json and, with `draw`, figures and a page.
+
+    They go below `out`; the page, report/`name`/index.html, compares with an `earlier` table.
 
     `runs` are those of each panel, by its name. Reads the runs' files only. Runs that failed, were
-    not run or are damaged are shown as such. A panel whose columns are all costs has no figures.
+    not run or are damaged are shown as such. A panel whose columns are all costs has no figures,
+    and without a finished run there is neither figure nor page.
     """
     found = [(panel, runs[panel.name]) for panel in suite.panels if runs.get(panel.name)]
     checked = [(panel, [_checked(run, suite, panel) for run in of]) for panel, of in found]
     table = tables.build(suite, name, checked)
     shown = [run for _, of in checked for run in of]
     written = _write(table, out, {f"records/{name}.json": records.to_text(suite, checked)})
-    paths = list(written.paths)
-    for panel, of in checked if draw else ():
-        if not all(isinstance(column, Cost) for column in panel.columns):
-            from benchmarks.report import figures  # here, as importing matplotlib takes a while
+    if not draw or not any(run.done for run in shown):
+        return replace(written, runs=tuple(shown))
+    from benchmarks.report import figures, page  # here, as importing them takes a while
 
-            paths += figures.draw(
-                of,
-                [row.label for row in suite.rows],
-                out / "figures",
-                name if len(suite.panels) == 1 else f"{name}-{slug(panel.name)}",
-                target=suite.target if panel.has_target and scale in suite.target_scales else None,
-            )
-    return Report(written.text, tuple(paths), tuple(shown))
+    paths = list(written.paths)
+    labels = [row.label for row in suite.rows]
+    target = suite.target if scale in suite.target_scales else None
+    films: dict[str, Path] = {}
+    for panel, of in checked:
+        if not all(isinstance(column, Cost) for column in panel.columns):
+            stem = name if len(suite.panels) == 1 else f"{name}-{slug(panel.name)}"
+            aim = target if panel.has_target else None
+            paths += figures.draw(of, labels, out / "figures", stem, target=aim)
+            films[panel.name] = out / "figures" / f"{stem}.gif"
+    change = (
+        None
+        if earlier is None
+        else compare(suite, earlier, {panel.name: of for panel, of in checked})
+    )
+    written_page = page.write_page(
+        suite, table, checked, out, target=target, change=change, films=films
+    )
+    return Report(
+        written.text,
+        (*paths, written_page),
+        tuple(shown),
+        written_page,
+        "" if change is None else change.summary,
+    )
 
 
 def planned(run: Run, stored: StoredRun | None, folder: Path) -> StoredRun:

@@ -1,0 +1,147 @@
+"""What a table's metrics were in an earlier record, and whether a difference is significant."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from benchmarks.experiment.spec import Panel, Suite
+from benchmarks.experiment.store import StoredRun
+from benchmarks.metrics import Metric
+from benchmarks.report import records, stats
+
+BETTER, WORSE, SAME, EQUAL = "better", "worse", "not significant", "equal"
+OTHER = "other test sequences"
+
+
+class Line(NamedTuple):
+    """A row's metric before and after, as printed; `verdict` is of the difference."""
+
+    panel: str
+    row: str
+    metric: str
+    before: str
+    after: str
+    difference: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Change:
+    """A table's metrics beside those of an earlier record of it."""
+
+    name: str  # of the earlier record
+    lines: tuple[Line, ...]
+    only_before: tuple[str, ...]  # rows
+    only_after: tuple[str, ...]
+
+    @property
+    def statements(self) -> tuple[str, ...]:
+        """What is compared, in sentences."""
+        told = [
+            f"Means over seeds, before from the record {self.name}. Better and worse: the "
+            "difference is significant (paired bootstrap over test sequences, "
+            f"{stats.RESAMPLES:,} resamples, two-sided, {stats.SIGNIFICANCE:.0%}; it does not "
+            "cover the std over seeds, nor that many are tested)."
+        ]
+        for rows, where in ((self.only_before, "before"), (self.only_after, "after")):
+            if rows:
+                told.append(f"Only {where}: {', '.join(rows)}.")
+        return tuple(told)
+
+    @property
+    def summary(self) -> str:
+        """How many differences there are of each kind, in a line."""
+        counts = Counter(line.verdict for line in self.lines)
+        listed = ", ".join(f"{count} {verdict}" for verdict, count in counts.most_common())
+        return f"metrics against {self.name}: {listed or 'none in common'}"
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """The runs of an earlier record, by panel, and its name."""
+
+    name: str
+    runs: Mapping[str, Sequence[StoredRun]]
+
+
+def read_earlier(path: Path, suite: Suite, labels: Collection[str]) -> Earlier:
+    """Read the record of an earlier table, which is to be compared with rows `labels` of a suite.
+
+    Raises FileNotFoundError or ValueError if it is no record, or has none of these rows finished on
+    any of the suite's panels.
+    """
+    _, _, runs = records.read(path)
+    panels = {panel.name for panel in suite.panels}
+    found = {run.record["row"] for name in panels & runs.keys() for run in runs[name] if run.done}
+    if not found & set(labels):
+        raise ValueError(
+            f"{path} has nothing to compare: of this table's rows ({', '.join(labels)}), none has "
+            f"a result there on {' or '.join(sorted(panels))}; expected an earlier record of it"
+        )
+    return Earlier(path.stem, runs)
+
+
+def compare(suite: Suite, earlier: Earlier, runs: Mapping[str, Sequence[StoredRun]]) -> Change:
+    """The change from the `earlier` runs to `runs`, by panel, of those that have finished."""
+    lines: list[Line] = []
+    before, after = (
+        [run for panel in suite.panels for run in of.get(panel.name, ()) if run.done]
+        for of in (earlier.runs, runs)
+    )
+    for panel in suite.panels:
+        for row in suite.rows:
+            old, new = (
+                [r for r in of.get(panel.name, ()) if r.done and r.record["row"] == row.label]
+                for of in (earlier.runs, runs)
+            )
+            if old and new:
+                lines += _lines(panel, row.label, old, new)
+    old_rows, new_rows = (dict.fromkeys(run.record["row"] for run in of) for of in (before, after))
+    return Change(
+        earlier.name,
+        tuple(lines),
+        tuple(row for row in old_rows if row not in new_rows),
+        tuple(row for row in new_rows if row not in old_rows),
+    )
+
+
+def _lines(
+    panel: Panel, label: str, old: Sequence[StoredRun], new: Sequence[StoredRun]
+) -> Iterator[Line]:
+    for column in panel.columns:
+        runs = [*old, *new]
+        if not isinstance(column, Metric) or any(column.name not in run.means for run in runs):
+            continue
+        before, after = (
+            column.factor * float(np.mean([run.means[column.name] for run in of]))
+            for of in (old, new)
+        )
+        heading = " ".join(filter(None, (column.heading, column.unit)))
+        shown = (f"{before:.{column.digits}f}", f"{after:.{column.digits}f}")
+        difference = f"{after - before:+.{column.digits}f}" if before != after else "0"
+        verdict = _verdict(column, old, new)
+        yield Line(panel.name, label, heading, *shown, difference, verdict)
+
+
+def _verdict(column: Metric, old: Sequence[StoredRun], new: Sequence[StoredRun]) -> str:
+    """What the paired scores say of a difference."""
+    tested = {(run.record["data"]["digest"], run.record["test_sequences"]) for run in (*old, *new)}
+    if len(tested) > 1:
+        return OTHER
+    before, after = (
+        stats.per_sequence([run.summary.sequences[column.name][:, None] for run in of])
+        for of in (old, new)
+    )
+    if np.array_equal(before, after, equal_nan=True):
+        return EQUAL
+    if not (np.isfinite(before).all() and np.isfinite(after).all()):
+        return "not finite"
+    if stats.paired_bootstrap(before, after) >= stats.SIGNIFICANCE:
+        return SAME
+    return BETTER if (after.mean() < before.mean()) == column.lower_is_better else WORSE

@@ -1,0 +1,58 @@
+"""Pages to test: of a committed record, with frames that a function makes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.report import records
+from benchmarks.report.page import write_page
+from benchmarks.report.table import build
+from benchmarks.suites import find_suite
+
+RECORDS = Path(__file__).resolve().parent.parent / "results" / "records"
+RECORD = RECORDS / "hour-quick-25-minutes.json"  # Last frame, PredRNN, Ours
+HOSTILE = "<img src=x onerror=alert(1)>\"&' </script>"
+SHAPE = (2, 3, 1, 8, 8)  # of the past; two sequences
+
+
+class Filmed(records.RecordedRun):
+    """A recorded run that has frames: the truth of sequence n, frame t is n / 4 + t / 8.
+
+    Two rows predict it, the third its complement.
+    """
+
+    @property
+    def has_samples(self):
+        return True
+
+    def samples(self):
+        sequences, frames = np.ogrid[: SHAPE[0], :4]
+        level = (sequences / 4 + frames / 8)[..., None, None, None]
+        future = np.broadcast_to(level, (SHAPE[0], 4, *SHAPE[2:])).astype(np.float32)
+        is_right = self.record["row"] in ("Last frame", "PredRNN")
+        prediction = future if is_right else 1 - future
+        return {"past": np.full(SHAPE, 0.5), "future": future, "prediction": prediction}
+
+
+def parts(record=RECORD, kind=None, label=None):
+    """Suite, table and panels of a record; `label` renames the row "Ours"."""
+    name, _, runs = records.read(record)
+    suite = find_suite(name)
+    panels = [(panel, runs[panel.name]) for panel in suite.panels if panel.name in runs]
+    if kind is not None:
+        panels = [(p, [kind(r.folder, dict(r.record)) for r in of]) for p, of in panels]
+    if label is not None:
+        rows = [replace(r, label=label) if r.label == "Ours" else r for r in suite.rows]
+        suite = replace(suite, rows=rows)
+        for run in panels[0][1]:
+            run.record["row"] = label if run.record["row"] == "Ours" else run.record["row"]
+    return suite, build(suite, record.stem, panels), panels
+
+
+def write(out, **options):
+    """The page with films and a hostile label."""
+    suite, table, panels = parts(kind=Filmed, label=HOSTILE)
+    return write_page(suite, table, panels, out, **options)
