@@ -1,27 +1,61 @@
-"""MkDocs: the site also has the committed tables and figures of results/, as they are."""
+"""MkDocs: the site also has the committed results, a page of each record, and a leaderboard."""
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+from benchmarks.experiment.spec import Suite, slug
+from benchmarks.report import records
+from benchmarks.report.leaderboard import leaderboard
+from benchmarks.report.page import write_page
+from benchmarks.report.table import build
+from benchmarks.suites import find_suite
+
 RESULTS = Path(__file__).resolve().parent.parent / "results"
+BOARDS = "<!-- leaderboard -->"  # what the boards stand in for, in docs/leaderboard.md
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
-    """Add results/figures, and results/tables as pages under their files' names."""
-    for path in sorted(RESULTS.glob("figures/*")):
-        uri = f"results/figures/{path.name}"
+    """Add results/figures and results/records, the tables as pages, and the records' reports."""
+    for path in sorted((*RESULTS.glob("figures/*"), *RESULTS.glob("records/*.json"))):
+        uri = f"results/{path.relative_to(RESULTS).as_posix()}"
         files.append(File.generated(config, uri, abs_src_path=str(path)))
     for path in sorted(RESULTS.glob("tables/*.md")):
         text = f"# {path.stem}\n\n{path.read_text(encoding='utf-8')}"
         files.append(File.generated(config, f"results/tables/{path.name}", content=text))
+    for path in sorted(RESULTS.glob("records/*.json")):
+        uri = f"results/report/{path.stem}/index.html"
+        files.append(File.generated(config, uri, content=_report(path)))
     return files
 
 
+def _report(path: Path) -> str:
+    """The page of a record."""
+    name, _, runs = records.read(path)
+    suite = find_suite(name)
+    assert isinstance(suite, Suite), path
+    panels = [(panel, runs[panel.name]) for panel in suite.panels if panel.name in runs]
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder)
+        for kind in ("figures", "records"):  # to which the page links
+            (out / kind).symlink_to(RESULTS / kind)
+        films = {
+            panel.name: film
+            for panel, _ in panels
+            for film in (out / "figures").glob(f"{path.stem}*.gif")
+            if film.stem in (path.stem, f"{path.stem}-{slug(panel.name)}")
+        }
+        table = build(suite, path.stem, panels)
+        return write_page(suite, table, panels, out, films=films).read_text(encoding="utf-8")
+
+
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Links that lead from docs/ to results/ in the repository lead to the same on the site."""
+    """Links to ../results/ lead to the same on the site; the leaderboard gets its boards."""
+    if BOARDS in markdown:
+        markdown = markdown.replace(BOARDS, leaderboard(RESULTS / "records"))
     return markdown.replace("](../results/", "](results/")
