@@ -177,7 +177,7 @@ def _run(options: Options) -> int:
         return _rebuild(Path(str(options.report)), options)
     found = find_suite(str(options.suite))
     if isinstance(found, DatasetTable):
-        options.refuse(("add",), f"suite {found.name}, which trains nothing")
+        options.refuse(("add", "against", "open"), f"suite {found.name}, which trains nothing")
         opened = open_datasets(found, options)
         return _print(report_datasets(found, opened, options.out, table_name(found, options)))
     if options.check is not None and not options.update and options.precision == "auto":

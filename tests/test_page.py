@@ -23,7 +23,7 @@ from benchmarks.report.change import Earlier, compare, read_earlier
 from benchmarks.report.charts import MOST_POINTS, charts
 from benchmarks.report.leaderboard import boards, leaderboard
 from benchmarks.report.page import sort_key, sprite
-from benchmarks.report.table import Cell
+from benchmarks.report.table import Cell, build
 from benchmarks.run import main
 
 # --- the file ------------------------------------------------------------------------------------
@@ -90,12 +90,27 @@ def test_links_lead_to_files_that_exist(tmp_path):
 @pytest.mark.parametrize(
     ("text", "key"),
     [
-        *(("286.20", 286.2), ("−∞", -np.inf), ("∞", np.inf), ("1,500", 1500), ("1.2e-05", 1.2e-5)),
+        *(("286.20", "286.20"), ("1,500", "1500"), ("1.2e-05", "1.2e-05")),
+        *(("−∞", "-Infinity"), ("∞", "Infinity")),
         *(("–", None), ("nan", None), ("failed", None), ("not run", None)),
     ],
 )
 def test_columns_are_sorted_by_number(text, key):
     assert sort_key(Cell(text)) == key
+
+
+def test_a_page_of_diverged_runs_can_be_read(tmp_path):
+    suite, _, panels = pages.parts(kind=records.RecordedRun)
+    for run in panels[0][1]:
+        told = run.record["report"]
+        infinite = [float("inf")] * len(told["frame_means"]["mse"])
+        curve = [{**point, "val_mse": None} for point in told["curve"]]
+        run.record["report"] = {**told, "frame_means": {"mse": infinite}, "curve": curve}
+        run.record["means"] = {**run.record["means"], "mse": float("nan"), "psnr": float("inf")}
+    fresh = [(p, [records.RecordedRun(r.folder, r.record) for r in of]) for p, of in panels]
+    path = page_module.write_page(suite, build(suite, "diverged", fresh), fresh, tmp_path)
+    assert read(path).data["panels"][0]["charts"] == []
+    assert "nan" in path.read_text("utf-8") and 'data-value="Infinity"' in path.read_text("utf-8")
 
 
 # --- films ---------------------------------------------------------------------------------------

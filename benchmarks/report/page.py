@@ -105,24 +105,26 @@ def write_page(
     return path
 
 
-def sort_key(cell: Cell) -> float | None:
-    """A printed cell's number, by which its column is sorted; None if it is not one."""
+def sort_key(cell: Cell) -> str | None:
+    """A printed cell's number as JavaScript reads it, for sorting; None if it is not one."""
+    text = cell.text.replace("−", "-").replace("∞", "Infinity").replace(",", "")
     try:
-        number = float(cell.text.replace("−", "-").replace("∞", "inf").replace(",", ""))
+        return None if math.isnan(float(text)) else text
     except ValueError:
         return None
-    return None if math.isnan(number) else number
 
 
 @cache
 def _environment() -> Environment:
-    return Environment(
+    environment = Environment(
         loader=PackageLoader("benchmarks.report"),
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False}  # which browsers cannot read
+    return environment
 
 
 @cache
