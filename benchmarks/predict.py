@@ -21,6 +21,7 @@ from benchmarks.names import choose
 from tau.predictor import check_horizon
 
 KINDS = (".gif", ".npy")  # of forecasts
+OF_INPUT = ("layout", "variable", "size", "gray", "fps", "crop", "pad")  # as of benchmarks.run
 COLOUR = "#0072B2"  # of the forecast in a film
 
 
@@ -45,8 +46,9 @@ def arguments() -> argparse.ArgumentParser:
     add("--horizon", metavar="N", type=int, help="frames to predict; default: as trained")
     add("--sequence", metavar="K", type=int, default=0, help="which sequence or recording, from 0")
     add("--start", metavar="T", type=int, help="first frame that the model is given (see below)")
-    for option in ("layout", "variable", "crop", "pad"):
-        add(f"--{option}", help=f"as --{option} of benchmarks.run")
+    kinds: dict[str, dict[str, Any]] = {"gray": {"action": "store_true"}, "fps": {"type": float}}
+    for option in OF_INPUT:
+        add(f"--{option}", help=f"as --{option} of benchmarks.run", **kinds.get(option, {}))
     add("--device", choices=("auto", "cpu", "cuda", "mps"), default="auto", help="default: auto")
     add("--trust-code", action="store_true", help="run the code that the run brought along")
     parser.epilog = (
@@ -81,7 +83,7 @@ def _forecast(given: argparse.Namespace) -> int:
         horizon,
         sequence=given.sequence,
         start=given.start,
-        **{name: getattr(given, name) for name in ("layout", "variable", "crop", "pad")},
+        **{name: getattr(given, name) for name in OF_INPUT},
     )
     truth = stretch.following
     if not np.isfinite(truth).all():
@@ -105,7 +107,7 @@ def read(
     *,
     sequence: int = 0,
     start: int | None = None,
-    **options: str | None,
+    **options: Any,
 ) -> Stretch:
     """`past` frames of a file or folder, and up to `future` that follow them.
 

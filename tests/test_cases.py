@@ -447,11 +447,11 @@ def test_files_that_are_not_read_are_counted_and_named(tmp_path):
     np.savez(tmp_path / "z.npz", moving(1, 30, seed=5)[0])
     np.save(tmp_path / "U.NPY", moving(1, 30, seed=6)[0])
     (tmp_path / "U.NPY.npy").rename(tmp_path / "U.NPY")
-    for name in ("v1.mp4", "v2.mp4", "v10.mp4", "labels.csv"):
+    for name in ("v1.wmv", "v2.wmv", "v10.wmv", "labels.csv"):
         (tmp_path / name).write_bytes(b"0")
     dataset = Arrays(tmp_path, **WINDOWS)
     assert "5 recordings of 30 frames" in dataset.caption
-    assert dataset.notes == ("not read: 4 files, labels.csv, v1.mp4, v2.mp4, ...",)
+    assert dataset.notes == ("not read: 4 files, labels.csv, v1.wmv, v2.wmv, ...",)
 
 
 def test_an_array_and_images_of_one_name_are_two_recordings(tmp_path):
@@ -994,26 +994,26 @@ def plan(capsys, path, *options):
 def test_the_plan_says_what_the_axes_are_and_what_is_odd(tmp_path, capsys):
     for index, frames in enumerate(moving(12, 60, size=(8, 9))):
         save(tmp_path / "mine" / f"r{index}.npy", frames)
-    (tmp_path / "mine" / "v.mp4").write_bytes(b"0")
+    (tmp_path / "mine" / "v.wmv").write_bytes(b"0")
     status, out, err = plan(capsys, tmp_path / "mine", "--past", "5", "--future", "5")
     assert status == 0
     assert "mine: 12 recordings of 60 frames, 1 channel of 8x9, uint8, divided by 255;" in out
     assert "past frames: 5; future frames, to predict: 5" in out
-    assert err[-1] == "not read: 1 file, v.mp4"
+    assert err[-1] == "not read: 1 file, v.wmv"
 
 
 @pytest.mark.parametrize(
     ("data", "message"),
     [
         ("", "--data is empty"),
-        ("film.mp4", r"is of no kind that is read; .*: extract its frames, ffmpeg -i VIDEO FOLDER"),
+        ("film.wmv", r"is of no kind that is read; .*: convert it, ffmpeg -i VIDEO VIDEO.mp4"),
         ("notes.txt", "is of no kind that is read; expected a file that ends in"),
         ("empty", "holds no recording; expected array files .* or folders of images"),
         ("nothing.npy", "no such file or folder"),
     ],
 )
 def test_what_cannot_be_read_is_one_line(tmp_path, capsys, data, message):
-    for name in ("film.mp4", "notes.txt"):
+    for name in ("film.wmv", "notes.txt"):
         (tmp_path / name).write_bytes(b"0")
     (tmp_path / "empty").mkdir()
     status, out, (error,) = plan(capsys, tmp_path / data if data else "")

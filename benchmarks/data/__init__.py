@@ -9,9 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.data.arrays import Arrays
+from benchmarks.data.arrays import OWN_FILES, Arrays
 from benchmarks.data.dataset import Dataset
-from benchmarks.data.formats import FILES
 from benchmarks.data.from_torch import FromTorch
 from benchmarks.data.generated import MovingTextures
 from benchmarks.data.kitti_caltech import KittiCaltech, KittiRawCaltech
@@ -24,8 +23,8 @@ from tau.predictor import Clip
 __all__ = [
     "DATASETS",
     "DATA_VARIABLE",
-    "FILES",
     "KTH",
+    "OWN_FILES",
     "Arrays",
     "Dataset",
     "FromTorch",
@@ -111,12 +110,12 @@ def _find_own(name: str, root: Path | None) -> Path:
     paths = [Path(name)] if root is None else [Path(name), root / name]
     if name and (found := next((path for path in paths if path.exists()), None)):
         return found
-    if Path(name).suffix.lower() in FILES:
+    if Path(name).suffix.lower() in OWN_FILES:
         raise FileNotFoundError(f"no such file: {' or '.join(map(str, paths))}")
     raise ValueError(
         f"data set {name!r} does not exist; {nearest(name, DATASETS)}valid: "
         f"{', '.join(DATASETS)}, or the path of your own data: a folder, or a file that ends "
-        f"in {', '.join(FILES)}"
+        f"in {', '.join(OWN_FILES)}"
     )
 
 

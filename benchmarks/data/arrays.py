@@ -12,7 +12,7 @@ import numpy as np
 
 from benchmarks.data.array_file import ArrayFile
 from benchmarks.data.cache import is_prepared_folder
-from benchmarks.data.folder import open_folder, printable
+from benchmarks.data.folder import Folder, open_folder, open_video, printable
 from benchmarks.data.formats import FILES, open_arrays
 from benchmarks.data.images import IMAGES
 from benchmarks.data.layout import (
@@ -26,13 +26,16 @@ from benchmarks.data.layout import (
     parse_layout,
     parse_size,
 )
+from benchmarks.data.pictures import Pictures, parse_fps
 from benchmarks.data.recordings import Recording
 from benchmarks.data.scan import MOST_PAIRS, Scan, copies, scan
 from benchmarks.data.splits import Splits, split_recordings, split_sequences
 from benchmarks.data.stored import StoredDataset
+from benchmarks.data.videos import VIDEOS
 from tau.predictor import Clip
 
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".mpg", ".mpeg", ".m4v", ".wmv")
+OWN_FILES = (*FILES, *VIDEOS)
+OTHER_VIDEOS = (".mpg", ".mpeg", ".wmv", ".flv", ".ts", ".mts", ".3gp", ".ogv")
 DARK = 16  # largest uint8 values below it are taken for labels, or frames that are scaled already
 
 
@@ -41,29 +44,35 @@ class Content(NamedTuple):
 
     `arrays` are [N, T, C, H, W] or [T, C, H, W], by split, or one by the path's name; `recordings`
     are by split, or by the path's name, and none if there are whole sequences. `dtype` is the type
-    of the values in the path, `sizes` what frames were cropped and padded to.
+    of the values in the path, `pictures` what was done with images and videos, and `sizes` what
+    frames were cropped and padded to after that.
     """
 
     arrays: dict[str, ArrayFile]
     recordings: dict[str, list[Recording]]
     dtype: np.dtype
     notes: list[str]
+    pictures: Pictures
     sizes: dict[str, tuple[int, int]]
 
 
 class Arrays(StoredDataset):
     """Sequences or recordings of your own, of numbers whose range is known or given.
 
-    `path` is an .npy, .npz, HDF5 (.h5, .hdf5), NetCDF-4 (.nc) or Zarr file, or a folder. Whole
+    `path` is an .npy, .npz, HDF5 (.h5, .hdf5), NetCDF (.nc) or Zarr file, a video (.mp4, .mov,
+    .avi, .mkv, .webm, .gif), or a folder. Whole
     sequences [N, T, C, H, W]: of each, the first past + future frames are used (by default all, the
     first half being the past). Recordings [T, C, H, W]: windows of past + future frames, which must
-    be given, `stride` apart (default: past + future, so that they do not overlap). A folder holds a
-    recording in each array file, or in each sub-folder of images, in the order of the numbers in
-    their names; windows do not cross missing numbers. It is prepared once into one array.
+    be given, `stride` apart (default: past + future, so that they do not overlap). A video is a
+    recording of RGB frames. A folder holds a recording in each array file or video, or in each
+    sub-folder of images, in the order of the numbers in their names; windows do not cross missing
+    numbers. Folders and videos are prepared once into one array.
 
     `layout` tells another order of the axes, such as NTHWC; `variable` chooses among the arrays of
-    a file. `crop` and `pad` (such as "64x64") cut frames to their middle, and widen them by
-    repeating their outermost pixels, which count in the scores.
+    a file. Of videos, `fps` frames a second are taken. The pictures of images and videos become
+    `gray`, and of the `size` (such as "64x64") that is told: they are scaled to cover it,
+    antialiased, and the excess is cropped evenly. After that, `crop` and `pad` cut frames to their
+    middle, and widen them by repeating their outermost pixels, which count in the scores.
 
     The last tenth (at least one) of the sequences is for test, the tenth before it for validation.
     Of ten recordings or more, the same holds for recordings; of fewer, each gives its last tenth
@@ -75,7 +84,7 @@ class Arrays(StoredDataset):
     (value - smallest) / (largest - smallest). Every value is read once when the path is opened.
 
     Raises FileNotFoundError, ValueError if path or options cannot be used, and
-    ModuleNotFoundError for a Zarr file without the package zarr.
+    ModuleNotFoundError for a Zarr file without the package zarr, or a video without av.
     """
 
     def __init__(
@@ -88,12 +97,24 @@ class Arrays(StoredDataset):
         data_range: float | Sequence[float] | None = None,
         layout: str | None = None,
         variable: str | None = None,
+        size: str | None = None,
+        gray: bool = False,
+        fps: float | None = None,
         crop: str | None = None,
         pad: str | None = None,
     ) -> None:
         name = printable(path.name if path.name not in ("", "..") else path.resolve().name)
-        content = open_content(path, name, layout, variable, crop, pad)
-        sizes = content.sizes
+        content = open_content(
+            path,
+            name,
+            layout=layout,
+            variable=variable,
+            size=size,
+            gray=gray,
+            fps=fps,
+            crop=crop,
+            pad=pad,
+        )
         splits, rule = _split(name, content, past, future, stride)
         clip = _clip(name, splits, past, future)
         scans = _scan(name, content)
@@ -110,13 +131,15 @@ class Arrays(StoredDataset):
             provenance={
                 "data_range": "uint8 / 255" if value_range is None else f"{low!r} to {high!r}",
                 "rule": rule,
+                **content.pictures.described,
                 **{
                     option: f"{height}x{width}" for option, (height, width) in content.sizes.items()
                 },
                 **{f"sha256 of {label}": found.sha256 for label, found in scans.items()},
             },
             caption=(
-                f"{name}: {_describe(content)}{_resized(**sizes)}, "
+                f"{name}: {_describe(content)}{_made(content.pictures)}"
+                f"{_resized(**content.sizes)}, "
                 f"{'divided by 255' if value_range is None else f'from {low:.9g} to {high:.9g}'}; "
                 "trained on "
                 f"{count(len(splits.train), 'sequence')}, validated on {len(splits.validation):,}, "
@@ -132,33 +155,42 @@ class Arrays(StoredDataset):
 def open_content(
     path: Path,
     name: str,
+    *,
     layout: str | None = None,
     variable: str | None = None,
+    size: str | None = None,
+    gray: bool = False,
+    fps: float | None = None,
     crop: str | None = None,
     pad: str | None = None,
 ) -> Content:
     """What a path holds, with the options of `Arrays`."""
     letters = None if layout is None else parse_layout(layout)
+    pictures = Pictures(
+        None if size is None else parse_size("size", size),
+        gray,
+        None if fps is None else parse_fps(fps),
+    )
     given = (("crop", crop), ("pad", pad))
     sizes = {option: parse_size(option, text) for option, text in given if text is not None}
     if not path.exists():
         raise FileNotFoundError(f"no such file or folder: {path}")
     suffix = path.suffix.lower()
     if path.is_dir() and suffix not in FILES:
-        found = open_folder(path, name, letters, variable)
-        recordings: dict[str, list[Recording]] = {}
-        for recording in found.prepared.recordings:
-            recordings.setdefault(found.splits.get(recording.name, name), []).append(recording)
-        frames: ArrayFile = found.prepared.frames
-        if sizes:
-            frames = View(frames, "TCHW", **sizes)
-        return Content({name: frames}, recordings, found.dtype, found.notes, sizes)
-    if suffix not in FILES:
-        hint = ": extract its frames, ffmpeg -i VIDEO FOLDER/%06d.png" if suffix in VIDEOS else ""
-        raise ValueError(
-            f"{path} is of no kind that is read; expected a file that ends in {', '.join(FILES)}, "
-            f"or a folder of such files or of images ({', '.join(IMAGES)}){hint}"
+        return _of_folder(
+            open_folder(path, name, letters, variable, pictures), name, pictures, sizes
         )
+    if suffix not in OWN_FILES:
+        hint = ": convert it, ffmpeg -i VIDEO VIDEO.mp4" if suffix in OTHER_VIDEOS else ""
+        raise ValueError(
+            f"{path} is of no kind that is read; expected a file that ends in "
+            f"{', '.join(OWN_FILES)}, or a folder of such files or of images "
+            f"({', '.join(IMAGES)}){hint}"
+        )
+    if suffix in VIDEOS:
+        _refuse(path, "a video", {"layout": layout, "variable": variable})
+        return _of_folder(open_video(path, name, pictures), name, pictures, sizes)
+    _refuse(path, "no video or image", pictures.described)
     if is_prepared_folder(path.parent):
         raise ValueError(f"{path} holds prepared frames of this program; give the data themselves")
     arrays = open_arrays(path, variable)
@@ -168,7 +200,27 @@ def open_content(
     _check_alike(path, arrays)
     lengths = {label: array.shape[0] for label, array in arrays.items()}
     recordings = {label: [Recording(label, 0, 0, n)] for label, n in lengths.items()}
-    return Content(arrays, {} if "N" in letters else recordings, first.dtype, [], sizes)
+    recordings = {} if "N" in letters else recordings
+    return Content(arrays, recordings, first.dtype, [], pictures, sizes)
+
+
+def _of_folder(
+    found: Folder, name: str, pictures: Pictures, sizes: dict[str, tuple[int, int]]
+) -> Content:
+    recordings: dict[str, list[Recording]] = {}
+    for recording in found.prepared.recordings:
+        recordings.setdefault(found.splits.get(recording.name, name), []).append(recording)
+    frames: ArrayFile = found.prepared.frames
+    if sizes:
+        frames = View(frames, "TCHW", **sizes)
+    return Content({name: frames}, recordings, found.dtype, found.notes, pictures, sizes)
+
+
+def _refuse(path: Path, what: str, options: Mapping[str, str | None]) -> None:
+    """Raise ValueError for an option that was given: it has no effect on such a file."""
+    for option, value in options.items():
+        if value is not None:
+            raise ValueError(f"{path} is {what}, so {option}={value!r} has no effect; leave it out")
 
 
 def _check_alike(path: Path, arrays: Mapping[str, ArrayFile]) -> None:
@@ -196,6 +248,13 @@ def _describe(content: Content) -> str:
         f"{count(len(lengths), 'recording')} of {f'{least:,} to ' if least < most else ''}"
         f"{count(most, 'frame')}, {frame_in_words(array.shape[1:])}, {content.dtype.name}"
     )
+
+
+def _made(pictures: Pictures) -> str:
+    told = pictures.described
+    fps = f", {told['fps']} frames a second" if "fps" in told else ""
+    size = f", scaled to cover {told['size']} and cropped to it" if "size" in told else ""
+    return fps + (", in gray" if pictures.gray else "") + size
 
 
 def _resized(crop: tuple[int, int] | None = None, pad: tuple[int, int] | None = None) -> str:

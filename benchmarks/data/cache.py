@@ -107,14 +107,17 @@ def is_prepared_folder(folder: Path) -> bool:
 
 
 def fingerprint(root: Path, files: Iterable[Path], **settings: str | int) -> str:
-    """What tells whether prepared frames are still those of `files` below the folder `root`.
+    """What tells whether prepared frames are still those of `files` below `root`, or of `root`.
 
-    The resolved folder; of each file its name and its stamp, which a copy, a replacement and a
+    The resolved root; of each file its name and its stamp, which a copy, a replacement and a
     change in place all alter, even with size and times kept. `settings` are the reader's own, its
     version among them.
     """
     prefix = f"{root}{os.sep}"  # of a hundred thousand files: relative_to would take seconds
-    listed = [(str(path).removeprefix(prefix), *Stamp.of(path)) for path in sorted(files, key=str)]
+    listed = [
+        ("" if path == root else str(path).removeprefix(prefix), *Stamp.of(path))
+        for path in sorted(files, key=str)
+    ]
     text = json.dumps([FORMAT, str(root.resolve()), listed, sorted(settings.items())])
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
 

@@ -1,4 +1,4 @@
-"""A folder of your own recordings: array files, and folders of images, prepared into one array."""
+"""Your own recordings: array files, folders of images and videos, prepared into one array."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ from typing import NamedTuple
 
 import numpy as np
 
-from benchmarks.data.array_file import ArrayFile
-from benchmarks.data.cache import Block, Findings, Prepared, is_prepared_folder
-from benchmarks.data.formats import FILES, open_arrays
-from benchmarks.data.images import IMAGES, Frames, in_order, read_image
-from benchmarks.data.layout import arrange, count, in_words
+from benchmarks.data.cache import Prepared, is_prepared_folder
+from benchmarks.data.formats import FILES
+from benchmarks.data.images import IMAGES, Frames, in_order
+from benchmarks.data.layout import count
 from benchmarks.data.originals import prepare_files
+from benchmarks.data.pictures import Pictures
+from benchmarks.data.reader import Film, RecordingReader, Source
 from benchmarks.data.splits import divide
+from benchmarks.data.videos import VIDEOS, is_film
 
-CHUNK_BYTES = 1 << 26
 VERSION = 2  # of this reader; raise it when the frames it gives change
 LITTER = ("thumbs.db", "desktop.ini", "__macosx")  # besides names that begin with a point
 RESULTS = ("tables", "records", "figures")  # beside the runs, in a folder for --out
@@ -37,29 +38,58 @@ class Folder(NamedTuple):
     notes: list[str]
 
 
-def open_folder(path: Path, name: str, layout: str | None, variable: str | None) -> Folder:
+def open_folder(
+    path: Path, name: str, layout: str | None, variable: str | None, pictures: Pictures
+) -> Folder:
     """Find the recordings below a folder, and prepare their frames if that is not done.
 
     Raises ValueError, naming the file, for what cannot be read or does not go with the rest.
     """
-    arrays, images, unread, ours = _find(path)
-    if not (arrays or images):
-        found = f"; found {_some(unread)}" if unread else ""
-        found += f"; passed over what this program made: {_some(ours)}" if ours else ""
+    found = _find(path)
+    if not (found.arrays or found.images or found.videos):
+        passed = f"; found {_some(found.unread)}" if found.unread else ""
+        passed += f"; passed over what this program made: {_some(found.ours)}" if found.ours else ""
         raise ValueError(
             f"{path} holds no recording; expected array files of [T, C, H, W] "
-            f"({', '.join(FILES)}), or folders of images ({', '.join(IMAGES)}){found}"
+            f"({', '.join(FILES)}), videos ({', '.join(VIDEOS)}), or folders of images "
+            f"({', '.join(IMAGES)}){passed}"
         )
-    _check_effect(path, arrays, layout, variable)
-    sources: dict[str, Path | Frames] = {**arrays}
-    sources |= {name: in_order(name, files) for name, files in images.items()}
+    _check_effect(path, found, layout, variable, pictures)
+    ordered = {name: in_order(name, files) for name, files in found.images.items()}
+    films = {name: Film(file) for name, file in found.videos.items()}
+    sources: dict[str, Source] = {**found.arrays, **ordered, **films}
     sources = {name: sources[name] for name in sorted(sources, key=natural)}
     splits = divide(str(path), list(sources))
-    reader = _Reader(sources, layout, variable)
+    reader = RecordingReader(sources, pictures, layout, variable)
     files = [
-        *(file for array in arrays.values() for file in _files_of(array)),
-        *(file for of in images.values() for file in of),
+        *(file for array in found.arrays.values() for file in _files_of(array)),
+        *(file for of in found.images.values() for file in of),
+        *found.videos.values(),
     ]
+    settings = {"layout": layout or "", "variable": variable or ""}
+    prepared, notes = _prepare(name, path, files, reader, pictures, settings)
+    notes += _notes(found.unread, found.ours, list(ordered.values()))
+    return Folder(prepared, splits, reader.dtype, notes)
+
+
+def open_video(path: Path, name: str, pictures: Pictures) -> Folder:
+    """Prepare the frames of a video if that is not done; raises what `read_video` raises."""
+    reader = RecordingReader({name: Film(path)}, pictures)
+    prepared, notes = _prepare(name, path, [path], reader, pictures, {})
+    return Folder(prepared, {}, reader.dtype, notes)
+
+
+def _prepare(
+    name: str,
+    path: Path,
+    files: list[Path],
+    reader: RecordingReader,
+    pictures: Pictures,
+    settings: dict[str, str],
+) -> tuple[Prepared, list[str]]:
+    """The frames of `files`, and what was found at them earlier, which is not told by reading."""
+    for option, value in pictures.described.items():  # sets of their own, side by side
+        name = f"{option}-{value}-{name}"
     prepared = prepare_files(
         name,
         path,
@@ -67,22 +97,26 @@ def open_folder(path: Path, name: str, layout: str | None, variable: str | None)
         reader.read,
         reader.shape,
         reader.stored,
+        reader.total,
         version=VERSION,
-        layout=layout or "",
-        variable=variable or "",
+        **settings,
+        **pictures.described,
     )
-    frames = [found for found in sources.values() if isinstance(found, Frames)]
-    return Folder(prepared, splits, reader.dtype, _notes(unread, ours, frames))
+    return prepared, list(prepared.notes) if reader.findings is None else []
 
 
 def _check_effect(
-    path: Path, arrays: dict[str, Path], layout: str | None, variable: str | None
+    path: Path, found: _Found, layout: str | None, variable: str | None, pictures: Pictures
 ) -> None:
     """Raise ValueError for an option that no file in the folder `path` needs."""
-    kinds = {array.suffix.lower() for array in arrays.values()}
+    kinds = {array.suffix.lower() for array in found.arrays.values()}
+    videos = bool(found.videos)
     for option, value, among in (
-        ("layout", layout, kinds),
-        ("variable", variable, kinds - {".npy"}),
+        ("layout", layout, bool(kinds)),
+        ("variable", variable, bool(kinds - {".npy"})),
+        ("fps", pictures.described.get("fps"), videos),
+        ("size", pictures.described.get("size"), videos or bool(found.images)),
+        ("gray", pictures.described.get("gray"), videos or bool(found.images)),
     ):
         if value is not None and not among:
             raise ValueError(
@@ -90,87 +124,18 @@ def _check_effect(
             )
 
 
-class _Reader:
-    """Reads recordings of one frame size and type."""
-
-    def __init__(
-        self, sources: dict[str, Path | Frames], layout: str | None, variable: str | None
-    ) -> None:
-        self._sources, self._layout, self._variable = sources, layout, variable
-        self._first, first = next(iter(sources.items()))
-        if isinstance(first, Path):
-            array = self._open(first)
-            self.shape, self.dtype = array.shape[1:], array.dtype
-        else:
-            frame = read_image(first.files[0])
-            self.shape, self.dtype = frame.shape, frame.dtype
-        self.stored = np.uint8 if self.dtype in (np.uint8, np.bool_) else np.float32
-
-    def read(self, _: Findings) -> Iterator[Block]:
-        """All frames, in blocks."""
-        for name, source in self._sources.items():
-            for file, number, frames in self._read(source):
-                if frames.shape[1:] != self.shape or frames.dtype != self.dtype:
-                    raise ValueError(
-                        f"{file} has frames of {frames.dtype} {frames.shape[1:]}, and "
-                        f"{self._first} of {self.dtype} {self.shape}; expected one size and type"
-                    )
-                yield Block(name, number, self._convert(file, frames))
-
-    def _read(self, source: Path | Frames) -> Iterator[tuple[Path, int, np.ndarray]]:
-        """Frames [n, C, H, W] of a recording with their file and the number of the first one."""
-        if isinstance(source, Frames):
-            for file, number in zip(source.files, source.numbers, strict=True):
-                yield file, number, read_image(file)[None]
-            return
-        array = self._open(source)
-        row = int(np.prod(array.shape[1:])) * array.dtype.itemsize
-        rows = max(1, CHUNK_BYTES // row)
-        for start in range(0, len(array), rows):
-            yield source, start, array[start : start + rows]
-
-    def _open(self, path: Path) -> ArrayFile:
-        unnamed = path.suffix.lower() == ".npy"
-        arrays = open_arrays(path, None if unnamed else self._variable)
-        if len(arrays) > 1:
-            raise ValueError(
-                f"{path} holds the arrays {', '.join(arrays)}; expected one recording in each file "
-                "of a folder: give the file itself as --data"
-            )
-        array = arrange(str(path), arrays[path.name], self._layout)
-        if array.ndim == 5:
-            raise ValueError(
-                f"{path} has the shape {array.shape}, {in_words('NTCHW', array.shape)}; expected a "
-                "recording [T, C, H, W], as whole sequences go into one file, --data FILE"
-            )
-        return array
-
-    def _convert(self, file: Path, frames: np.ndarray) -> np.ndarray:
-        with np.errstate(over="ignore", invalid="ignore"):
-            kept = frames.astype(self.stored, copy=False)
-            if frames.dtype.kind in "iu":
-                lost = kept.astype(frames.dtype) != frames
-            else:
-                lost = np.isinf(kept) & np.isfinite(frames)
-        if lost.any():
-            raise ValueError(
-                f"{file} holds {frames[lost][0]}, which float32 cannot keep; expected smaller "
-                "values: scale them"
-            )
-        return kept
-
-
 # --- finding -------------------------------------------------------------------------------------
 
 
 class _Found(NamedTuple):
-    """Array files and folders of images by their paths below the folder, files of other kinds.
+    """Array files, folders of images and videos by their paths below the folder, and other files.
 
     `ours` are folders of this program, which are passed over.
     """
 
     arrays: dict[str, Path]
     images: dict[str, list[Path]]
+    videos: dict[str, Path]
     unread: list[str]
     ours: list[str]
 
@@ -178,17 +143,21 @@ class _Found(NamedTuple):
 def _find(root: Path) -> _Found:
     arrays: dict[str, Path] = {}
     images: dict[str, list[Path]] = {}
+    videos: dict[str, Path] = {}
     unread: list[str] = []
     ours: list[Path] = []
     for file in _walk(root, ours):
-        if file.suffix.lower() in FILES:
+        suffix = file.suffix.lower()
+        if suffix in FILES:
             arrays[_name(file, root)] = file
-        elif file.suffix.lower() in IMAGES:
+        elif suffix in VIDEOS and (suffix not in IMAGES or is_film(file)):
+            videos[_name(file, root)] = file
+        elif suffix in IMAGES:
             images.setdefault(_name(file.parent, root), []).append(file)
         else:
             unread.append(_name(file, root))
     names = sorted((_name(folder, root) for folder in ours), key=natural)
-    return _Found(arrays, images, sorted(unread, key=natural), names)
+    return _Found(arrays, images, videos, sorted(unread, key=natural), names)
 
 
 def _walk(root: Path, ours: list[Path]) -> Iterator[Path]:

@@ -27,6 +27,7 @@ from benchmarks.data.originals import (
     prepare_files,
     reading,
 )
+from benchmarks.data.pyav import import_av, open_container
 from benchmarks.data.recordings import Recording, Windows, cut
 from benchmarks.data.sources import File, Source, find, missing_files, visible
 from benchmarks.data.stored import StoredDataset, smaller
@@ -403,22 +404,12 @@ def _decode(path: Path) -> Generator[np.ndarray, None, None]:
 
     The number of frames in its header is not to be trusted.
     """
-    try:
-        import av
-    except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("decoding videos needs PyAV: pip install av") from error
-    options = {"max_pixels": str(MOST_PIXELS)}
-    # Before version 19, PyAV raises at a title in another encoding than UTF-8 unless it is told so.
-    old = int(av.__version__.partition(".")[0]) < 19
-    titles: dict[str, Any] = {"metadata_errors": "ignore"} if old else {}
+    av = import_av()
     with reading(path, "an AVI video", REMEDY):
         try:
-            # Of no other format, as one could name other files; absolute, as it is a URL otherwise.
-            name = str(path.absolute())
-            with av.open(name, format="avi", options=options, **titles) as container:
+            with open_container(path, "avi", MOST_PIXELS) as container:
                 if not container.streams.video:
                     return
-                container.streams.video[0].codec_context.options = options
                 for frame in container.decode(video=0):
                     if frame.is_corrupt:
                         return  # and so may be those that are predicted from it

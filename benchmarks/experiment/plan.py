@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from benchmarks.data import DATASETS, FILES, Dataset, open_dataset, open_own
+from benchmarks.data import DATASETS, OWN_FILES, Dataset, open_dataset, open_own
 from benchmarks.experiment.code import (
     Code,
     code_of,
@@ -45,10 +45,13 @@ STORED_RUNS = "stored runs"  # that --report reads where it names no record
 # Options that change what a table holds, in the order in which a table's name has them.
 IN_NAME = (
     *("add", "rows", "seeds", "epochs", "minutes", "batch_size", "dataset", "data"),
-    *("past", "future", "stride", "data_range", "layout", "variable", "crop", "pad"),
-    *("precision", "device"),
+    *("past", "future", "stride", "data_range", "layout", "variable"),
+    *("size", "gray", "fps", "crop", "pad", "precision", "device"),
 )
-OF_OWN_DATA = ("past", "future", "stride", "data_range", "layout", "variable", "crop", "pad")
+OF_OWN_DATA = (
+    *("past", "future", "stride", "data_range", "layout", "variable"),
+    *("size", "gray", "fps", "crop", "pad"),
+)
 # Bytes of a table's name: with the longest name of a panel, and with what tells its files apart,
 # less than 200.
 NAME_BYTES, PART_BYTES = 110, 30
@@ -76,6 +79,9 @@ class Options:
     data_range: Sequence[float] | None = None
     layout: str | None = None
     variable: str | None = None
+    size: str | None = None
+    gray: bool = False
+    fps: float | None = None
     crop: str | None = None
     pad: str | None = None
     out: Path = Path("results")
@@ -111,7 +117,9 @@ class Options:
     def of_own_data(self) -> dict[str, Any]:
         """The options of the user's own data that were given."""
         found = {name: getattr(self, name) for name in OF_OWN_DATA}
-        return {name: value for name, value in found.items() if value is not None}
+        return {
+            name: value for name, value in found.items() if value is not None and value is not False
+        }
 
     def refuse(self, names: Iterable[str], where: str) -> None:
         """Raise ValueError for the first of these options that was given: it has no effect."""
@@ -126,7 +134,7 @@ class Options:
         """Whether --data names the user's own data."""
         root = self.root
         return root is not None and (
-            panel.dataset is None or root.suffix.lower() in FILES or root.is_file()
+            panel.dataset is None or root.suffix.lower() in OWN_FILES or root.is_file()
         )
 
 
@@ -443,7 +451,8 @@ def table_name(suite: Suite | DatasetTable, options: Options, runs: Sequence[Run
         asked |= {"precision": runs[0].training.precision, "check": "check"}
     if (processes := group_size()) > 1:
         asked["processes"] = processes
-    asked = {name: value for name, value in asked.items() if value not in (None, "auto")}
+    unset = (None, False, "auto")
+    asked = {name: v for name, v in asked.items() if not any(v is other for other in unset)}
     parts = [suite.name, *(run.scale for run in runs[:1])]
     name = "-".join([*parts, *(_part(option, value) for option, value in asked.items())])
 
@@ -465,6 +474,8 @@ def table_name(suite: Suite | DatasetTable, options: Options, runs: Sequence[Run
 
 def _part(option: str, value: Any) -> str:
     """An option as part of a table's name, which can be cut or ambiguous."""
+    if value is True:
+        return option
     if isinstance(value, int | float):
         return f"{value:g}-{option}"
     texts = [Path(value).resolve().stem] if option == "data" else value
@@ -489,7 +500,7 @@ def _open(suite: Suite, panel: Panel, scale: str, options: Options) -> Dataset:
     if own:
         raise ValueError(
             f"--{next(iter(own)).replace('_', '-')} is for your own data: --data FILE that ends in "
-            f"{', '.join(FILES)}, or --suite compare --data FOLDER"
+            f"{', '.join(OWN_FILES)}, or --suite compare --data FOLDER"
         )
     if panel.dataset is None:
         raise ValueError(f"suite {suite.name!r} runs on your own data; give --data FILE or FOLDER")
