@@ -43,6 +43,7 @@ class ArrayFile(ABC):
     """
 
     whole = False  # whether any reading reads all of it, so that it is better held in memory
+    axes: tuple[str, ...] = ()  # their names, where the file tells them
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype, stamp: Stamp) -> None:
         self.path, self.shape, self.dtype, self.stamp = path.absolute(), shape, dtype, stamp

@@ -195,7 +195,7 @@ def open_content(
         raise ValueError(f"{path} holds prepared frames of this program; give the data themselves")
     arrays = open_arrays(path, variable)
     first = next(iter(arrays.values()))
-    letters = letters or find_layout(str(path), first.shape)
+    letters = letters or find_layout(str(path), first)
     arrays = {label: arrange(str(path), a, letters, **sizes) for label, a in arrays.items()}
     _check_alike(path, arrays)
     lengths = {label: array.shape[0] for label, array in arrays.items()}

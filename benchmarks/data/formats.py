@@ -1,4 +1,4 @@
-"""Files of arrays of your own, none of them trusted: .npy, .npz, HDF5, NetCDF-4 and Zarr.
+"""Files of arrays of your own, none of them trusted: .npy, .npz, HDF5, NetCDF and Zarr.
 
 What a library raises at a damaged file becomes one line that names the file and says what to do.
 Files that declare more than they can hold are refused before anything is read.
@@ -19,6 +19,7 @@ from typing import IO, Any
 
 import h5py
 import numpy as np
+import scipy.io
 
 from benchmarks.data.array_file import (
     ArrayFile,
@@ -64,7 +65,10 @@ def open_arrays(path: Path, variable: str | None = None) -> dict[str, ArrayFile]
             ".npz": (_npz_shapes, WholeFile),
             ".zarr": (_zarr_shapes, ZarrFile),
         }
-        shapes, constructor = kinds.get(suffix, (_hdf5_shapes, HDF5File))
+        otherwise = (
+            (_netcdf3_shapes, NetCDF3File) if _is_netcdf3(path) else (_hdf5_shapes, HDF5File)
+        )
+        shapes, constructor = kinds.get(suffix, otherwise)
         chosen = _choose(path, shapes(path), variable)
         arrays = {label: constructor(path, name) for label, name in chosen.items()}
     for label, array in arrays.items():
@@ -181,6 +185,7 @@ class HDF5File(ArrayFile):
         self._dataset = _open_dataset(path, name)
         with reading_hdf5(path):
             self.attributes = {n: x for n, x in self._dataset.attrs.items() if n in PACKING}
+            self.axes = tuple(_axis_name(axis) for axis in self._dataset.dims)
             super().__init__(path, self._dataset.shape, self._dataset.dtype, stamp)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -206,12 +211,12 @@ def _open_dataset(path: Path, name: str) -> h5py.Dataset:
     return dataset
 
 
+def _axis_name(axis: Any) -> str:
+    """Of an axis of a dataset: its label, or the last part of its coordinate's path."""
+    return str(axis.label or (axis[0].name if len(axis) else "")).rpartition("/")[2]
+
+
 def _hdf5_shapes(path: Path) -> dict[str, tuple[int, ...]]:
-    with path.open("rb") as start:
-        if start.read(3) == b"CDF":
-            raise ValueError(
-                f"{path} is NetCDF of version 3; expected version 4: nccopy -k nc4 OLD NEW"
-            )
     shapes: dict[str, tuple[int, ...]] = {}
 
     def visit(name: str, node: Any) -> None:
@@ -236,6 +241,9 @@ class ZarrFile(ArrayFile):
         with reading(path, "Zarr", WRITE_AGAIN):
             super().__init__(path, tuple(array.shape), np.dtype(array.dtype), stamp)
             self.attributes = {n: x for n, x in array.attrs.items() if n in PACKING}
+            names = getattr(array.metadata, "dimension_names", None)  # of version 3
+            names = names or array.attrs.get("_ARRAY_DIMENSIONS") or ()
+            self.axes = tuple(map(str, names))
             if "_ARRAY_DIMENSIONS" in array.attrs and array.fill_value is not None:
                 self.attributes.setdefault("_FillValue", array.fill_value)  # as xarray means it
             for codec in (*array.compressors, *array.filters):
@@ -292,6 +300,52 @@ def _folder_stamp(folder: Path) -> Stamp:
     return Stamp(sum(stamp.size for stamp in stamps), modified, changed, key)
 
 
+# --- classic NetCDF ------------------------------------------------------------------------------
+
+
+class NetCDF3File(ArrayFile):
+    """A variable of a classic NetCDF file, which is opened anew for each reading."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        stamp, self.name = Stamp.of(path), name
+        with _opened_netcdf3(path) as file:
+            found = vars(file.variables[name])
+            self.attributes = {key: found[key] for key in PACKING if key in found}
+            self.axes = tuple(found["dimensions"])
+            shape, dtype = found["data"].shape, found["data"].dtype
+            del found  # which would keep the file mapped
+        super().__init__(path, shape, dtype, stamp)
+
+    def __getitem__(self, place: Place) -> np.ndarray:
+        self.check_unchanged()  # as the file is mapped into memory for a moment
+        with _opened_netcdf3(self.path) as file:
+            values = np.array(file.variables[self.name].data[place])
+        self.check_unchanged()
+        return values
+
+
+@contextmanager
+def _opened_netcdf3(path: Path) -> Iterator[Any]:
+    with reading(path, "NetCDF", WRITE_AGAIN), scipy.io.netcdf_file(path, "r", mmap=True) as file:
+        yield file
+
+
+def _is_netcdf3(path: Path) -> bool:
+    """Whether a file is classic NetCDF; raises ValueError for its largest, latest kind."""
+    if path.is_dir():
+        return False
+    with path.open("rb") as start:
+        magic = start.read(4)
+    if magic == b"CDF\x05":
+        raise ValueError(f"{path} is NetCDF of kind CDF-5; convert it: nccopy -k nc4 OLD NEW")
+    return magic in (b"CDF\x01", b"CDF\x02")
+
+
+def _netcdf3_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    with _opened_netcdf3(path) as file:
+        return {name: tuple(variable.shape) for name, variable in file.variables.items()}
+
+
 # --- packed values -------------------------------------------------------------------------------
 
 
@@ -302,6 +356,7 @@ class Unpacked(ArrayFile):
         self, source: ArrayFile, scale: float, offset: float, missing: list[float], unsigned: bool
     ) -> None:
         super().__init__(source.path, source.shape, np.dtype(np.float64), source.stamp)
+        self.axes = source.axes
         self._source, self._scale, self._offset = source, scale, offset
         self._missing, self._unsigned = missing, unsigned
 

@@ -16,6 +16,15 @@ from benchmarks.data.originals import MOST_PIXELS
 from benchmarks.files import Stamp
 
 AXES = {"N": "sequences", "T": "frames", "C": "channels", "H": "rows", "W": "columns"}
+# Names of axes in NetCDF and Zarr files of weather, climate and satellites.
+NAMES = {
+    "N": ("n", "sample", "sequence", "batch", "member", "number", "ensemble", "realization"),
+    "T": ("t", "time", "valid_time", "frame"),
+    "C": ("c", "channel", "band", "variable", "level", "lev", "plev", "pressure_level", "depth"),
+    "H": ("h", "y", "lat", "latitude", "height", "row", "south_north", "yc", "rlat"),
+    "W": ("w", "x", "lon", "longitude", "width", "column", "west_east", "xc", "rlon"),
+}
+LETTERS = {name: letter for letter, names in NAMES.items() for name in names}
 MOST_CHANNELS = 16  # above it, the third axis is taken for another one
 FEW = 4  # channels that images have, or columns that frames do not
 MOST_HELD = 1 << 34  # bytes of an array that is held in memory, 16 GiB
@@ -36,11 +45,16 @@ def parse_layout(text: str) -> str:
     return letters
 
 
-def find_layout(label: str, shape: tuple[int, ...]) -> str:
-    """[N, T, C, H, W] or [T, C, H, W], if that is plausible for an array of this shape.
+def find_layout(label: str, array: ArrayFile) -> str:
+    """The order of an array's axes by their names, if the file tells them and all are known.
 
-    Raises ValueError that says which layouts would be.
+    Else [N, T, C, H, W] or [T, C, H, W], if that is plausible for its shape. Raises ValueError that
+    says which layouts would be.
     """
+    shape = array.shape
+    named = "".join(LETTERS.get(name.lower(), "?") for name in array.axes)
+    if set("THW") <= set(named) <= set(AXES) and len(set(named)) == len(named) == len(shape):
+        return named
     natural = {4: "TCHW", 5: "NTCHW"}.get(len(shape))
     if 0 in shape or (natural is None and len(shape) != 3):
         raise ValueError(
@@ -234,7 +248,7 @@ def arrange(
     `layout` is the order of its axes; without it, they must be in that order. Raises ValueError if
     its shape does not go with it.
     """
-    letters = layout or find_layout(label, array.shape)
+    letters = layout or find_layout(label, array)
     if len(letters) != array.ndim or 0 in array.shape:
         raise ValueError(
             f"{label} has the shape {array.shape}; the layout {letters} needs {len(letters)} axes, "
