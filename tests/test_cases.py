@@ -24,6 +24,7 @@ import pytest
 import torch
 import zarr
 from PIL import Image
+from scipy.io import netcdf_file
 
 from benchmarks.data import Arrays, open_dataset
 from benchmarks.data.array_file import ChangedError
@@ -311,9 +312,90 @@ def test_missing_values_that_xarray_writes_to_zarr_are_understood(tmp_path):
     refused(tmp_path / "b.zarr", "NaN, infinite or missing values")
 
 
-def test_netcdf_of_version_3_is_named(tmp_path):
-    (tmp_path / "a.nc").write_bytes(b"CDF\x01" + bytes(200))
-    refused(tmp_path / "a.nc", "is NetCDF of version 3; expected version 4: nccopy")
+def write_fields(path, fields, axes, packed, version=3):
+    """A NetCDF or Zarr file of fields on named axes, packed into int16, and their coordinates."""
+    sizes = dict(zip(axes, packed.shape, strict=True))
+    packing = {"scale_factor": 0.5, "add_offset": 273.0, "_FillValue": np.int16(-1)}
+    if path.suffix == ".zarr":
+        group = zarr.open_group(str(path), mode="w", zarr_format=version)
+        for name, array, on in (
+            *((name, packed, axes) for name in fields),
+            *((name, np.arange(float(size)), [name]) for name, size in sizes.items()),
+        ):
+            named = {"dimension_names": on} if version == 3 else {}
+            stored = group.create_array(name, shape=array.shape, dtype=array.dtype, **named)
+            stored[:] = array
+            if version == 2:
+                stored.attrs["_ARRAY_DIMENSIONS"] = on
+            if name in fields:
+                stored.attrs.update({name: float(value) for name, value in packing.items()})
+    elif version == 3:
+        with netcdf_file(path, "w", version=2) as file:
+            for name, size in sizes.items():
+                file.createDimension(name, None if name == axes[0] else size)
+                file.createVariable(name, "d", (name,))[:] = np.arange(size)
+            for name in fields:
+                variable = file.createVariable(name, "h", axes)
+                variable[:] = packed
+                for key, value in packing.items():
+                    setattr(variable, key, value)
+    else:
+        with h5py.File(path, "w") as file:
+            for name, size in sizes.items():
+                file.create_dataset(name, data=np.arange(float(size))).make_scale(name)
+            for name in fields:
+                variable = file.create_dataset(name, data=packed)
+                variable.attrs.update(packing)
+                for index, axis in enumerate(axes):
+                    variable.dims[index].attach_scale(file[axis])
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "version"), [("a.nc", 3), ("a.nc", 4), ("a.zarr", 2), ("a.zarr", 3)]
+)
+def test_fields_are_recordings_by_the_names_of_their_axes(tmp_path, name, version):
+    packed = np.random.default_rng(0).integers(0, 100, (40, 6, 8), np.int16)
+    fields = packed * 0.5 + 273
+    range_of = {"data_range": (273, 323)}
+    for axes, order in (
+        (("time", "lat", "lon"), (0, 1, 2)),
+        (("latitude", "longitude", "valid_time"), (1, 2, 0)),
+    ):
+        path = tmp_path / str(order[0]) / name
+        path.parent.mkdir()
+        write_fields(path, ["t2m", "sst"], axes, packed.transpose(order), version)
+        refused(path, r"lat.* \(6,\).*--variable NAME", **WINDOWS)
+        dataset = Arrays(path, variable="t2m", **range_of, **WINDOWS, stride=1)
+        assert "1 recording of 40 frames, 1 channel of 6x8, float64" in dataset.caption
+        last = next(dataset.test(None, 99, "cpu"))[-1, -1, 0].double() * 50 + 273
+        np.testing.assert_allclose(last.numpy(), fields[-1], atol=1e-4)
+    packed[7, 2, 3] = -1
+    path = write_fields(tmp_path / name, ["t2m"], ("time", "lat", "lon"), packed, version)
+    refused(path, "1 NaN, .* missing .*a.*, frame 7, channel 0, row 2, column 3;", **WINDOWS)
+
+
+def test_names_of_axes_tell_levels_and_members_apart(tmp_path):
+    packed = np.random.default_rng(0).integers(0, 100, (30, 20, 6, 8), np.int16)
+    for axes, clip in (
+        (("time", "level", "lat", "lon"), (20, 6, 8)),
+        (("member", "time", "y", "x"), (1, 6, 8)),
+    ):
+        path = write_fields(tmp_path / "a.nc", ["u"], axes, packed)
+        found = Arrays(path, data_range=(273, 323), **WINDOWS).clip
+        assert (found.channels, found.height, found.width) == clip
+    path = write_fields(tmp_path / "a.nc", ["u"], ("time", "spam", "lat", "lon"), packed)
+    refused(path, r"has the shape \(30, 20, 6, 8\), which as .*--layout", **WINDOWS)
+
+
+def test_a_damaged_classic_netcdf_file_is_one_line(tmp_path):
+    packed = np.zeros((40, 6, 8), np.int16)
+    content = write_fields(tmp_path / "a.nc", ["u"], ("time", "lat", "lon"), packed).read_bytes()
+    for damaged in (content[:200], content[:-900], b"CDF\x01" + bytes(200), content[:4]):
+        (tmp_path / "a.nc").write_bytes(damaged)
+        refused(tmp_path / "a.nc", "a.nc", **WINDOWS)
+    (tmp_path / "a.nc").write_bytes(b"CDF\x05" + content[4:])
+    refused(tmp_path / "a.nc", "is NetCDF of kind CDF-5; convert it: nccopy -k nc4 OLD NEW")
 
 
 # Splits

@@ -60,7 +60,7 @@ def open_folder(
     sources: dict[str, Source] = {**found.arrays, **ordered, **films}
     sources = {name: sources[name] for name in sorted(sources, key=natural)}
     splits = divide(str(path), list(sources))
-    reader = RecordingReader(sources, pictures, layout, variable)
+    reader = RecordingReader(path, sources, pictures, layout, variable)
     files = [
         *(file for array in found.arrays.values() for file in _files_of(array)),
         *(file for of in found.images.values() for file in of),
@@ -74,7 +74,7 @@ def open_folder(
 
 def open_video(path: Path, name: str, pictures: Pictures) -> Folder:
     """Prepare the frames of a video if that is not done; raises what `read_video` raises."""
-    reader = RecordingReader({name: Film(path)}, pictures)
+    reader = RecordingReader(path, {name: Film(path)}, pictures)
     prepared, notes = _prepare(name, path, [path], reader, pictures, {})
     return Folder(prepared, {}, reader.dtype, notes)
 

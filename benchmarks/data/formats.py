@@ -11,6 +11,8 @@ import hashlib
 import json
 import math
 import struct
+import traceback
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -29,7 +31,7 @@ from benchmarks.data.array_file import (
     read_header,
 )
 from benchmarks.data.hdf5 import check_dataset, find_object, open_hdf5, reading_hdf5
-from benchmarks.data.originals import reading
+from benchmarks.data.originals import FAULTS, reading
 from benchmarks.data.splits import check_division, told_splits, without_split
 from benchmarks.files import Stamp, check_regular
 
@@ -326,8 +328,15 @@ class NetCDF3File(ArrayFile):
 
 @contextmanager
 def _opened_netcdf3(path: Path) -> Iterator[Any]:
-    with reading(path, "NetCDF", WRITE_AGAIN), scipy.io.netcdf_file(path, "r", mmap=True) as file:
-        yield file
+    with reading(path, "NetCDF", WRITE_AGAIN), path.open("rb") as stream:
+        try:
+            file = scipy.io.netcdf_file(stream, "r", mmap=True)
+        except FAULTS as error:
+            with warnings.catch_warnings(action="ignore"):  # scipy's, as it drops what it began
+                traceback.clear_frames(error.__traceback__)
+            raise
+        with file:
+            yield file
 
 
 def _is_netcdf3(path: Path) -> bool:

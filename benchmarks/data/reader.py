@@ -29,7 +29,7 @@ Source = Path | Frames | Film  # an array file, images in order, a video
 
 
 class RecordingReader:
-    """Reads `sources`, recordings by name, as frames of one `shape` [C, H, W].
+    """Reads `sources`, recordings by name found at `where`, as frames of one `shape` [C, H, W].
 
     `dtype` is their type in the files, `stored` the one that is kept; `total` is how many frames
     there may be, if that is told. `findings` are what reading found, None until it began.
@@ -37,12 +37,13 @@ class RecordingReader:
 
     def __init__(
         self,
+        where: Path,
         sources: dict[str, Source],
         pictures: Pictures,
         layout: str | None = None,
         variable: str | None = None,
     ) -> None:
-        self._sources, self._pictures = sources, pictures
+        self._where, self._sources, self._pictures = where, sources, pictures
         self._layout, self._variable = layout, variable
         self._has_colours = False
         self.findings: Findings | None = None
@@ -75,7 +76,7 @@ class RecordingReader:
                 yield Block(name, number, frames)
         if self._pictures.gray and not self._has_colours:
             raise ValueError(
-                f"{self._first}: no frame has colours, so gray has no effect; leave it out"
+                f"{self._where} has no frame in colours, so gray has no effect; leave it out"
             )
 
     def _read(self, source: Source) -> Iterator[tuple[Path, int, np.ndarray]]:

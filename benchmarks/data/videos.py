@@ -191,8 +191,8 @@ class _Clock:
         if uneven and self._longest >= LONG_STEP * self._shortest:
             slow, fast = float(1 / self._longest), float(1 / self._shortest)
             raise ValueError(
-                f"{self._path} has a variable frame rate, from {slow:.4g} to {fast:.4g} frames a "
-                "second; give --fps, the frames a second to take from it"
+                f"{self._path} has a variable frame rate, such as {slow:.4g} and {fast:.4g} frames "
+                "a second; give --fps, the frames a second to take from it"
             )
 
 
