@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import sys
 from fractions import Fraction
@@ -232,6 +233,22 @@ def test_fps_is_told_and_part_of_what_identifies_the_data(tmp_path):
     for fps in (0, -1, float("nan"), 1e9):
         with pytest.raises(ValueError, match=r"fps is .*; expected frames a second, above 0"):
             Arrays(path, fps=fps, **WINDOWS)
+
+
+def test_one_of_several_streams_is_read_and_that_is_told(tmp_path, capsys):
+    with av.open(str(tmp_path / "a.mkv"), "w") as container:
+        streams = [container.add_stream("ffv1", rate=25) for _ in range(2)]
+        for stream in streams:
+            stream.height, stream.width, stream.pix_fmt = 8, 10, "bgr0"
+        for index, frame in enumerate(noise(20)):
+            for stream in streams:
+                picture = av.VideoFrame.from_ndarray(frame, format="rgb24")
+                picture.pts = index
+                container.mux(stream.encode(picture))
+        for stream in streams:
+            container.mux(stream.encode())
+    assert np.array_equal(read(tmp_path / "a.mkv"), noise(20))
+    assert re.search("stream [01] is read, of 2 video streams", capsys.readouterr().err)
 
 
 # What cannot be shown as it was meant

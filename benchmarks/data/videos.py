@@ -29,7 +29,7 @@ VIDEOS = {  # demuxers of FFmpeg by the file's ending
     **{".mp4": "mp4", ".m4v": "mp4", ".mov": "mov", ".avi": "avi"},
     **{".mkv": "matroska", ".webm": "webm", ".gif": "gif"},
 }
-CHUNK_BYTES = 1 << 24  # of a block of frames
+MOST_FRAMES, CHUNK_BYTES = 64, 1 << 24  # of a block
 MOST_PAUSE = 3600  # seconds from one frame to the next; more is damage
 UNREAD = 0.05  # of the time that a video declares, from which on its end is called missing
 GIF_END = b";"
@@ -64,10 +64,14 @@ def read_video(path: Path, pictures: Pictures, findings: Findings) -> Iterator[n
     fps is given, and for HDR, interlaced, deep and strangely turned pictures.
     """
     with _open(path) as stream, closing(_decode(path, stream, findings)) as frames:
+        if (streams := len(stream.container.streams.video)) > 1:
+            findings.notes.append(
+                f"{path.name}: stream {stream.index} is read, of {streams} video streams"
+            )
         converter, clock = Converter(path, stream), _Clock(path, stream)
         made = _made(frames, converter, clock, pictures, findings)
         first = next(made)
-        size = max(1, CHUNK_BYTES // first.nbytes)
+        size = max(1, min(MOST_FRAMES, CHUNK_BYTES // first.nbytes))
         block = [first, *islice(made, size - 1)]
         while block:
             yield np.stack(block)
