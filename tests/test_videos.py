@@ -28,14 +28,14 @@ def noise(count, height=8, width=10, seed=0):
 
 
 def film(path, frames, codec="ffv1", pixels="bgr0", *, rate=25, times=None, source="rgb24", **of):
-    """Write a video; `times` are in milliseconds, and `of` is set on the encoder."""
+    """Write a video; `times` count parts 1 / `rate` of a second, `of` is set on the encoder."""
     if path.suffix == ".gif":  # FFmpeg's palette has no white
         first, *others = (Image.fromarray(frame).quantize(8) for frame in frames)
         first.save(path, save_all=True, append_images=others, duration=40)
         return path
     options = of.pop("options", {})
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=rate if times is None else 1000, options=options)
+        stream = container.add_stream(codec, rate=rate, options=options)
         stream.height, stream.width = frames[0].shape[:2]
         stream.pix_fmt = pixels
         for name, value in of.items():
@@ -45,7 +45,7 @@ def film(path, frames, codec="ffv1", pixels="bgr0", *, rate=25, times=None, sour
             if isinstance(frame, np.ndarray):
                 picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format=source)
             picture.pts = index if times is None else times[index]
-            picture.time_base = Fraction(1, rate if times is None else 1000)
+            picture.time_base = Fraction(1, rate)
             container.mux(stream.encode(picture))
         container.mux(stream.encode())
     return path
@@ -209,12 +209,21 @@ def test_pixels_become_square(tmp_path):
 
 def test_a_variable_frame_rate_is_refused_or_sampled_at_even_times(tmp_path, capsys):
     frames = noise(7)
-    path = film(tmp_path / "a.mkv", frames, times=[0, 100, 200, 250, 300, 900, 1000])
+    path = film(tmp_path / "a.mkv", frames, rate=1000, times=[0, 100, 200, 250, 300, 900, 1000])
     refused(path, "variable frame rate, such as 10 and 20 frames a second; give --fps")
     shown = [0, 1, 2, 4, 4, 4, 4, 4, 4, 5, 6]  # frame 3 is gone before 300 ms
     assert np.array_equal(read(path, fps=10), frames[shown])
     assert "a.mkv: 5 frames repeat the one before" in capsys.readouterr().err
     assert np.array_equal(read(path, fps=2), frames[[0, 4, 6]])
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.avi"])
+def test_a_dropped_frame_is_no_even_step(tmp_path, name):
+    frames = noise(20)
+    times = [index + (index >= 9) for index in range(20)]
+    path = film(tmp_path / name, frames, rate=30, times=times)
+    refused(path, "variable frame rate, such as 1.* and (30|30.3) frames a second; give --fps")
+    assert np.array_equal(read(path, fps=30), frames[[*range(9), 8, *range(9, 20)]])
 
 
 @pytest.mark.parametrize(("name", "codec"), [("a.mkv", "ffv1"), ("a.avi", "ffv1")])

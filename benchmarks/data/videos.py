@@ -191,7 +191,8 @@ class _Clock:
 
     def check_even(self) -> None:
         """Raise ValueError if steps differ by more than rounding to the container's unit."""
-        uneven = self._longest - self._shortest > self.tick
+        rounds = 2 * self.tick <= self._shortest  # not where the unit is a frame, as in AVI
+        uneven = self._longest - self._shortest > (self.tick if rounds else 0)
         if uneven and self._longest >= LONG_STEP * self._shortest:
             slow, fast = float(1 / self._longest), float(1 / self._shortest)
             raise ValueError(
