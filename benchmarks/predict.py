@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy.io
 import torch
 from numpy.typing import NDArray
 
 from benchmarks import files
 from benchmarks.command import end_process, run_command
 from benchmarks.data.arrays import open_content
+from benchmarks.data.pyav import import_av
 from benchmarks.experiment.hardware import choose_device
 from benchmarks.experiment.trained import Trained, load
 from benchmarks.metrics import mse
 from benchmarks.names import choose
-from tau.predictor import check_horizon
+from tau.predictor import Clip, check_horizon
 
-KINDS = (".gif", ".npy")  # of forecasts
+FILMS, VALUES = (".gif", ".mp4"), (".npy", ".nc")  # kinds of forecasts
+MOST_BYTES = 4 * 2**30  # of a forecast, in memory
 OF_INPUT = ("layout", "variable", "size", "gray", "fps", "crop", "pad")  # as of benchmarks.run
 COLOUR = "#0072B2"  # of the forecast in a film
 
@@ -42,7 +46,13 @@ def arguments() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("run", metavar="RUN", help="the folder of a finished run, or a model that comes along")
     add("input", metavar="INPUT", type=Path, help="frames: what --data of benchmarks.run takes")
-    add("--out", metavar="FILE", type=Path, required=True, help="to write: .gif, or .npy of values")
+    add(
+        "--out",
+        metavar="FILE",
+        type=Path,
+        required=True,
+        help="a film, .gif or .mp4, or values, .npy or .nc",
+    )
     add("--horizon", metavar="N", type=int, help="frames to predict; default: as trained")
     add("--sequence", metavar="K", type=int, default=0, help="which sequence or recording, from 0")
     add("--start", metavar="T", type=int, help="first frame that the model is given (see below)")
@@ -53,8 +63,8 @@ def arguments() -> argparse.ArgumentParser:
     add("--trust-code", action="store_true", help="run the code that the run brought along")
     parser.epilog = (
         "Of a whole sequence, the model is given the first frames; of a recording, the last ones, "
-        "so that the forecast goes on where it ends. If as many follow as are predicted, a film "
-        "shows them beside it as the truth."
+        "so that the forecast goes on where it ends. A film shows the frames that follow as the "
+        "truth beside the forecast. Values have the unit of the input."
     )
     return parser
 
@@ -71,12 +81,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _forecast(given: argparse.Namespace) -> int:
     out: Path = given.out
-    choose("--out: kind of file", out.suffix.lower(), KINDS)
+    suffix = choose("--out: kind of file", out.suffix.lower(), (*FILMS, *VALUES))
+    if suffix == ".mp4":
+        import_av()  # an error now, not after the forecast
     if out.exists() or out.is_symlink():
         raise ValueError(f"{out} exists; move it away, or choose another name")
     trained = load(given.run, choose_device(given.device), trust_code=given.trust_code)
     horizon = trained.clip.future if given.horizon is None else given.horizon
     check_horizon(horizon)
+    _check_size(horizon, trained.clip)
     stretch = read(
         given.input,
         trained.clip.past,
@@ -92,12 +105,24 @@ def _forecast(given: argparse.Namespace) -> int:
             "another --start, or fill them"
         )
     forecast = trained.predict(stretch.past, horizon)
-    if out.suffix.lower() == ".npy":
+    if suffix == ".npy":
         files.write(out, lambda file: np.save(file, forecast))
+    elif suffix == ".nc":
+        _write_netcdf(forecast, f"{stretch.place} of {given.input.name}", out)
     else:
         _film(trained, stretch.past, truth, forecast, out)
     print(f"{out}: {horizon} frames after {stretch.place}{_error(trained, forecast, truth)}")
     return 0
+
+
+def _check_size(horizon: int, clip: Clip) -> None:
+    """Raise ValueError for a forecast that does not fit memory."""
+    size = 4 * clip.channels * clip.height * clip.width
+    if horizon * size > MOST_BYTES:
+        raise ValueError(
+            f"--horizon is {horizon:,}, which makes {horizon * size / 2**30:,.0f} GiB; expected at "
+            f"most {MOST_BYTES // size:,} frames of {clip.channels}x{clip.height}x{clip.width}"
+        )
 
 
 def read(
@@ -160,9 +185,28 @@ def _film(
     from benchmarks.report.figures import TRUTH, film  # takes seconds to import
 
     tiles = [("forecast", COLOUR, _scaled(trained, forecast))]
-    if len(truth) == len(forecast):
-        tiles.insert(0, (TRUTH, "black", _scaled(trained, truth)))
+    if len(truth):
+        missing = len(forecast) - len(truth)
+        shown = np.pad(_scaled(trained, truth), ((0, missing), (0, 0), (0, 0), (0, 0)))
+        name = f"{TRUTH}, {len(truth)} frames" if missing else TRUTH
+        tiles.insert(0, (name, "black", shown))
     film(_scaled(trained, past), tiles, out)
+
+
+def _write_netcdf(forecast: NDArray[Any], past: str, out: Path) -> None:
+    """Write classic NetCDF: the variable `forecast`, with the axes time, channel, y and x."""
+    buffer = BytesIO()
+    with scipy.io.netcdf_file(buffer, "w") as file:
+        axes = ("time", "channel", "y", "x")
+        for axis, length in zip(axes, forecast.shape, strict=True):
+            file.createDimension(axis, length)
+        stored = "i2" if forecast.dtype == np.uint8 else "f4"  # which has no unsigned integers
+        variable = file.createVariable("forecast", stored, axes)
+        variable[:] = forecast
+        variable.long_name = f"forecast after {past}"
+        file.flush()
+        content = buffer.getvalue()
+    files.write(out, lambda target: target.write(content))
 
 
 def _error(trained: Trained, forecast: NDArray[Any], truth: NDArray[Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import runpy
 import shlex
@@ -80,3 +81,20 @@ def test_the_bars_of_the_example_move_down_by_a_row_per_frame():
     frames = open_dataset(bars).batch(0, 0, 5, "cpu")
     assert frames.max() > 0
     assert torch.equal(frames[:, 1:], frames[:, :-1].roll(1, 3))
+
+
+def test_the_notebook_makes_a_film_of_a_video(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("av")
+    monkeypatch.chdir(tmp_path)
+    notebook = json.loads((EXAMPLES / "forecast.ipynb").read_text("utf-8"))
+    cells = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
+    assert cells.pop(0) == '%pip install --quiet ".[video]"'
+    names: dict[str, object] = {}
+    for cell in cells:
+        exec(cell, names)  # what a kernel does, but for showing the last value
+    printed = capsys.readouterr().out
+    assert "frames 0 to 9 of recording 0 (10, 1, 64, 64) uint8" in printed
+    errors = re.search(r"per frame: (\S+); of the last frame repeated: (\S+)", printed)
+    assert float(errors[1]) < float(errors[2])
+    with Image.open(tmp_path / "forecast.gif") as image:
+        assert image.n_frames == 20

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.io
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -59,7 +60,7 @@ def test_a_recording_is_continued_where_it_ends(frames, tmp_path, capsys):
     assert "3 frames after frames 15 to 24 of recording 0" in told and "error" not in told
 
 
-@pytest.mark.parametrize(("start", "tiles"), [("0", 2), ("15", 1)])
+@pytest.mark.parametrize(("start", "tiles"), [("0", 2), ("12", 2), ("15", 1)])
 def test_a_film_shows_the_input_and_then_truth_and_forecast(sequences, tmp_path, start, tiles):
     out = tmp_path / "forecast.gif"
     assert main([MODEL, str(sequences), *LAYOUT, "--out", str(out), "--start", start]) == 0
@@ -69,6 +70,36 @@ def test_a_film_shows_the_input_and_then_truth_and_forecast(sequences, tmp_path,
         film.seek(0)
         first = np.asarray(film.convert("L"))
     assert (first > 180).any() and (first < 20).any()  # the square, and black around it
+
+
+def test_a_film_as_mp4_has_the_frames_of_the_gif(sequences, tmp_path):
+    av = pytest.importorskip("av")
+    for suffix in (".gif", ".mp4"):
+        out = ["--out", str(tmp_path / f"forecast{suffix}")]
+        assert main([MODEL, str(sequences), *LAYOUT, "--start", "12", *out]) == 0
+    with av.open(str(tmp_path / "forecast.mp4")) as container:
+        assert container.streams.video[0].average_rate == 5
+        shown = [
+            frame.to_ndarray(format="gray").astype(float) for frame in container.decode(video=0)
+        ]
+    assert len(shown) == 20 + 4  # the last one rests
+    with Image.open(tmp_path / "forecast.gif") as film:
+        for time in (0, 9, 10, 19):
+            film.seek(time)
+            same = np.asarray(film.convert("L"), float)
+            height, width = same.shape
+            assert shown[time].shape == (height + height % 2, width + width % 2)
+            assert np.abs(shown[time][:height, :width] - same).mean() < 6  # of 255
+
+
+def test_values_as_netcdf_are_those_of_the_model(frames, sequences, tmp_path):
+    out = tmp_path / "forecast.nc"
+    assert main([MODEL, str(sequences), *LAYOUT, "--out", str(out)]) == 0
+    with scipy.io.netcdf_file(out, "r", mmap=False) as file:
+        variable = file.variables["forecast"]
+        assert variable.dimensions == ("time", "channel", "y", "x")
+        assert variable.long_name == b"forecast after frames 0 to 9 of sequence 0 of squares.npy"
+        assert np.array_equal(variable[:], load(MODEL).predict(frames[0, :10]))
 
 
 def test_recordings_of_a_folder_and_what_follows(frames, tmp_path):
@@ -89,6 +120,10 @@ def test_recordings_of_a_folder_and_what_follows(frames, tmp_path):
         (["--start", "16"], "--start is 16; sequence 0 of .* has 25 frames; expected 10 or more"),
         (["--start", "-1"], "--start is -1"),
         (["--horizon", "0"], "horizon is 0; expected a positive integer"),
+        (
+            ["--horizon", "900000000"],
+            "900,000,000, which makes .* GiB; expected at most 262,144",
+        ),
         (["--horizon", "-5"], "horizon is -5; expected a positive integer"),
         (["--crop", "32x32"], r"expected \(10, 1, 64, 64\)"),
     ],

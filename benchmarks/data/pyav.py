@@ -1,4 +1,4 @@
-"""PyAV, which is imported where videos are decoded: its import, and how files are opened by it."""
+"""PyAV, imported where videos are read or written, and how it opens files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ def import_av() -> Any:
     try:
         import av
     except ModuleNotFoundError as error:
-        raise ModuleNotFoundError("decoding videos needs PyAV: pip install av") from error
+        raise ModuleNotFoundError("videos need PyAV: pip install av") from error
     return av
 
 

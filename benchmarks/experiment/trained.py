@@ -13,6 +13,7 @@ import torch
 from benchmarks import files
 from benchmarks.experiment import code
 from benchmarks.experiment.store import CODE, DAMAGED, RECORD, RERUN, check_file, read_run
+from benchmarks.names import nearest
 from tau import Clip, Predictor
 
 PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"  # runs that come along
@@ -118,8 +119,8 @@ def load(folder: Path | str, device: str = "cpu", *, trust_code: bool = False) -
     stored = read_run(folder)
     if stored is None or not stored.done:
         raise FileNotFoundError(
-            f"{folder} holds no finished run (no {RECORD}); finish it with the command that "
-            f"started it, or give one of {', '.join(along)}"
+            f"{folder} holds no finished run (no {RECORD}); {nearest(str(folder), along)}finish it "
+            f"with the command that started it, or give one of {', '.join(along)}"
         )
     record = stored.record
     check_file(folder / "model.pt", record["files"].get("model.pt", ""))

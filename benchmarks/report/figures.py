@@ -6,8 +6,9 @@ A row has the same colour in every figure, by its place among the suite's labels
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import matplotlib
 import numpy as np
@@ -30,6 +31,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from benchmarks import files
+from benchmarks.data.pyav import import_av
 from benchmarks.experiment.store import StoredRun
 from benchmarks.report.scores import curve_of
 from benchmarks.report.series import (
@@ -405,7 +407,7 @@ def animate(
 def film(
     past: Frames, tiles: Sequence[tuple[str, str, Frames]], path: Path, mark: str = ""
 ) -> Path:
-    """Write a GIF: the input frames `past`, then each tile's frames in step with the others.
+    """Write a .gif or .mp4: the input frames `past`, then each tile's frames in step.
 
     All are [T, C, H, W] in [0, 1]; a tile has a name, a colour and its frames, as many as the
     others. A grey border means input, a border in the tile's colour what follows. The last frame
@@ -446,7 +448,29 @@ def film(
             picture = picture.resize((zoom * width, zoom * height), Image.Resampling.NEAREST)
             image.paste(picture, (x + BORDER, y + BORDER))
         images.append(image)
+    if path.suffix.lower() == ".mp4":
+        return _write_mp4(images, path)
     return _write_gif(images, len(past), path)
+
+
+def _write_mp4(images: Sequence[Image.Image], path: Path) -> Path:
+    """Write images atomically as H.264, which every browser shows."""
+    av = import_av()
+    width, height = (side + side % 2 for side in images[0].size)  # which it needs to be even
+    rested = [*images, *[images[-1]] * 4]
+
+    def save(file: BinaryIO) -> None:
+        with av.open(file, "w", format="mp4") as container:
+            stream = container.add_stream("libx264", rate=Fraction(1000, FRAME_MS))
+            stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
+            for image in rested:
+                whole = Image.new("RGB", (width, height), "white")
+                whole.paste(image)
+                container.mux(stream.encode(av.VideoFrame.from_image(whole)))
+            container.mux(stream.encode())
+
+    files.write(path, save)
+    return path
 
 
 def _write_gif(images: Sequence[Image.Image], past: int, path: Path) -> Path:
