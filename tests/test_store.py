@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -85,11 +87,18 @@ def test_two_processes_do_not_work_on_one_run(suite, dataset, tmp_path):
 # What is stored is not believed
 
 
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder that keeps the run of `done`, so that it is trained once."""
+    return tmp_path_factory.mktemp("runs")
+
+
 @pytest.fixture
-def done(suite, dataset, tmp_path):
-    """A run, and its folder when it is done."""
+def done(suite, dataset, trained, tmp_path):
+    """A run, and its folder below tmp_path when it is done."""
     run = plan_panel(suite, "smoke", dataset, "cpu", rows=["Conv"], precision="fp32")[0]
-    return run, execute(run, tmp_path).folder
+    folder = execute(run, trained).folder
+    return run, Path(shutil.copytree(folder, tmp_path / run.folder))
 
 
 @pytest.mark.parametrize(
