@@ -8,6 +8,7 @@ import math
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -75,6 +76,33 @@ def _interrupting(batch, stop):
     return interrupting
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory):
+    """A folder and a dictionary for the trainings that several tests start from: each is once."""
+    return tmp_path_factory.mktemp("kept"), {}
+
+
+@pytest.fixture
+def whole(suite, dataset, kept):
+    """TAU trained without a stop; its folder is `kept[0] / "whole"`."""
+    folder, models = kept
+    if "whole" not in models:
+        models["whole"] = _train(_run(suite, dataset), dataset, folder / "whole")
+    return models["whole"]
+
+
+@pytest.fixture
+def stopped(suite, dataset, kept, monkeypatch, tmp_path):
+    """A folder with the checkpoints of a training that stopped after step 6 of 8."""
+    folder = kept[0] / "stopped"
+    if not folder.exists():
+        with monkeypatch.context() as context:
+            context.setattr(type(dataset), "batch", _interrupting(type(dataset).batch, 6))
+            with pytest.raises(Interrupted):
+                _train(_run(suite, dataset), dataset, folder, checkpoint_seconds=0)
+    return Path(shutil.copytree(folder, tmp_path / "part"))
+
+
 class Random(Predictor):
     """The last frame, blurred at random in training and in evaluation, by all generators."""
 
@@ -134,11 +162,11 @@ def test_random_models_resume_to_the_same_scores(suite, dataset, tmp_path, monke
 
 
 @pytest.mark.parametrize("stop", [1, 3, 4, 6])
-def test_resuming_equals_not_stopping_to_the_bit(suite, dataset, tmp_path, monkeypatch, stop):
+def test_resuming_equals_not_stopping_to_the_bit(
+    suite, dataset, tmp_path, monkeypatch, whole, kept, stop
+):
     """Stopped at any step, mid-epoch (an epoch is 4 steps) or at its end."""
     run = _run(suite, dataset)
-    whole = _train(run, dataset, tmp_path / "whole")
-
     monkeypatch.setattr(type(dataset), "batch", _interrupting(type(dataset).batch, stop))
     with pytest.raises(Interrupted):
         _train(run, dataset, tmp_path / "part", checkpoint_seconds=0)
@@ -148,8 +176,8 @@ def test_resuming_equals_not_stopping_to_the_bit(suite, dataset, tmp_path, monke
     resumed = _train(run, dataset, tmp_path / "part", checkpoint_seconds=0)
     assert _equal(whole, resumed)
     curves = [
-        [json.loads(line) for line in (tmp_path / f / "curve.jsonl").read_text().splitlines()]
-        for f in ("whole", "part")
+        [json.loads(line) for line in (folder / "curve.jsonl").read_text().splitlines()]
+        for folder in (kept[0] / "whole", tmp_path / "part")
     ]
     for a, b in zip(*curves, strict=True):
         assert a | {"seconds": 0} == b | {"seconds": 0}
@@ -182,42 +210,35 @@ KINDS = ["cut", "flipped", "empty", "folder", "pipe", "of step 999999", "of anot
     "names", [(CHECKPOINT,), (CHECKPOINT, PREVIOUS), (PREVIOUS,)], ids=["new", "both", "old"]
 )
 def test_a_damaged_checkpoint_is_set_aside_and_the_run_goes_on_from_the_one_before(
-    suite, dataset, tmp_path, monkeypatch, capsys, kind, names
+    suite, dataset, whole, stopped, capsys, kind, names
 ):
     if kind == "pipe" and not hasattr(os, "mkfifo"):
         pytest.skip("no named pipes")
-    run = _run(suite, dataset)
-    whole = _train(run, dataset, tmp_path / "whole")
-    with monkeypatch.context() as context:
-        context.setattr(type(dataset), "batch", _interrupting(type(dataset).batch, 6))
-        with pytest.raises(Interrupted):
-            _train(run, dataset, tmp_path / "part", checkpoint_seconds=0)
     for name in names:
-        _damage(tmp_path / "part" / name, kind)
-    resumed = _train(run, dataset, tmp_path / "part", checkpoint_seconds=0)
+        _damage(stopped / name, kind)
+    capsys.readouterr()
+    resumed = _train(_run(suite, dataset), dataset, stopped, checkpoint_seconds=0)
     err = capsys.readouterr().err
     assert (f"{CHECKPOINT} is damaged" in err) is (CHECKPOINT in names)
     step = {(CHECKPOINT,): 5, (PREVIOUS,): 6}.get(names)
     assert [f"continued at step {step} of 8"] * bool(step) == re.findall("continued.* 8", err)
     if CHECKPOINT in names or kind in ("folder", "pipe"):  # a file would be replaced anyhow
-        assert (tmp_path / "part" / f"{names[0]}.damaged-1").exists(), "nothing is deleted"
+        assert (stopped / f"{names[0]}.damaged-1").exists(), "nothing is deleted"
     assert _equal(whole, resumed)
 
 
-def test_being_killed_between_two_renames_loses_nothing(suite, dataset, tmp_path, monkeypatch):
-    run = _run(suite, dataset)
-    whole = _train(run, dataset, tmp_path / "x")
-    (tmp_path / "x" / CHECKPOINT).replace(tmp_path / "x" / PREVIOUS)
-    assert _equal(whole, _train(run, dataset, tmp_path / "x"))
+def test_being_killed_between_two_renames_loses_nothing(suite, dataset, tmp_path, whole, kept):
+    folder = Path(shutil.copytree(kept[0] / "whole", tmp_path / "x"))
+    (folder / CHECKPOINT).replace(folder / PREVIOUS)
+    assert _equal(whole, _train(_run(suite, dataset), dataset, folder))
 
 
 @pytest.mark.parametrize("when", [2, 3, 4, 8])
 def test_a_stop_writes_a_checkpoint_that_resumes_to_the_same_end(
-    suite, dataset, tmp_path, monkeypatch, when
+    suite, dataset, tmp_path, monkeypatch, whole, when
 ):
     """In the middle of an epoch, in the validation at its end, and at the very end."""
     run = _run(suite, dataset)
-    whole = _train(run, dataset, tmp_path / "whole")
     name = "validation" if when % 4 == 0 else "batch"
     count = when // 4 if when % 4 == 0 else when
     original = getattr(type(dataset), name)
@@ -240,10 +261,9 @@ def test_a_stop_writes_a_checkpoint_that_resumes_to_the_same_end(
     assert [json.loads(point)["step"] for point in points] == [4, 8]
 
 
-def test_seeds_give_different_models_and_a_seed_the_same(suite, dataset, tmp_path):
+def test_seeds_give_different_models_and_a_seed_the_same(suite, dataset, tmp_path, whole):
     a = _train(_run(suite, dataset), dataset, tmp_path / "a")
-    b = _train(_run(suite, dataset), dataset, tmp_path / "b")
-    assert _equal(a, b)
+    assert _equal(a, whole)
     other = replace(_run(suite, dataset), seed=1)
     assert not _equal(a, _train(other, dataset, tmp_path / "c"))
 
