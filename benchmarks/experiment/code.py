@@ -17,6 +17,7 @@ import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from enum import Enum
+from functools import cache
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, SourceFileLoader
 from itertools import chain
@@ -204,6 +205,7 @@ def _is_submodule(base: str, name: str) -> bool:
     )
 
 
+@cache  # a suite's rows share most of their modules, and each takes 10 to 40 ms
 def _essence(text: str) -> str:
     """The syntax tree as text, without docstrings, the same in every version of Python.
 
