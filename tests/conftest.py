@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
+
+# Before NumPy is imported: OpenBLAS's threads wait busily for cores that other tests use.
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
@@ -22,10 +28,16 @@ def _one_thread() -> None:
     torch.set_num_threads(1)  # the tests' tensors are tiny, and tests run side by side
 
 
+@pytest.fixture(scope="session")
+def _caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    caches = tmp_path_factory.mktemp("caches")
+    return (caches / str(number) for number in count())
+
+
 @pytest.fixture(autouse=True)
-def _folders(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def _folders(monkeypatch: pytest.MonkeyPatch, _caches: Iterator[Path]) -> None:
     monkeypatch.delenv(DATA_VARIABLE, raising=False)
-    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path_factory.mktemp("cache")))
+    monkeypatch.setenv(CACHE_VARIABLE, str(next(_caches)))  # made when it is needed
 
 
 def run_folders(out: Path) -> list[Path]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import resource
 import shutil
-import subprocess
-import sys
-import textwrap
+import signal
 import time
 from pathlib import Path
 
@@ -26,6 +25,7 @@ from benchmarks.data.cache import (
     prepare,
 )
 from benchmarks.data.recordings import Recording, Windows, cut
+from benchmarks.experiment import server
 
 SHAPE = (1, 2, 3)
 
@@ -335,78 +335,79 @@ def test_a_read_only_folder_says_what_to_do(tmp_path):
         tmp_path.chmod(0o700)
 
 
-def script(tmp_path, body):
-    """A Python process that prepares tmp_path/set."""
-    head = """
-        import resource, signal, sys, time
-        from pathlib import Path
-        import numpy as np
-        from benchmarks.data.cache import Block, prepare
-        place, log = Path(sys.argv[1]) / "set", Path(sys.argv[1]) / "log"
-    """
-    code = textwrap.dedent(head) + textwrap.dedent(body)
-    return subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], stderr=subprocess.PIPE, text=True
-    )
+def start(call, folder):
+    """A process that calls a function of this module with a folder."""
+    process = server.context("cpu").Process(target=call, args=(folder,))
+    process.start()
+    return process
+
+
+def fill_the_disk(folder):
+    """A limit on the size of files stands for the disk: the kernel refuses the same write."""
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+    frame = np.zeros((1, 1, 200, 200), np.uint8)
+    try:
+        prepare(
+            folder / "set",
+            "s",
+            lambda _: (Block("a", i, frame) for i in range(9)),
+            (1, 200, 200),
+            np.uint8,
+        )
+    except OSError as error:
+        (folder / "log").write_text(str(error))
 
 
 @pytest.mark.slow
 def test_a_full_disk_leaves_nothing_half_written(tmp_path):
-    """A limit on the size of files stands for the disk: the kernel refuses the same write."""
-    process = script(
-        tmp_path,
-        """
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-        frame = np.zeros((1, 1, 200, 200), np.uint8)
-        reader = lambda _: (Block("a", i, frame) for i in range(9))
-        try:
-            prepare(place, "s", reader, (1, 200, 200), np.uint8)
-        except OSError as error:
-            print(error, file=sys.stderr)
-        """,
-    )
-    _, err = process.communicate(timeout=300)
-    assert "no room to prepare" in err and "nothing half-written was kept" in err
+    process = start(fill_the_disk, tmp_path)
+    process.join(300)
+    assert process.exitcode == 0
+    error = (tmp_path / "log").read_text()
+    assert "no room to prepare" in error and "nothing half-written was kept" in error
     assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == []
+
+
+def prepare_slowly(folder):
+    def reader(_):
+        with (folder / "log").open("a") as file:
+            file.write("read\n")
+        for i in range(10):
+            time.sleep(0.1)
+            yield Block("a", i, np.full((1, 1, 4, 4), i, np.uint8))
+
+    prepared = prepare(folder / "set", "s", reader, (1, 4, 4), np.uint8)
+    assert prepared.frames[:][:, 0, 0, 0].tolist() == list(range(10))
 
 
 @pytest.mark.slow
 def test_of_two_processes_one_prepares_and_the_other_waits(tmp_path):
-    body = """
-        def reader(_):
-            with log.open("a") as file:
-                file.write("read\\n")
-            for i in range(10):
-                time.sleep(0.1)
-                yield Block("a", i, np.full((1, 1, 4, 4), i, np.uint8))
-        prepared = prepare(place, "s", reader, (1, 4, 4), np.uint8)
-        assert prepared.frames[:][:, 0, 0, 0].tolist() == list(range(10))
-    """
-    processes = [script(tmp_path, body) for _ in range(2)]
-    errors = [process.communicate(timeout=300)[1] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0], errors
+    processes = [start(prepare_slowly, tmp_path) for _ in range(2)]
+    for process in processes:
+        process.join(300)
+    assert [process.exitcode for process in processes] == [0, 0]
     assert (tmp_path / "log").read_text() == "read\n"
+
+
+def prepare_for_ever(folder):
+    def reader(_):
+        yield Block("a", 0, np.zeros((1, 1, 2, 3), np.uint8))
+        (folder / "log").write_text("started")
+        time.sleep(600)
+
+    prepare(folder / "set", "s", reader, (1, 2, 3), np.uint8)
 
 
 @pytest.mark.slow
 def test_a_killed_process_leaves_no_lock_and_its_remains_are_cleared(tmp_path):
-    process = script(
-        tmp_path,
-        """
-        def reader(_):
-            yield Block("a", 0, np.zeros((1, 1, 2, 3), np.uint8))
-            log.write_text("started")
-            time.sleep(600)
-        prepare(place, "s", reader, (1, 2, 3), np.uint8)
-        """,
-    )
+    process = start(prepare_for_ever, tmp_path)
     deadline = time.monotonic() + 300
     while not (tmp_path / "log").exists():
-        assert time.monotonic() < deadline and process.poll() is None
+        assert time.monotonic() < deadline and process.is_alive()
         time.sleep(0.02)
     process.kill()
-    process.communicate()
+    process.join()
     assert list(tmp_path.glob(".set.partial-*")) and not (tmp_path / "set").exists()
     prepare(tmp_path / "set", "s", blocks, SHAPE, np.uint8)
     assert not list(tmp_path.glob(".set.partial-*"))

@@ -6,8 +6,6 @@ import json
 import re
 import runpy
 import shlex
-import subprocess
-import sys
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +14,7 @@ import torch
 from PIL import Image
 
 from benchmarks.data import open_dataset
+from benchmarks.run import main
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -31,26 +30,16 @@ EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
         ("from_torch", "MovingBars: trained on 1,800 sequences, validated on 200"),
     ],
 )
-def test_an_example_runs_from_any_folder_by_the_command_that_it_names(name, printed, tmp_path):
+def test_an_example_runs_from_any_folder_by_the_command_that_it_names(
+    name, printed, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
     text = (EXAMPLES / f"{name}.py").read_text("utf-8")
-    ((command, file),) = re.findall(r"python (-m .* )(.*\.py)", text)
-    small = ("--scale", "smoke", "--rows", "Last frame", "--no-figures")
-    done = subprocess.run(
-        [
-            sys.executable,
-            *shlex.split(command),
-            str(EXAMPLES / file),
-            *small,
-            "--out",
-            str(tmp_path),
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        timeout=600,
-    )
-    assert done.returncode == 0, done.stderr
-    assert "| Last frame" in done.stdout and printed in done.stdout
+    ((options, file),) = re.findall(r"python -m benchmarks\.run (.* )(.*\.py)", text)
+    small = ("--scale", "smoke", "--rows", "Last frame", "--no-figures", "--out", "out")
+    assert main([*shlex.split(options), str(EXAMPLES / file), *small]) == 0
+    out = capsys.readouterr().out
+    assert "| Last frame" in out and printed in out
 
 
 def test_a_trained_model_that_comes_along_forecasts(tmp_path, monkeypatch, capsys):
