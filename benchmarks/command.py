@@ -8,11 +8,17 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from importlib.machinery import PathFinder
+from pathlib import Path
 from typing import NoReturn
 
 from benchmarks.names import printable
 from benchmarks.stopping import SIGNALS, Stopped, stoppable
 
+PACKAGES = (
+    *("torch", "lightning_fabric", "numpy", "pandas", "skimage", "scipy", "matplotlib", "fvcore"),
+    *("mlxtend", "h5py", "PIL", "pooch", "requests", "filelock", "tqdm", "urllib3"),
+)
 EXPECTED = (ValueError, OSError, ModuleNotFoundError)  # their text says what to do
 
 
@@ -50,6 +56,22 @@ def end_process(status: int) -> NoReturn:
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     sys.exit(status)
+
+
+def refuse_hidden_packages() -> None:
+    """End the process if a file of the working folder hides a package that the project needs.
+
+    Python looks there first for `python -m`; numpy.py would be imported instead of NumPy, and the
+    error would name neither.
+    """
+    first, rest = sys.path[0], sys.path[1:]
+    if first in ("", *rest) or Path(first) != Path.cwd():
+        return
+    for name in PACKAGES:
+        found = PathFinder.find_spec(name, [first])
+        if found is not None and found.origin is not None:
+            what = f"{found.origin} hides the package {name!r}, which the project needs"
+            sys.exit(print_error(f"{what}: rename it, or run the command in another folder"))
 
 
 def open_closed_streams() -> None:

@@ -12,7 +12,7 @@ from contextlib import suppress
 from multiprocessing import forkserver, get_context
 from typing import Any
 
-from benchmarks.command import open_closed_streams
+from benchmarks.command import open_closed_streams, refuse_hidden_packages
 
 IMPORTS = ["benchmarks.experiment.server_imports"]
 # Words of commands that fork no process.
@@ -31,7 +31,10 @@ def context(device: str) -> Any:
 
 def _start_early() -> None:
     main = getattr(sys.modules["__main__"], "__spec__", None)
-    if main is None or main.name != "benchmarks.run" or sys.platform != "linux":
+    if main is None or main.name != "benchmarks.run":
+        return
+    refuse_hidden_packages()
+    if sys.platform != "linux":
         return
     open_closed_streams()  # before the server takes their numbers
     if IDLE.isdisjoint(sys.argv):
