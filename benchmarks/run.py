@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import argparse
+import io
 import re
 import sys
+import textwrap
 import webbrowser
 from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stderr
 from dataclasses import fields, replace
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import benchmarks.experiment.server  # noqa: F401 - first: see there
 from benchmarks.command import end_process, run_command
+from benchmarks.data import DATASETS
 from benchmarks.experiment.execute import describe
 from benchmarks.experiment.fabric import is_first_process, launched_by_torchrun
 from benchmarks.experiment.hardware import keep_freed_memory
+from benchmarks.experiment.logs import LOGGERS, check_loggers
 from benchmarks.experiment.plan import (
     OF_OWN_DATA,
     STORED_RUNS,
@@ -31,6 +37,7 @@ from benchmarks.experiment.schedule import execute_all, execute_here, look_up
 from benchmarks.experiment.spec import PRECISIONS, SCALES, DatasetTable, Suite, name_of
 from benchmarks.experiment.store import StoredRun
 from benchmarks.experiment.verify import verify
+from benchmarks.experiment.view import View
 from benchmarks.files import write_json
 from benchmarks.report import records
 from benchmarks.report.change import Earlier, read_earlier
@@ -44,6 +51,9 @@ from benchmarks.report.regression import (
 from benchmarks.report.table import NOT_RUN, check_published
 from benchmarks.report.write import Report, planned, report, report_datasets
 from benchmarks.suites import find_suite, suite_names, with_models
+
+FILES_OF_SHELLS = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}  # as shtab has it
+LISTED = "{:<12} {:>4}  {:<22} {:<13} {}"  # a line of --list
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -149,7 +159,36 @@ def arguments() -> argparse.ArgumentParser:
         action="store_true",
         help="with --check: update the reference",
     )
+    add(
+        "--log",
+        choices=LOGGERS,
+        nargs="+",
+        default=(),
+        help="write curves to these too; wandb sends them to your account there",
+    )
+    add("--quiet", action="store_true", help="print errors, the table and the paths alone")
     add("--verify", action="store_true", help="have others score the samples and count the models")
+    return parser
+
+
+def completion() -> argparse.ArgumentParser:
+    """The options as shtab reads them: with names of suites, data sets and rows as choices.
+
+    Labels with blanks in them are left out, which shells would complete as several words.
+    """
+    parser = arguments()
+    suites = [find_suite(name) for name in suite_names()]
+    labels = [row.label for suite in suites if isinstance(suite, Suite) for row in suite.rows]
+    choices = {
+        "suite": suite_names(),
+        "rows": [label for label in dict.fromkeys(labels) if " " not in label],
+        "dataset": list(DATASETS),
+    }
+    for action in parser._actions:
+        if action.dest in choices:
+            action.choices = choices[action.dest]
+        elif action.dest in ("data", "out", "check", "report", "add"):
+            action.complete = FILES_OF_SHELLS  # type: ignore[attr-defined]
     return parser
 
 
@@ -187,7 +226,11 @@ def _run(options: Options) -> int:
         options = replace(options, precision=precision_of(options.check))
     suite = adapt(with_models(found, options.add or ()), options)
     check_published(suite)  # a wrong published name is an error now, not after training
-    runs = plan(suite, options)
+    if options.dry_run or options.update or options.report:
+        options.refuse(("log",), "--dry-run, --update and --report, which log nothing")
+    check_loggers(options.log)
+    with redirect_stderr(io.StringIO()) if options.quiet else nullcontext():
+        runs = plan(suite, options)
     folder = options.out / "runs"
     if options.dry_run or options.update:
         options.refuse(("verify", "against", "open"), "--dry-run and --update, which show no table")
@@ -207,7 +250,7 @@ def _run(options: Options) -> int:
     elif options.update:
         return _update(suite, runs, options)
     else:
-        stored = _execute(runs, folder, options)
+        stored = _execute(suite, runs, folder, options)
     if not is_first_process():
         return 0
     by_panel: dict[str, list[StoredRun]] = {}
@@ -280,11 +323,18 @@ def _open(page: Path | None) -> None:
         print(f"no browser could be started; open {page} in one", file=sys.stderr)
 
 
-def _execute(runs: Sequence[Run], folder: Path, options: Options) -> list[StoredRun]:
-    resume, seconds = options.resume, options.checkpoint_seconds
+def _execute(suite: Suite, runs: Sequence[Run], folder: Path, options: Options) -> list[StoredRun]:
+    columns = {panel.name: panel.columns for panel in suite.panels}
+    view = View(len(runs), columns, quiet=options.quiet or not is_first_process())
+    how: dict[str, Any] = {
+        "resume": options.resume,
+        "checkpoint_seconds": options.checkpoint_seconds,
+        "log": options.log,
+        "view": view,
+    }
     if launched_by_torchrun():
-        return execute_here(runs, folder, resume=resume, checkpoint_seconds=seconds)
-    return execute_all(runs, folder, jobs=options.jobs, resume=resume, checkpoint_seconds=seconds)
+        return execute_here(runs, folder, **how)
+    return execute_all(runs, folder, jobs=options.jobs, **how)
 
 
 def _update(suite: Suite, runs: Sequence[Run], options: Options) -> int:
@@ -298,6 +348,7 @@ def _update(suite: Suite, runs: Sequence[Run], options: Options) -> int:
             jobs=options.jobs,
             threads=threads,
             resume=options.resume,
+            view=View(len(runs), quiet=options.quiet),
         )
     assert options.check is not None
     write_json(options.check, make_reference(stored, suite.orderings))
@@ -306,17 +357,25 @@ def _update(suite: Suite, runs: Sequence[Run], options: Options) -> int:
 
 
 def _list() -> int:
+    """Print a table of the suites, each with its rows below."""
+    print(LISTED.format("suite", "rows", "data sets", "scales", "title"))
     for name in suite_names():
         suite = find_suite(name)
-        print(f"{name}: {suite.title}")
         if isinstance(suite, DatasetTable):
-            names = (name_of(entry.dataset) for entry in suite.entries)
-            print(f"  data: {', '.join(dict.fromkeys(names))}")
+            names = dict.fromkeys(name_of(entry.dataset) for entry in suite.entries)
+            print(LISTED.format(name, "", f"{len(names)} data sets", "", suite.title))
+            _print_below(", ".join(names))
             continue
-        data = [name_of(p.dataset) if p.dataset else "your own" for p in suite.panels]
-        print(f"  data: {', '.join(data)}; scales: {', '.join(suite.training)}")
-        print(f"  rows: {', '.join(row.label for row in suite.rows)}")
+        data = ", ".join(name_of(p.dataset) if p.dataset else "your own" for p in suite.panels)
+        scales = "all" if tuple(suite.training) == SCALES else ", ".join(suite.training)
+        print(LISTED.format(name, len(suite.rows), data, scales, suite.title))
+        _print_below(", ".join(row.label for row in suite.rows))
+    print(f"\nscales: {', '.join(SCALES)}")
     return 0
+
+
+def _print_below(text: str) -> None:
+    print(textwrap.fill(text, 98, initial_indent="    ", subsequent_indent="    "))
 
 
 def _plain(text: str) -> str:

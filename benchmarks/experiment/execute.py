@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -20,6 +20,7 @@ from benchmarks.experiment import code, cost, store
 from benchmarks.experiment.evaluate import evaluate
 from benchmarks.experiment.fabric import make_fabric, seed_generators
 from benchmarks.experiment.length import settle
+from benchmarks.experiment.logs import Log, logs_of
 from benchmarks.experiment.plan import PROTOCOL, Run, encoded_options
 from benchmarks.experiment.store import StoredRun
 from benchmarks.experiment.train import train
@@ -33,11 +34,16 @@ LEAST_CALLS = 5  # that a suite of timings takes its median of
 
 
 def execute(
-    run: Run, runs: Path, checkpoint_seconds: float | None = None, counted: Trial | None = None
+    run: Run,
+    runs: Path,
+    checkpoint_seconds: float | None = None,
+    log: Sequence[str] = (),
+    counted: Trial | None = None,
 ) -> StoredRun:
     """Run to completion and return what is stored; a run that is done already is only read.
 
-    `counted` is what a trial of the run has counted, which takes seconds.
+    `log` names the loggers that are told of it (see `logs`); `counted` is what a trial of the run
+    has counted, which takes seconds.
 
     A run that raises is stored as failed, with its reason, and is tried again the next time.
     Raises BlockingIOError if another process works on the same run, ValueError if what is stored
@@ -55,7 +61,12 @@ def execute(
             files.remove_partial_files(folder, older_than=0)
             (folder / store.FAILURE).unlink(missing_ok=True)
         try:
-            measured = _measure(run, folder, fabric, checkpoint_seconds, counted or count(run))
+            run = settle(run, folder, fabric)
+            names = log if fabric.is_global_zero else ()
+            params = {"panel": run.panel, **base, "training": _encoded(run)}
+            with Log(names, logs_of(runs) / run.folder, params) as logger:
+                counts = counted or count(run)
+                measured = _measure(run, folder, fabric, checkpoint_seconds, counts, logger)
         except (Exception, SystemExit) as error:  # any fault of one row must not stop the others
             if fabric.is_global_zero:
                 failed = store_failure(runs, base, _reason(error), traceback.format_exc())
@@ -112,12 +123,16 @@ def find_run(run: Run, runs: Path) -> StoredRun | None:
 
 
 def _measure(
-    run: Run, folder: Path, fabric: Fabric, checkpoint_seconds: float | None, counted: Trial
+    run: Run,
+    folder: Path,
+    fabric: Fabric,
+    checkpoint_seconds: float | None,
+    counted: Trial,
+    log: Log,
 ) -> dict[str, Any]:
     dataset = run.dataset
-    run = settle(run, folder, fabric)
     with cost.peak_memory(fabric.device) as peak:
-        model, trained = train(run, folder, fabric, checkpoint_seconds)
+        model, trained = train(run, folder, fabric, checkpoint_seconds, log)
     if not fabric.is_global_zero:
         return {}  # one process evaluates and stores
     files.write(folder / "model.pt", lambda file: torch.save(model.state_dict(), file))
@@ -141,10 +156,10 @@ def _measure(
         least=LEAST_CALLS if run.timed else 1,
     )
     dataset.check_unchanged()  # last: what was read must be what the plan describes
-    return {
+    measured = {
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "steps": trained["steps"],
-        "training": code.encode(asdict(run.training), "training"),
+        "training": _encoded(run),
         "seconds": seconds,
         "test_sequences": len(scores["mse"]),
         "means": {name: float(values.mean(dtype=float)) for name, values in scores.items()},
@@ -160,6 +175,12 @@ def _measure(
             name: files.sha256(folder / name) for name in store.RESULTS if (folder / name).exists()
         },
     }
+    log.end(measured, samples)
+    return measured
+
+
+def _encoded(run: Run) -> Any:
+    return code.encode(asdict(run.training), "training")
 
 
 def _epoch(speed: dict[str, float | None], sequences: int) -> dict[str, float | None]:
@@ -185,7 +206,7 @@ def describe(run: Run) -> dict[str, Any]:
         "key": run.key,
         "folder": run.folder,
         "scale": run.scale,
-        "training": code.encode(asdict(run.training), "training"),
+        "training": _encoded(run),
         "precision": run.training.precision,
         "processes": run.processes,
         "clip": asdict(run.clip),

@@ -96,6 +96,8 @@ class Options:
     check: Path | None = None
     update: bool = False  # of the reference in `check`
     verify: bool = False  # have others compute the table's numbers again
+    log: Sequence[str] = ()  # names of loggers
+    quiet: bool = False  # print errors, the table and the paths alone
 
     def __post_init__(self) -> None:
         if self.data is not None and not self.data.strip():

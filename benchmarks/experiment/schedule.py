@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
@@ -21,7 +22,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from benchmarks.experiment import code, hardware, server
+from benchmarks.experiment import code, hardware, progress, server
 from benchmarks.experiment.execute import (
     describe,
     execute,
@@ -30,9 +31,12 @@ from benchmarks.experiment.execute import (
     locked,
     store_failure,
 )
+from benchmarks.experiment.fabric import is_first_process
+from benchmarks.experiment.logs import logs_of
 from benchmarks.experiment.plan import Run
 from benchmarks.experiment.store import StoredRun
 from benchmarks.experiment.trial import Trial, fitting_sizes, try_run
+from benchmarks.experiment.view import View
 from benchmarks.files import set_aside
 from benchmarks.names import printable
 from benchmarks.stopping import Stopped, deferred, stoppable
@@ -73,12 +77,15 @@ class _Process(NamedTuple):
 class Pool:
     """Calls in processes of their own, `size` at a time, each with so many threads (None: all).
 
-    Use as a context manager: what still runs at its end is asked to stop, and killed if it takes
-    too long.
+    What they say meanwhile is shown in the `view`. Use as a context manager: what still runs at its
+    end is asked to stop, and killed if it takes too long.
     """
 
-    def __init__(self, size: int, threads: int | None, device: str) -> None:
+    def __init__(
+        self, size: int, threads: int | None, device: str, view: View | None = None
+    ) -> None:
         self.size, self.threads = size, threads or torch.get_num_threads()
+        self.view = view or View()
         self._context = server.context(device)
         self._running: dict[str, _Process] = {}
 
@@ -124,18 +131,27 @@ class Pool:
         ended: dict[str, Any] = {}
         for name, (process, pipe) in list(self._running.items()):
             alive = process.is_alive()  # before the pipe is looked at: a result may come between
-            has_result = pipe.poll()
-            if alive and not has_result:
+            has_ended, outcome = self._read(name, pipe)
+            if alive and not has_ended:
                 continue
-            try:
-                outcome = pipe.recv() if has_result else None
-            except EOFError:
-                outcome = None
             process.join()
             pipe.close()
             del self._running[name]
             ended[name] = Died(process.exitcode or 0) if outcome is None else outcome
         return ended
+
+    def _read(self, name: str, pipe: Connection) -> tuple[bool, Any]:
+        """Show what a process says; whether its pipe has ended, and with which outcome, if any."""
+        try:
+            while pipe.poll():
+                with deferred():  # a part that is read would spoil what follows
+                    found = pipe.recv()
+                if not isinstance(found, progress.Message):
+                    return True, found
+                self.view.receive(name, found)
+        except EOFError:
+            return True, None
+        return False, None
 
     def stop(self) -> None:
         """End all processes: in order within the grace, then at once."""
@@ -150,6 +166,9 @@ class Pool:
             for process in processes:
                 process.kill()
                 process.join()
+            for name, (_, pipe) in self._running.items():  # such as that a checkpoint was written
+                self._read(name, pipe)
+                pipe.close()
             self._running.clear()
 
 
@@ -158,6 +177,7 @@ def _call(payload: bytes, carried: code.Code, threads: int, pipe: Connection) ->
     threading.Thread(target=_end_with_parent, daemon=True).start()
     hardware.keep_freed_memory()
     torch.set_num_threads(threads)
+    progress.deliver_through(pipe)
     try:
         with stoppable():
             try:
@@ -229,9 +249,9 @@ def try_all(
         raise ValueError("\n  ".join(["some rows cannot work:"] * several + errors))
     for outcome in outcomes:
         if isinstance(outcome, Trial) and outcome.warning:
-            print(f"warning: {outcome.warning}", file=sys.stderr)
+            pool.view.say(f"warning: {outcome.warning}")
     for line in _unsized([of[0] for of, _ in rows], outcomes):
-        print(line, file=sys.stderr)
+        pool.view.say(line)
     return {run.folder: outcome for of, outcome in rows for run in of}
 
 
@@ -258,13 +278,17 @@ def execute_all(
     threads: int | None = None,
     resume: bool = True,
     checkpoint_seconds: float | None = None,
+    log: Sequence[str] = (),
+    view: View | None = None,
 ) -> list[StoredRun]:
     """Run all to completion, several in parallel if that pays; results in the runs' order.
 
     `jobs` in parallel (None: what pays), with `threads` threads each (None: their share of the
-    cores). Runs that another command has in work are left to it, and waited for at the end. Raises
-    ValueError for rows that cannot work, before anything trains.
+    cores); each is shown in the `view`, and written to the loggers of `log` (see `logs`). Runs that
+    another command has in work are left to it, and waited for at the end. Raises ValueError for
+    rows that cannot work, before anything trains.
     """
+    view = view or View(len(runs))
     folder = folder.absolute()  # a row may change its process's folder
     if not resume:
         _set_all_aside(runs, folder)
@@ -272,23 +296,30 @@ def execute_all(
     for run in runs:
         if (stored := look_up(run, folder)) is not None and stored.is_final:
             done[run.folder] = stored
+            if log:
+                view.say_of(run, "is stored already, so nothing is logged of it")
     # Two panels may ask for the same training, which is one run.
     todo = list({run.folder: run for run in runs if run.folder not in done}.values())
     cores = torch.get_num_threads()
     size = jobs or (max(1, cores // threads) if threads else _default_jobs(runs[0]))
     size = max(1, min(size, len(todo)))
-    with Pool(size, threads or max(1, cores // size), runs[0].device) as pool:
+    view.jobs, view.done = size, len(runs) - len(todo)
+    if log:
+        _say_where(folder, log, view)
+    with view, Pool(size, threads or max(1, cores // size), runs[0].device, view) as pool:
         trials = try_all(todo, pool)
         counted: dict[str, Trial] = {}
         for run in todo:
             trial = trials[run.folder]
             if isinstance(trial, Died):
                 done[run.folder] = _failed(run, folder, trial.reason)
+                view.ends(run, done[run.folder])
             else:
                 counted[run.folder] = trial
         waiting = [run for run in todo if run.folder in counted]
         waiting.sort(key=lambda run: -(counted[run.folder].training_macs or 0))  # short ones last
-        done |= _train_all(waiting, counted, folder, pool, checkpoint_seconds, len(runs))
+        view.trials = counted
+        done |= _train_all(waiting, counted, folder, pool, (checkpoint_seconds, log))
     return [done[run.folder] for run in runs]
 
 
@@ -297,42 +328,51 @@ def _train_all(
     counted: Mapping[str, Trial],
     folder: Path,
     pool: Pool,
-    checkpoint_seconds: float | None,
-    total: int,
+    how: tuple[float | None, Sequence[str]],
 ) -> dict[str, StoredRun]:
     done: dict[str, StoredRun] = {}
     training: dict[str, Run] = {}
     elsewhere: set[str] = set()  # in work in another command
+    view = pool.view
+    view.waiting = waiting  # the list itself, which gets shorter
     while waiting or not pool.is_idle:
         for run in list(waiting):
             if pool.is_full:
                 break
             if _is_locked(folder, run):
                 if run.folder not in elsewhere:
-                    _say(run, "another command is working on it; waiting for its result")
+                    view.say_of(run, "another command is working on it; waiting for its result")
                     elsewhere.add(run.folder)
                 continue
             waiting.remove(run)
             training[run.folder] = run
-            _say(run, f"starts ({total - len(waiting)} of {total})")
+            view.starts(run, view.total - len(waiting))
             trial = counted[run.folder]
-            pool.start(run.folder, run, execute, run, folder, checkpoint_seconds, trial)
+            pool.start(run.folder, run, execute, run, folder, *how, trial)
         for name, outcome in pool.outcomes().items():
             run = training[name]
             if isinstance(outcome, BlockingIOError):
                 waiting.append(run)  # another command was faster
+                view.ends(run, None)
             elif isinstance(outcome, StoredRun):
                 done[name] = outcome
-                if not outcome.done:
-                    _say(run, f"failed: {outcome.record['reason']}")
+                view.ends(run, outcome)
             else:
                 reason = outcome.reason if isinstance(outcome, Died) else str(outcome)
                 done[name] = _failed(run, folder, reason)
+                view.ends(run, done[name])
+        view.draw()
     return done
 
 
 def execute_here(
-    runs: Sequence[Run], folder: Path, *, resume: bool, checkpoint_seconds: float | None
+    runs: Sequence[Run],
+    folder: Path,
+    *,
+    resume: bool,
+    checkpoint_seconds: float | None,
+    log: Sequence[str] = (),
+    view: View | None = None,
 ) -> list[StoredRun]:
     """Run all to completion in this process, one of a group that torchrun started."""
     if not resume:
@@ -340,13 +380,24 @@ def execute_here(
     if runs[0].device == "cuda":
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     folder = folder.absolute()  # a row may change its process's folder
-    counted = [try_run(run) for run in runs]
-    done = []
-    for run, trial in zip(runs, counted, strict=True):
-        stored = look_up(run, folder)
-        if stored is None or not stored.is_final:
-            stored = execute(run, folder, checkpoint_seconds, trial)
-        done.append(stored)
+    first = is_first_process()
+    view = view or View(len(runs), quiet=not first)
+    if log and first:
+        _say_where(folder, log, view)
+    view.trials = {run.folder: try_run(run) for run in runs}
+    done: list[StoredRun] = []
+    with view:
+        for run in runs:
+            stored = look_up(run, folder)
+            if stored is None or not stored.is_final:
+                view.starts(run, len(done) + 1)
+                progress.deliver_to(partial(view.receive, run.folder))
+                stored = execute(run, folder, checkpoint_seconds, log, view.trials[run.folder])
+                view.ends(run, stored)
+            elif log:
+                view.say_of(run, "is stored already, so nothing is logged of it")
+            done.append(stored)
+    progress.deliver_to(None)
     return done
 
 
@@ -355,13 +406,12 @@ def look_up(run: Run, folder: Path) -> StoredRun | None:
     try:
         return find_run(run, folder)
     except ValueError as error:
-        _say(run, str(error))
+        View().say_of(run, str(error), is_error=True)
         record = {**describe(run), "status": "unusable", "reason": str(error)}
         return StoredRun(folder / run.folder, record)
 
 
 def _failed(run: Run, folder: Path, reason: str) -> StoredRun:
-    _say(run, f"failed: {reason}")
     return store_failure(folder, describe(run), reason)
 
 
@@ -373,6 +423,7 @@ def _set_all_aside(runs: Sequence[Run], folder: Path) -> None:
     for run in runs:
         with locked(folder, run):
             set_aside(folder / run.folder, "replaced")
+            set_aside(logs_of(folder) / run.folder, "replaced")
 
 
 def _is_locked(folder: Path, run: Run) -> bool:
@@ -391,5 +442,5 @@ def _default_jobs(run: Run) -> int:
     return torch.get_num_threads() if small and not run.timed else 1
 
 
-def _say(run: Run, text: str) -> None:
-    print(f"{run.row.label} on {run.panel}, seed {run.seed}: {text}", file=sys.stderr)
+def _say_where(folder: Path, log: Sequence[str], view: View) -> None:
+    view.say(f"{' and '.join(log)}: logs go to {logs_of(folder)}")

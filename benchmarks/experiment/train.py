@@ -21,6 +21,7 @@ from benchmarks import files
 from benchmarks.experiment.capture import WARM_UP, at_once, gradients_of
 from benchmarks.experiment.evaluate import mean_squared_error
 from benchmarks.experiment.fabric import seed_generators
+from benchmarks.experiment.logs import Log
 from benchmarks.experiment.plan import Run
 from benchmarks.experiment.progress import Progress
 from benchmarks.experiment.spec import Training
@@ -91,7 +92,11 @@ class Clock:
 
 
 def train(
-    run: Run, folder: Path, fabric: Fabric, checkpoint_seconds: float | None = None
+    run: Run,
+    folder: Path,
+    fabric: Fabric,
+    checkpoint_seconds: float | None = None,
+    log: Log | None = None,
 ) -> tuple[Predictor, dict[str, float]]:
     """Train a run's model from its start or its checkpoint; returns it with seconds and steps.
 
@@ -100,8 +105,9 @@ def train(
     generator state and, on the CPU, an interrupted run ends bit-exact equal to an uninterrupted
     one. A checkpoint is written when `Stopped` is raised, after the last epoch, and every
     `checkpoint_seconds` (None: when writing one costs less than 5 % of the time since the one
-    before, inside an epoch after 30 s or more); never of data that have changed. The last epoch's
-    weights count: none are selected. Raises NonFiniteLossError.
+    before, inside an epoch after 30 s or more); never of data that have changed. The `log` is told
+    what a checkpoint holds, once it is written. The last epoch's weights count: none are selected.
+    Raises NonFiniteLossError.
     """
     training = run.training
     fabric.seed_everything(run.seed, verbose=False)
@@ -110,16 +116,16 @@ def train(
         return model.to(fabric.device), {"train": 0.0, "steps": 0}
 
     model.begin_training(training.steps)
-    loop = _Loop(run, model, folder, fabric, checkpoint_seconds)
+    loop = _Loop(run, model, folder, fabric, checkpoint_seconds, log)
     loop.restore()
-    with Progress(run.row.label, training.steps, loop.step, fabric.is_global_zero) as progress:
-        try:
-            loop.run_to_completion(progress)
-        except Stopped:
-            with deferred():
-                loop.save()
-            progress.say(f"stopped after step {loop.step} of {training.steps}, checkpoint written")
-            raise
+    progress = Progress(run.row.label, training.steps, loop.step, fabric.is_global_zero)
+    try:
+        loop.run_to_completion(progress)
+    except Stopped:
+        with deferred():
+            loop.save()
+        progress.say(f"stopped after step {loop.step} of {training.steps}, checkpoint written")
+        raise
     return model, {"train": loop.clock.seconds, "steps": loop.step}
 
 
@@ -176,6 +182,7 @@ class _Loop:
         folder: Path,
         fabric: Fabric,
         checkpoint_seconds: float | None,
+        log: Log | None = None,
     ) -> None:
         if run.device == "cuda" and is_compiled(run):
             # A graph for states with a gradient and without, and for inference when it is timed.
@@ -190,12 +197,13 @@ class _Loop:
             self.gradients = at_once(model, fabric.device, self.gradients)
         self.folder, self.path = folder, folder / CHECKPOINT
         self.checkpoint_seconds = checkpoint_seconds
+        self.log = log or Log()
         self.step = 0
         self.epochs = 0  # that are finished: validated, and in the curve
         self.curve: list[dict[str, float]] = []
         self.losses: list[float] = []  # of this epoch
         self.last_loss = math.nan
-        self.pending: list[tuple[int, _Loss]] = []
+        self.pending: list[tuple[int, float, _Loss]] = []  # step, its learning rate, its loss
         self.clock = Clock()
         self.saved_at, self.save_seconds = time.perf_counter(), 0.0
         # On a GPU a loss is read while the next step runs, which is queued by then.
@@ -211,6 +219,8 @@ class _Loop:
         training = self.run.training
         warm_up = WARM_UP if self.run.device == "cuda" else 0
         first = self.step
+        with self.clock.stopped():
+            self.log.begin(first, training.steps)
         while True:
             if self.step == (self.epochs + 1) * training.steps_per_epoch:
                 self.finish_epoch(progress)
@@ -249,7 +259,7 @@ class _Loop:
         loss = self.gradients(sequences)
         if run.training.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), run.training.max_grad_norm)
-        self.pending.append((self.step + 1, _Loss(loss)))
+        self.pending.append((self.step + 1, self.lr, _Loss(loss)))
         self.read_losses(self.lag)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
@@ -261,7 +271,7 @@ class _Loop:
     def read_losses(self, keep: int = 0) -> None:
         """Move all but the `keep` newest losses to the host; stop at one that is not finite."""
         while len(self.pending) > keep:
-            step, loss = self.pending.pop(0)
+            step, lr, loss = self.pending.pop(0)
             self.last_loss = float(loss)
             if not math.isfinite(self.last_loss):
                 raise NonFiniteLossError(
@@ -270,6 +280,7 @@ class _Loop:
                     f"The last good checkpoint stays in {self.folder}"
                 )
             self.losses.append(self.last_loss)
+            self.log.step(step, self.last_loss, lr)
 
     def finish_epoch(self, progress: Progress) -> None:
         """Validate, add a point to the learning curve, save."""
@@ -292,6 +303,7 @@ class _Loop:
                     "lr": self.lr,
                 }
                 progress.epoch(point)
+                self.log.epoch(point)
             with deferred():
                 self.curve += [point] if point else []
                 self.epochs += 1
@@ -328,6 +340,7 @@ class _Loop:
                 write_curve(self.folder, self.curve)
             self.saved_at = time.perf_counter()
             self.save_seconds = self.saved_at - start
+            self.log.flush()
 
     def restore(self) -> None:
         """Continue from the newest checkpoint that is whole, if there is one.
