@@ -216,7 +216,6 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_goes_on_from_the_one_befo
         pytest.skip("no named pipes")
     for name in names:
         _damage(stopped / name, kind)
-    capsys.readouterr()
     resumed = _train(_run(suite, dataset), dataset, stopped, checkpoint_seconds=0)
     err = capsys.readouterr().err
     assert (f"{CHECKPOINT} is damaged" in err) is (CHECKPOINT in names)
