@@ -34,6 +34,7 @@ from benchmarks.experiment.plan import (
 )
 from benchmarks.experiment.preview import describe_plan
 from benchmarks.experiment.schedule import execute_all, execute_here, look_up
+from benchmarks.experiment.shard import parse_shard, shard
 from benchmarks.experiment.spec import PRECISIONS, SCALES, DatasetTable, Suite, name_of
 from benchmarks.experiment.store import StoredRun
 from benchmarks.experiment.verify import verify
@@ -153,6 +154,11 @@ def arguments() -> argparse.ArgumentParser:
         type=_positive,
         help="train N rows at a time (default: one per core for small models on a CPU, else 1)",
     )
+    add(
+        "--shard",
+        metavar="K/N",
+        help="train the K-th of N parts of the plan, and write no table: --report does, at the end",
+    )
     add("--check", metavar="FILE", type=Path, help="compare the metrics with a reference file")
     add(
         "--update",
@@ -235,6 +241,8 @@ def _run(options: Options) -> int:
     if options.dry_run or options.update:
         options.refuse(("verify", "against", "open"), "--dry-run and --update, which show no table")
     earlier = _earlier(options, suite, [run.row.label for run in runs])
+    if options.shard is not None:
+        runs = _part(runs, options)
     if options.dry_run:
         print(describe_plan(suite, runs, folder))
         return 0
@@ -251,6 +259,8 @@ def _run(options: Options) -> int:
         return _update(suite, runs, options)
     else:
         stored = _execute(suite, runs, folder, options)
+        if options.shard is not None:
+            return _end_of_part(stored, options)
     if not is_first_process():
         return 0
     by_panel: dict[str, list[StoredRun]] = {}
@@ -266,6 +276,28 @@ def _run(options: Options) -> int:
         print(text, end="")
         status = max(status, disagree)
     return status
+
+
+def _part(runs: Sequence[Run], options: Options) -> list[Run]:
+    """The part of the plan that --shard names."""
+    where = "--shard, which writes no table: the same command with --report instead does"
+    options.refuse(("report", "check", "verify", "against", "open"), where)
+    if launched_by_torchrun():
+        raise ValueError(
+            "--shard does not work under torchrun, which shares each run; leave it out"
+        )
+    number, parts = parse_shard(str(options.shard))
+    return shard(runs, number, parts)
+
+
+def _end_of_part(stored: Sequence[StoredRun], options: Options) -> int:
+    """Say what there is; 1 if a row failed."""
+    done = sum(run.done for run in stored)
+    print(
+        f"shard {options.shard}: {done} of {len(stored)} runs done; when all shards are, the same "
+        "command with --report instead of --shard writes the table"
+    )
+    return int(done < len(stored))
 
 
 def _rebuild(path: Path, options: Options) -> int:

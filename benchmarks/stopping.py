@@ -1,7 +1,8 @@
 """Stopping in order: what a signal asks for, a training does between two steps.
 
-SIGTERM (time limits, preemption), SIGHUP (a closed terminal) and SIGINT (Ctrl-C) raise `Stopped`
-where nothing is at stake, and wait for the end of what is `deferred`: an optimiser step, a write.
+SIGTERM (time limits, preemption), SIGUSR1 (a cluster's word before a limit), SIGHUP (a closed
+terminal) and SIGINT (Ctrl-C) raise `Stopped` where nothing is at stake, and wait for the end of
+what is `deferred`: an optimiser step, a write.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from contextlib import contextmanager
 from types import FrameType
 
 SIGNALS = tuple(
-    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+    getattr(signal, name)
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP")
+    if hasattr(signal, name)
 )
 
 

@@ -430,7 +430,7 @@ def test_an_output_that_cannot_be_written_is_named(acting, monkeypatch, capsys):
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="needs POSIX signals")
-@pytest.mark.parametrize("name", ["SIGTERM", "SIGHUP", "SIGINT"])
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGUSR1", "SIGHUP", "SIGINT"])
 def test_a_signal_in_a_deferred_block_comes_after_it(name):
     number = getattr(signal, name)
     before = signal.signal(number, signal.SIG_DFL)  # nohup may have it ignored

@@ -93,6 +93,7 @@ class Options:
     resume: bool = True
     checkpoint_seconds: float | None = None
     jobs: int | None = None
+    shard: str | None = None  # K/N: train the K-th of N parts of the plan, and write no table
     check: Path | None = None
     update: bool = False  # of the reference in `check`
     verify: bool = False  # have others compute the table's numbers again

@@ -39,7 +39,7 @@ from benchmarks.experiment.trial import Trial, fitting_sizes, try_run
 from benchmarks.experiment.view import View
 from benchmarks.files import set_aside
 from benchmarks.names import printable
-from benchmarks.stopping import Stopped, deferred, stoppable
+from benchmarks.stopping import SIGNALS, Stopped, deferred, stoppable
 
 GRACE_SECONDS = 15.0  # for a step and its checkpoint; then the one before has to do
 POLL_SECONDS = 1.0  # between looks at what runs here, and in other commands
@@ -53,8 +53,10 @@ class Died(NamedTuple):
     @property
     def reason(self) -> str:
         """The same in words."""
-        if self.exit_code == -signal.SIGTERM or self.exit_code == 128 + signal.SIGTERM:
-            return "the process was stopped by SIGTERM; the same command continues"
+        stopped = {code: number for number in SIGNALS for code in (-number, 128 + number)}
+        if (number := stopped.get(self.exit_code)) is not None:
+            said = signal.Signals(number).name
+            return f"the process was stopped by {said}; the same command continues"
         if self.exit_code >= 0:
             return f"the process ended with exit status {self.exit_code} and without a result"
         name = signal.Signals(-self.exit_code).name

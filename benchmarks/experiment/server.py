@@ -13,12 +13,14 @@ from multiprocessing import forkserver, get_context
 from typing import Any
 
 from benchmarks.command import open_closed_streams, refuse_hidden_packages
+from benchmarks.stopping import SIGNALS
 
 IMPORTS = ["benchmarks.experiment.server_imports"]
 # Words of commands that fork no process.
 IDLE = {"-h", "--help", "--list", "--report", "cuda", "mps", "--device=cuda", "--device=mps"}
 
-GROUP_SIGNALS = [getattr(signal, n) for n in ("SIGTERM", "SIGHUP") if hasattr(signal, n)]
+# Those that schedulers and terminals send to all processes of a command.
+GROUP_SIGNALS = [number for number in SIGNALS if number != signal.SIGINT]
 
 
 def context(device: str) -> Any:
