@@ -35,7 +35,7 @@ def mse(pred: Tensor, true: Tensor, *, chunk: int | None = None) -> Tensor:
         >>> mse(true + 0.5, true).tolist()  # 64 pixels, each off by 0.5
         [[16.0, 16.0]]
     """
-    return _by_tiles(
+    return by_tiles(
         lambda p, t: (p.double() - t.double()).square().sum(FRAME), pred, true, chunk=chunk
     )
 
@@ -48,7 +48,7 @@ def mae(pred: Tensor, true: Tensor, *, chunk: int | None = None) -> Tensor:
         >>> mae(true + 0.5, true).tolist()  # 64 pixels, each off by 0.5
         [[32.0, 32.0]]
     """
-    return _by_tiles(
+    return by_tiles(
         lambda p, t: (p.double() - t.double()).abs().sum(FRAME), pred, true, chunk=chunk
     )
 
@@ -67,7 +67,7 @@ def ssim(pred: Tensor, true: Tensor, data_range: float, *, chunk: int | None = N
         >>> round(ssim(true / 2, true, data_range=1.0).item(), 3)
         0.642
     """
-    return _by_tiles(lambda p, t: _ssim(p, t, data_range), pred, true, data_range, chunk=chunk)
+    return by_tiles(lambda p, t: _ssim(p, t, data_range), pred, true, data_range, chunk=chunk)
 
 
 def ssim_range2(
@@ -85,7 +85,7 @@ def ssim_range2(
         >>> round(ssim_range2(black + 0.02, black, data_range=1.0).item(), 3)
         0.5
     """
-    return _by_tiles(lambda p, t: _ssim(p, t, 2 * data_range), pred, true, data_range, chunk=chunk)
+    return by_tiles(lambda p, t: _ssim(p, t, 2 * data_range), pred, true, data_range, chunk=chunk)
 
 
 def ssim_uint8(
@@ -100,7 +100,7 @@ def ssim_uint8(
         >>> round(ssim_uint8(black + 0.003, black, data_range=1.0).item(), 3)  # less than 1/255
         1.0
     """
-    return _by_tiles(
+    return by_tiles(
         lambda p, t: _ssim(_levels(p, data_range), _levels(t, data_range), 255),
         pred,
         true,
@@ -121,7 +121,7 @@ def psnr(pred: Tensor, true: Tensor, data_range: float, *, chunk: int | None = N
         >>> round(psnr(true + 0.1, true, data_range=255.0).item(), 2)  # another range
         68.13
     """
-    return _by_tiles(
+    return by_tiles(
         lambda p, t: _decibels((p.double() - t.double()).square(), data_range),
         pred,
         true,
@@ -153,7 +153,7 @@ def psnr_uint8_wrap(
         # (d mod 256)^2 = d^2 mod 256, exact in floats, which unlike uint8 keep a NaN.
         return _decibels(difference.square().remainder(256), 255)
 
-    return _by_tiles(score, pred, true, data_range, chunk=chunk)
+    return by_tiles(score, pred, true, data_range, chunk=chunk)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,12 +182,15 @@ class Metric(Column):
     """A metric of predicted frames; called as (pred, true, data_range) -> [B, T].
 
     `convention` is the line for a caption. A score of frames that are multiplied by s is
-    s^`degree` times theirs.
+    s^`degree` times theirs. A metric that is not among METRICS scores the runs of the panels that
+    have it as a column; its `function` is one at the top of a module, or a value that can be
+    pickled, of which `digest` says what its scores depend on.
     """
 
     function: Callable[[Tensor, Tensor, float], Tensor]
     convention: str
     degree: int = 0
+    digest: str | None = None
 
     def __call__(self, pred: Tensor, true: Tensor, data_range: float) -> Tensor:
         """Score frames: [B, T, C, H, W] -> [B, T]."""
@@ -268,7 +271,7 @@ PSNR_UINT8_WRAP = Metric(
     function=psnr_uint8_wrap,
     convention="PSNR from 8-bit differences that wrap modulo 256; never below 24.17 dB",
 )
-# The only registry of metrics: every run is scored by all of them.
+# Every run is scored by all of these; `further_metrics` has those that a user may add.
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (MSE, MAE, SSIM, SSIM_RANGE2, SSIM_UINT8, PSNR, PSNR_UINT8_WRAP)
@@ -318,7 +321,7 @@ MINUTES_TO_TARGET = ToTarget(
 )
 
 
-def _by_tiles(
+def by_tiles(
     score: Callable[[Tensor, Tensor], Tensor],
     pred: Tensor,
     true: Tensor,
@@ -326,7 +329,11 @@ def _by_tiles(
     *,
     chunk: int | None,
 ) -> Tensor:
-    """Score tiles of at most `chunk` frames, clipping predictions if there is a data range."""
+    """Score frames [B, T, C, H, W] by tiles of at most `chunk` frames: [B, T].
+
+    `score` takes tiles [b, t, C, H, W] of predicted and true frames and gives [b, t]. Predictions
+    are clipped if there is a data range. Raises what the module's docstring says.
+    """
     _check_frames(pred, true)
     if data_range is not None:
         _check_range(true, data_range)

@@ -31,6 +31,7 @@ from benchmarks.experiment.plan import (
     open_datasets,
     plan,
     table_name,
+    with_metrics,
 )
 from benchmarks.experiment.preview import describe_plan
 from benchmarks.experiment.schedule import execute_all, execute_here, look_up
@@ -69,6 +70,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--scale", choices=SCALES, help="default: quick on a CPU, standard on a GPU")
     add("--rows", metavar="LABEL", nargs="+", help="only these rows of the suite")
     add("--add", metavar="FILE:CLASS", nargs="+", help="models of yours, each a row at the end")
+    add("--metrics", metavar="NAME", nargs="+", help="columns: rmse, ms_ssim, lpips=FILE, ...")
     add("--seeds", metavar="N", type=_positive, help="train every row with seeds 0 to N-1")
     add("--epochs", metavar="N", type=_positive, help="train for N epochs instead of the scale's")
     add(
@@ -231,6 +233,7 @@ def _run(options: Options) -> int:
     if options.check is not None and not options.update and options.precision == "auto":
         options = replace(options, precision=precision_of(options.check))
     suite = adapt(with_models(found, options.add or ()), options)
+    suite = with_metrics(suite, options.metrics or ())
     check_published(suite)  # a wrong published name is an error now, not after training
     if options.dry_run or options.update or options.report:
         options.refuse(("log",), "--dry-run, --update and --report, which log nothing")
@@ -240,6 +243,8 @@ def _run(options: Options) -> int:
     folder = options.out / "runs"
     if options.dry_run or options.update:
         options.refuse(("verify", "against", "open"), "--dry-run and --update, which show no table")
+    if options.update:
+        options.refuse(("metrics",), "--update, as a reference has the metrics of every run")
     earlier = _earlier(options, suite, [run.row.label for run in runs])
     if options.shard is not None:
         runs = _part(runs, options)
@@ -316,6 +321,7 @@ def _rebuild(path: Path, options: Options) -> int:
             f"{path} has runs on {', '.join(sorted(missing))}, which suite {suite.name!r} lacks; "
             "give the --suite, --dataset and --data that the table was made with"
         )
+    suite = records.with_columns(suite, runs)
     labels = dict.fromkeys(run.record["row"] for of in runs.values() for run in of)
     earlier = _earlier(options, suite, list(labels))
     written = report(

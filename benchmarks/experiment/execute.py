@@ -139,7 +139,7 @@ def _measure(
     start = time.perf_counter()
     batches = dataset.test(run.training.test_sequences, run.training.batch_size, fabric.device)
     seed_generators("test", run.seed)
-    scores, samples = evaluate(model, batches, run.clip, dataset.value_range)
+    scores, samples = evaluate(model, batches, run.clip, dataset.value_range, run.metrics)
     seconds = {"train": trained["train"], "evaluate": time.perf_counter() - start}
     files.write_npz(folder / "scores.npz", scores)
     files.write_npz(folder / "samples.npz", samples)
@@ -213,6 +213,7 @@ def describe(run: Run) -> dict[str, Any]:
         "value_range": list(dataset.value_range),
         "divided_by_255": dataset.divided_by_255,
         "data": {**dataset.provenance, "caption": dataset.caption, "digest": dataset.digest},
+        **({"metrics": {m.name: m.digest for m in run.further}} if run.further else {}),
         **store.provenance(run.device),
     }
 

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
+
 from benchmarks.data import DATASETS, OWN_FILES, Dataset, open_dataset, open_own
 from benchmarks.experiment.code import (
     Code,
@@ -32,8 +35,9 @@ from benchmarks.experiment.spec import (
     slug,
 )
 from benchmarks.files import to_json
-from benchmarks.metrics import ToTarget
-from benchmarks.names import choose
+from benchmarks.further_metrics import find_metric, further
+from benchmarks.metrics import METRICS, Metric, ToTarget
+from benchmarks.names import choose, printable
 from tau import Clip, Predictor
 
 # Part of every run's key. Raise it when the loop, the data or the metrics change the numbers, or
@@ -65,6 +69,7 @@ class Options:
     scale: str | None = None
     add: Sequence[str] | None = None  # models of the user's, as FILE.py:CLASS
     rows: Sequence[str] | None = None
+    metrics: Sequence[str] | None = None  # further columns, as `find_metric` takes them
     seeds: int | None = None
     epochs: int | None = None
     minutes: float | None = None  # of training on this machine, instead of epochs
@@ -146,8 +151,9 @@ class Run:
     """One training of one row on one data set: a value that any process can execute.
 
     `key` hashes everything that can change the number: model class and source, options, clip,
-    training, data, seed, device type, precision, PROTOCOL, the number of processes, and whether it
-    was to be timed. `code` is the source that the key was made from.
+    training, data, seed, device type, precision, PROTOCOL, the number of processes, whether it was
+    to be timed, and the metrics that score it besides METRICS. `code` is the source that the key
+    was made from.
     """
 
     suite: str
@@ -163,12 +169,18 @@ class Run:
     timed: bool = False
     timing_seconds: float = 0.3
     processes: int = 1  # that share each batch
+    further: tuple[Metric, ...] = ()  # metrics of its panel that do not score every run
     code: Code = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def clip(self) -> Clip:
         """The task."""
         return self.dataset.clip
+
+    @property
+    def metrics(self) -> dict[str, Metric]:
+        """What scores it, by name."""
+        return METRICS | {metric.name: metric for metric in self.further}
 
     @property
     def is_small(self) -> bool:
@@ -231,6 +243,29 @@ def adapt(suite: Suite, options: Options) -> Suite:
         target=None,
         notes=(),
     )
+
+
+def with_metrics(suite: Suite, asked: Sequence[str]) -> Suite:
+    """The suite with these metrics as columns of every panel, after its own.
+
+    Raises ValueError for a metric that is unknown, given twice, or on every panel already, and what
+    `find_metric` raises.
+    """
+    metrics = {}
+    for text in asked:
+        metric = find_metric(text)
+        if metric.name in metrics:
+            raise ValueError(f"--metrics has {metric.name} twice; leave one of them out")
+        metrics[metric.name] = metric
+    held = [{column.name for column in panel.columns} for panel in suite.panels]
+    for name in metrics:
+        if all(name in names for names in held):
+            raise ValueError(f"--metrics {name} is a column of the table already; leave it out")
+    panels = tuple(
+        replace(panel, columns=(*panel.columns, *(m for n, m in metrics.items() if n not in names)))
+        for panel, names in zip(suite.panels, held, strict=True)
+    )
+    return replace(suite, panels=panels)
 
 
 # --- runs ----------------------------------------------------------------------------------------
@@ -299,6 +334,8 @@ def plan_panel(
     choose(f"suite {suite.name!r}: scale", scale, suite.training)
     for label in rows or ():
         choose(f"suite {suite.name!r}: row", label, [row.label for row in suite.rows])
+    metrics = further(panel.columns)
+    _check_metrics(metrics, dataset)
     runs: list[Run] = []
     is_own_length = epochs is not None or minutes is not None  # for which the reasons do not hold
     left_out = {} if rows or is_own_length else suite.left_out(panel, scale)
@@ -325,7 +362,8 @@ def plan_panel(
         except ValueError as error:
             raise ValueError(f"row {row.label!r} at scale {scale!r}: {error}") from error
         _check_batch(row, training, dataset, processes)
-        code = code_of(row.model, [*objects_in(row.at(scale)), *dataset.classes()])
+        others = [*objects_in(row.at(scale)), *dataset.classes(), *(m.function for m in metrics)]
+        code = code_of(row.model, others)
         for seed in (row.seeds or suite.seeds) if seeds is None else seeds:
             run = Run(
                 suite=suite.name,
@@ -341,6 +379,7 @@ def plan_panel(
                 timed=suite.timed,
                 timing_seconds=suite.timing_seconds,
                 processes=processes,
+                further=metrics,
                 code=code,
             )
             runs.append(replace(run, key=run_key(run)))
@@ -364,6 +403,7 @@ def run_key(run: Run) -> str:
         "device": run.device,
         **({"timed": True} if run.timed else {}),
         **({"processes": run.processes} if run.processes > 1 else {}),
+        **({"metrics": {m.name: _identity(m) for m in run.further}} if run.further else {}),
     }
     text = to_json(identity, sort_keys=True)
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:12]
@@ -375,6 +415,33 @@ def encoded_options(row: Row, scale: str) -> dict[str, Any]:
         name: encode(value, f"row {row.label!r}: option {name!r}")
         for name, value in sorted(row.at(scale).items())
     }
+
+
+def _identity(metric: Metric) -> Any:
+    """What tells a metric from another of its name, as JSON; ValueError if nothing does."""
+    return metric.digest or encode(metric.function, f"metric {metric.name!r}: function")
+
+
+def _check_metrics(metrics: Iterable[Metric], dataset: Dataset) -> None:
+    """Raise ValueError for a metric that cannot score the frames of a data set."""
+    clip = dataset.clip
+    frames = torch.zeros(1, 1, clip.channels, clip.height, clip.width)
+    for metric in metrics:
+        try:
+            score = metric(frames, frames, clip.data_range)
+        except Exception as error:  # the user's own code may raise anything
+            said = (
+                str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            )
+            raise ValueError(
+                f"metric {metric.name!r} on {dataset.name}: {printable(said)}"
+            ) from error
+        if not isinstance(score, Tensor) or tuple(score.shape) != (1, 1):
+            found = tuple(score.shape) if isinstance(score, Tensor) else type(score)
+            raise ValueError(
+                f"metric {metric.name!r} gives {found} for one frame; expected a tensor (1, 1): a "
+                "score for each sequence and frame"
+            )
 
 
 def _check_batch(row: Row, training: Training, dataset: Dataset, processes: int) -> None:
@@ -423,7 +490,7 @@ def open_datasets(table: DatasetTable, options: Options) -> dict[str, Dataset | 
 
     Raises ValueError for an option that has no effect on a table of data sets.
     """
-    training = ("scale", "rows", "seeds", "epochs", "minutes", "batch_size", "jobs")
+    training = ("scale", "rows", "metrics", "seeds", "epochs", "minutes", "batch_size", "jobs")
     options.refuse(
         (*training, "check", "dataset", "figures", "verify"),
         f"suite {table.name!r}, which trains nothing",
@@ -454,6 +521,7 @@ def table_name(suite: Suite | DatasetTable, options: Options, runs: Sequence[Run
         asked |= {"precision": runs[0].training.precision, "check": "check"}
     if (processes := group_size()) > 1:
         asked["processes"] = processes
+    asked["metrics"] = [text.partition("=")[0] for text in options.metrics or ()] or None
     unset = (None, False, "auto")
     asked = {name: v for name, v in asked.items() if not any(v is other for other in unset)}
     parts = [suite.name, *(run.scale for run in runs[:1])]
@@ -465,9 +533,11 @@ def table_name(suite: Suite | DatasetTable, options: Options, runs: Sequence[Run
         places["data"] = str(options.root)
     parted = (added.rpartition(":") for added in options.add or ())
     places |= {f"add {label}": file for file, _, label in parted}
-    if not asked.keys() & {"rows"} and not places and len(name) <= NAME_BYTES:
+    weights = {m.name: m.digest for m in (runs[0].further if runs else ()) if m.digest}
+    if not asked.keys() & {"rows"} and not places and not weights and len(name) <= NAME_BYTES:
         return name
     request = {"name": parts, **asked, **{k: str(Path(v).resolve()) for k, v in places.items()}}
+    request |= {f"weights of {metric}": digest for metric, digest in weights.items()}
     if isinstance(suite, Suite) and runs and options.is_own(suite.panels[0]):
         request["digest"] = runs[0].dataset.digest
     text = to_json(request, sort_keys=True).encode(errors="backslashreplace")

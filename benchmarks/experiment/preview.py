@@ -43,6 +43,7 @@ def _lines(
         clip = of_panel[0].clip
         yield of_panel[0].dataset.caption
         yield f"past frames: {clip.past}; future frames, to predict: {clip.future}"
+        yield f"columns: {', '.join(column.name for column in panel.columns)}"
         yield LAYOUT.format(*HEADS)
         yield from (_line(run, sizes[run.folder], folder) for run in of_panel)
         if small:

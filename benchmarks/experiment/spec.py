@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from benchmarks.data import Dataset
-from benchmarks.metrics import MAE, MSE, PSNR, SSIM, Column, ToTarget
+from benchmarks.metrics import MAE, METRICS, MSE, PSNR, SSIM, Column, Metric, ToTarget
 from benchmarks.names import choose
 from tau import Clip, Predictor
 
@@ -182,6 +182,12 @@ class Panel:
                 raise ValueError(
                     f"panel {self.name!r}: column {column!r} is no Column; expected an object of "
                     "benchmarks.metrics, such as MSE"
+                )
+            known = METRICS.get(column.name)
+            if isinstance(column, Metric) and known and column.function is not known.function:
+                raise ValueError(
+                    f"panel {self.name!r}: metric {column.name!r} is not the one of "
+                    "benchmarks.metrics; give it a name of its own"
                 )
         names = [column.name for column in self.columns]
         if repeated := {name for name in names if names.count(name) > 1}:

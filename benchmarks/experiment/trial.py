@@ -55,7 +55,7 @@ def try_run(run: Run) -> Trial:
         model = run.build().to(device)
         sequences = next(iter(run.dataset.test(SEQUENCES, SEQUENCES, device)))
         low, high = _try_prediction(model, sequences[:, : run.clip.past].clone(), run.clip.future)
-        evaluate(model, [sequences], run.clip)
+        evaluate(model, [sequences], run.clip, metrics=run.metrics)
         _try_loss(model, *run.clip.split(sequences.clone()))
     return count(run)._replace(warning=_warning(run, low, high))
 

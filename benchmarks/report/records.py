@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import pandas as pd
 from benchmarks import files
 from benchmarks.experiment.spec import Panel, Suite
 from benchmarks.experiment.store import DAMAGED, StoredRun, Summary
+from benchmarks.further_metrics import recorded
 from benchmarks.metrics import Metric
 
 LISTS = re.compile(r"\[\n\s+([^\[\]{}]*?)\n\s+\]")  # of numbers, each on a line of its own
@@ -103,3 +105,22 @@ def read(path: Path) -> tuple[str, str, dict[str, list[StoredRun]]]:
         raise ValueError(
             f"{path} does not rebuild a table ({type(error).__name__}: {error}); {remedy}"
         ) from error
+
+
+def with_columns(suite: Suite, runs: Mapping[str, Sequence[StoredRun]]) -> Suite:
+    """The suite with the metrics that a record's `runs` have and its panels lack, as columns.
+
+    Raises ValueError for one that is not of this project.
+    """
+    panels = []
+    for panel in suite.panels:
+        digests: dict[str, str | None] = {}
+        for run in runs.get(panel.name, ()):
+            if run.done:
+                weights = run.record.get("metrics", {})
+                digests |= {name: weights.get(name) for name in run.summary.sequences}
+        for column in panel.columns:
+            digests.pop(column.name, None)
+        added = (recorded(name, digest) for name, digest in digests.items())
+        panels.append(replace(panel, columns=(*panel.columns, *added)))
+    return replace(suite, panels=panels)

@@ -218,7 +218,9 @@ def verdict(runs: Sequence[StoredRun], reference: Path | None) -> tuple[str, int
         if not run.done
     ]
     for run in runs:
-        if run.done and (wrong := [name for name in METRICS if _is_wrong(name, run.means[name])]):
+        if run.done and (
+            wrong := [name for name, mean in run.means.items() if _is_wrong(name, mean)]
+        ):
             faults.append(
                 f"NOT A NUMBER {run.record['row']}, seed {run.record['seed']}: {', '.join(wrong)}; "
                 "it predicts NaN or infinity"
@@ -235,4 +237,5 @@ def verdict(runs: Sequence[StoredRun], reference: Path | None) -> tuple[str, int
 
 def _is_wrong(metric: str, mean: float) -> bool:
     """Whether a mean is no score: NaN, or infinite where that is not the best there can be."""
-    return math.isnan(mean) or (math.isinf(mean) and METRICS[metric].better == "lower")
+    known = METRICS.get(metric)
+    return math.isnan(mean) or (math.isinf(mean) and known is not None and known.lower_is_better)

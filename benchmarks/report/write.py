@@ -128,7 +128,8 @@ def _checked(run: StoredRun, suite: Suite, panel: Panel) -> StoredRun:
 def _check_scores(run: StoredRun) -> None:
     shape = (run.record["test_sequences"], run.record["clip"]["future"])
     scores = run.scores()
-    shapes = {name: scores[name].shape for name in METRICS}
+    names = (*METRICS, *run.record.get("metrics", ()))
+    shapes = {name: scores[name].shape for name in names}
     if set(shapes.values()) != {shape}:
         raise ValueError(f"its scores have shapes {shapes}; expected {shape}")
 
