@@ -6,6 +6,7 @@ import json
 import re
 import runpy
 import shlex
+import subprocess
 from functools import partial
 from pathlib import Path
 
@@ -14,7 +15,10 @@ import torch
 from PIL import Image
 
 from benchmarks.data import open_dataset
-from benchmarks.run import main
+from benchmarks.experiment.plan import Options
+from benchmarks.experiment.shard import parse_shard
+from benchmarks.run import arguments, main
+from benchmarks.suites import find_suite
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 
@@ -87,3 +91,13 @@ def test_the_notebook_makes_a_film_of_a_video(tmp_path, monkeypatch, capsys):
     assert float(errors[1]) < float(errors[2])
     with Image.open(tmp_path / "forecast.gif") as image:
         assert image.n_frames == 20
+
+
+def test_the_array_job_gives_the_command_a_part_of_the_plan():
+    path = EXAMPLES / "slurm.sbatch"
+    assert subprocess.run(["bash", "-n", str(path)]).returncode == 0
+    (line,) = re.findall(r"^python -m benchmarks.run (.*) &$", path.read_text("utf-8"), re.M)
+    given = vars(arguments().parse_args(shlex.split(line.replace("$part", "2/4"))))
+    del given["list"]
+    options = Options(**given)
+    assert parse_shard(str(options.shard)) == (2, 4) and find_suite(str(options.suite))
