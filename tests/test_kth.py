@@ -317,7 +317,7 @@ def test_a_second_opening_decodes_nothing_and_other_options_share_frames(root, k
 
 def test_without_pyav_the_error_says_how_to_install_it(copy, monkeypatch):
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(ModuleNotFoundError, match="needs PyAV: pip install av"):
+    with pytest.raises(ModuleNotFoundError, match="videos need PyAV: pip install av"):
         KTH(copy[0])
 
 
