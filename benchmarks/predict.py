@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from benchmarks import files
 from benchmarks.command import end_process, run_command
 from benchmarks.data.arrays import open_content
+from benchmarks.data.layout import count as count_of
 from benchmarks.data.pyav import import_av
 from benchmarks.experiment.hardware import choose_device
 from benchmarks.experiment.trained import Trained, load
@@ -98,6 +99,7 @@ def _forecast(given: argparse.Namespace) -> int:
         start=given.start,
         **{name: getattr(given, name) for name in OF_INPUT},
     )
+    _check_frames(stretch.past, trained.clip, given.input)
     truth = stretch.following
     if not np.isfinite(truth).all():
         raise ValueError(
@@ -113,6 +115,18 @@ def _forecast(given: argparse.Namespace) -> int:
         _film(trained, stretch.past, truth, forecast, out)
     print(f"{out}: {horizon} frames after {stretch.place}{_error(trained, forecast, truth)}")
     return 0
+
+
+def _check_frames(past: NDArray[Any], clip: Clip, source: Path) -> None:
+    """Raise ValueError for frames of another size, with the options that change it."""
+    wanted = (clip.channels, clip.height, clip.width)
+    if past.shape[1:] != wanted:
+        size, gray = f"{clip.height}x{clip.width}", " --gray" * (clip.channels == 1)
+        raise ValueError(
+            f"{source} has frames of {'x'.join(map(str, past.shape[1:]))}; the model takes "
+            f"{'x'.join(map(str, wanted))}: of videos and images, --size {size}{gray} makes such "
+            "frames; of others, --crop and --pad"
+        )
 
 
 def _check_size(horizon: int, clip: Clip) -> None:
@@ -154,8 +168,8 @@ def read(
     if not 0 <= first <= latest:
         begin = "" if start is None else f"--start is {start}; "
         raise ValueError(
-            f"{begin}{what} {sequence} of {path} has {length} frames; expected {past} or more from "
-            "the start on, which the model is given"
+            f"{begin}{what} {sequence} of {path} has {count_of(length, 'frame')}; expected {past} "
+            "or more from the start on, which the model is given"
         )
     end = first + past
     stop = min(end + future, length)

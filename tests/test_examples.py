@@ -81,7 +81,7 @@ def test_the_notebook_makes_a_film_of_a_video(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     notebook = json.loads((EXAMPLES / "forecast.ipynb").read_text("utf-8"))
     cells = ["".join(c["source"]) for c in notebook["cells"] if c["cell_type"] == "code"]
-    assert cells.pop(0) == '%pip install --quiet ".[video]"'
+    assert cells.pop(0) == '%pip install --quiet "..[video]"'
     names: dict[str, object] = {}
     for cell in cells:
         exec(cell, names)  # what a kernel does, but for showing the last value

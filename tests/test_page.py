@@ -144,7 +144,7 @@ def test_a_halved_sprite_has_means_of_pixels():
 
 @pytest.mark.parametrize(
     ("most", "sequences", "size", "told"),
-    [(10**6, 2, 8, ""), (1000, 1, 8, "1 of 2 stored"), (10, 1, 1, "8×8 pixels")],
+    [(10**6, 2, 8, ""), (1000, 1, 8, "1 of 2 stored"), (10, 1, 1, "64×64 pixels")],
 )
 def test_films_keep_a_page_small(tmp_path, monkeypatch, most, sequences, size, told):
     monkeypatch.setattr(page_module, "MOST_BYTES", most)

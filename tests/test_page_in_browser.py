@@ -179,6 +179,16 @@ def test_a_film_shows_differences_on_demand(open_page):
     assert abs(pixel(page, 3) - abs(255 - 2 * truth)) <= 1
     page.locator(".stage").press("d")
     assert not page.locator(".difference").is_checked() and pixel(page, 2) == truth
+    page.locator(".play").press("Shift+D")  # wherever the focus is in the film
+    assert page.locator(".difference").is_checked() and pixel(page, 2) == 0
+
+
+def test_axes_of_epochs_have_whole_numbers_and_costs_a_number_at_each_tick(open_page):
+    page = open_page()
+    for chart, axis in ((0, "epoch"), (1, "training time, min"), (1, "test MSE")):
+        found = page.locator(".chart").nth(chart).locator(f"svg [aria-label*='{axis}'].role-axis")
+        labels = found.first.locator(".role-axis-label text").all_text_contents()
+        assert len(labels) >= 3 and "" not in labels and len(set(labels)) == len(labels), labels
 
 
 def test_a_film_plays_and_pauses(open_page):

@@ -125,7 +125,7 @@ def test_recordings_of_a_folder_and_what_follows(frames, tmp_path):
             "900,000,000, which makes .* GiB; expected at most 262,144",
         ),
         (["--horizon", "-5"], "horizon is -5; expected a positive integer"),
-        (["--crop", "32x32"], r"expected \(10, 1, 64, 64\)"),
+        (["--crop", "32x32"], "has frames of 1x32x32; the model takes 1x64x64: .* --size 64x64"),
     ],
 )
 def test_what_cannot_be_done_is_told_in_a_line(

@@ -9,6 +9,7 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from benchmarks.data.array_file import ArrayFile
+from benchmarks.data.layout import count as counted
 from benchmarks.data.recordings import Recording, Sequences, Stored, Windows, cut
 
 ONE_IN = 10  # one sequence, or recording, or frame in ten is for test, and one for validation
@@ -116,6 +117,13 @@ def split_sequences(name: str, arrays: Mapping[str, ArrayFile]) -> tuple[Splits,
     )
 
 
+def _lengths(recordings: Sequence[Recording]) -> str:
+    """How many recordings there are, and of how many frames."""
+    ends = sorted({recording.length for recording in recordings}) or [0]
+    lengths = " to ".join(map(str, dict.fromkeys((ends[0], ends[-1]))))
+    return f"{counted(len(recordings), 'recording')} of {lengths} frame{'s' * (ends[-1] != 1)}"
+
+
 def split_recordings(
     name: str,
     arrays: Mapping[str, ArrayFile],
@@ -145,9 +153,9 @@ def split_recordings(
         starts = cut(of, past + future, stride)
         if not len(starts):
             raise ValueError(
-                f"{name}: no window of past={past} + future={future} frames fits into the "
-                f"{sum(r.length for r in of)} frames for {split} ({rule}); give longer "
-                "recordings, or a smaller --past or --future"
+                f"{name}: no window of past={past} + future={future} frames fits into what is "
+                f"left for {split}, {_lengths(of)} ({rule}); give longer recordings, or a smaller "
+                "--past or --future"
             )
         windows[split] = Windows(arrays.get(split, next(iter(arrays.values()))), starts)
     return Splits(**windows), f"windows of {past + future} frames, {stride} apart, {rule}"

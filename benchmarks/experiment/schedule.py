@@ -445,4 +445,5 @@ def _default_jobs(run: Run) -> int:
 
 
 def _say_where(folder: Path, log: Sequence[str], view: View) -> None:
+    logs_of(folder).mkdir(parents=True, exist_ok=True)  # an error now, not once rows train
     view.say(f"{' and '.join(log)}: logs go to {logs_of(folder)}")

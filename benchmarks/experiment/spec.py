@@ -238,7 +238,10 @@ class Suite:
             choose(f"{name}: scale", scale, SCALES)
         files = [slug(panel.name) for panel in self.panels]
         if len(set(files)) < len(files):
-            raise ValueError(f"{name} has panels whose names give equal names of files: {files}")
+            raise ValueError(
+                f"{name} has panels {[panel.name for panel in self.panels]}, whose figures would "
+                f"have equal names, {files}; give titles that differ in letters (a to z) or digits"
+            )
         for label in self.selected:
             choose(f"{name}: selected row", label, labels)
         for panel in self.panels:

@@ -113,10 +113,11 @@ class StoredRun:
 
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Write record.json, with a checksum of itself among its entries."""
-    files.write_json(folder / RECORD, {**record, CHECKSUM: _checksum(record)})
+    files.write_json(folder / RECORD, {**record, CHECKSUM: checksum(record)})
 
 
-def _checksum(record: Mapping[str, Any]) -> str:
+def checksum(record: Mapping[str, Any]) -> str:
+    """SHA-256 of a record without its entry CHECKSUM, in hexadecimal."""
     rest = {name: value for name, value in record.items() if name != CHECKSUM}
     text = files.to_json(rest, sort_keys=True)
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
@@ -130,7 +131,7 @@ def read_run(folder: Path) -> StoredRun | None:
     path = folder / RECORD
     if path.exists() or path.is_symlink():
         record = files.read_json(path, RERUN)
-        if not isinstance(record, dict) or record.get(CHECKSUM) != _checksum(record):
+        if not isinstance(record, dict) or record.get(CHECKSUM) != checksum(record):
             raise ValueError(
                 f"{path} is damaged or was changed: its checksum is not its content's; {RERUN}"
             )

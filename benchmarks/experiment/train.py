@@ -276,11 +276,15 @@ class _Loop:
             if not math.isfinite(self.last_loss):
                 raise NonFiniteLossError(
                     f"{self.run.row.label}: the loss is {self.last_loss} at step {step} of "
-                    f"{self.run.training.steps}; try a lower lr, max_grad_norm, or precision fp32. "
-                    f"The last good checkpoint stays in {self.folder}"
+                    f"{self.run.training.steps}; try a lower lr, max_grad_norm, or precision fp32"
+                    f"{self._what_stays()}"
                 )
             self.losses.append(self.last_loss)
             self.log.step(step, self.last_loss, lr)
+
+    def _what_stays(self) -> str:
+        is_there = (self.folder / CHECKPOINT).exists()
+        return f". The last good checkpoint stays in {self.folder}" * is_there
 
     def finish_epoch(self, progress: Progress) -> None:
         """Validate, add a point to the learning curve, save."""

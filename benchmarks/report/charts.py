@@ -74,7 +74,7 @@ def _learning_curves(
                 | {name: point[name] for name in ("mean", "min", "max")}
             )
         ends.append(f"{label} {curve['mean'].iloc[-1]:.1f}")
-    count: Spec = {"axis": {"format": ",d", "tickMinStep": 1, "tickCount": 8}}
+    count: Spec = {"axis": {"format": ",d", "tickMinStep": 1}}
     along = {
         "epochs": _field("epochs", "epoch", **count),
         "sequences": _field("sequences", "training sequences", **count),
@@ -131,7 +131,7 @@ def _cost_and_error(runs: Sequence[StoredRun], labels: Sequence[str]) -> Chart:
             labels,
             _layer("rule", {}, **at, **span),
             _layer("circle", {"size": 90, "opacity": 1}, **at, **shown),
-            _layer("text", {"align": "left", "dx": 8}, **at, **name),
+            _layer("text", {"align": "left", "dx": 8, "limit": 160}, **at, **name),
         )
 
     listed = ", ".join(f"{v['row']} {v['mean']:.1f} in {v['minutes']:.3g} min" for v in values)
@@ -178,7 +178,7 @@ def _number(name: str, title: str, values: Sequence[float]) -> Spec:
     """A quantitative axis, logarithmic if there are values and all are above 0."""
     is_log = min(values, default=0) > 0
     scale: Spec = {"type": "log", "nice": False} if is_log else {"zero": False}
-    axis = {"format": "~g", "tickCount": 6}
+    axis = {"labelExpr": "format(datum.value, '~g')", "tickCount": 6}  # a logarithm's too
     return _field(name, title, scale={**scale, "padding": 16}, axis=axis)
 
 

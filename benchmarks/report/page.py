@@ -32,7 +32,7 @@ from benchmarks.report.series import Frames, by_label, is_synthetic, sequence_of
 from benchmarks.report.table import Cell, Table
 
 MOST_BYTES = 7_000_000  # of films in a page, which makes less than 10 MB with all else
-HALVINGS = 3  # of frames that are too large for that, at most
+HALVINGS = 6  # of frames that are too large for that, at most
 FRAME_MS = 200
 CITATION = """@inproceedings{tan2023temporal,
   title     = {Temporal Attention Unit: Towards Efficient Spatiotemporal Predictive Learning},

@@ -20,7 +20,7 @@ import pandas as pd
 
 from benchmarks import files
 from benchmarks.experiment.spec import Panel, Suite
-from benchmarks.experiment.store import DAMAGED, StoredRun, Summary
+from benchmarks.experiment.store import CHECKSUM, DAMAGED, StoredRun, Summary, checksum
 from benchmarks.further_metrics import recorded
 from benchmarks.metrics import Metric
 
@@ -44,7 +44,9 @@ def _entry(suite: Suite, panel: Panel, run: StoredRun) -> dict[str, Any]:
             "infinite_shares": {name: run.summary.infinite[name] for name in names},
             "curve": run.curve().to_dict("records") if run.trained else [],
         }
-    return {**run.record, "report": told}
+    entry = {**run.record, "report": told}
+    told[CHECKSUM] = _checksum(entry)
+    return entry
 
 
 def _short(values: np.ndarray) -> list[float]:
@@ -90,6 +92,8 @@ def read(path: Path) -> tuple[str, str, dict[str, list[StoredRun]]]:
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist; {remedy}")
     entries = files.read_json(path, remedy)
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise ValueError(f"{path} is no record of a table; {remedy}")
     runs: dict[str, list[StoredRun]] = {}
     try:
         if not entries or not all("report" in entry for entry in entries):
@@ -97,6 +101,9 @@ def read(path: Path) -> tuple[str, str, dict[str, list[StoredRun]]]:
         for entry in entries:
             run = RecordedRun(path.parent / entry.get("folder", ""), entry)
             runs.setdefault(entry["report"]["panel"], []).append(run)
+            if entry["report"].get(CHECKSUM) != _checksum(entry):
+                row = f"{entry.get('row')}, seed {entry.get('seed')}"
+                raise ValueError(f"{row}: its checksum is not its content's: it was changed")
             if run.done:
                 _ = run.summary, run.curve()
         scale = next(entry["scale"] for entry in entries if "scale" in entry)
@@ -105,6 +112,12 @@ def read(path: Path) -> tuple[str, str, dict[str, list[StoredRun]]]:
         raise ValueError(
             f"{path} does not rebuild a table ({type(error).__name__}: {error}); {remedy}"
         ) from error
+
+
+def _checksum(entry: Mapping[str, Any]) -> str:
+    """The checksum of an entry with all that it reports."""
+    told = {name: value for name, value in entry["report"].items() if name != CHECKSUM}
+    return checksum({**entry, "report": told})
 
 
 def with_columns(suite: Suite, runs: Mapping[str, Sequence[StoredRun]]) -> Suite:

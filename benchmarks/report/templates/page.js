@@ -123,14 +123,15 @@ async function film(root) {
   time.addEventListener("input", () => { setPlaying(false); draw(); });
   difference.addEventListener("change", draw);
   choice?.addEventListener("change", load);
-  stage.addEventListener("keydown", (event) => {
+  root.addEventListener("keydown", (event) => {
+    if (event.target !== stage && event.key !== "d" && event.key !== "D") return; // controls have their own
     const actions = {
       " ": () => setPlaying(timer === undefined),
       ArrowRight: () => { setPlaying(false); step(1); },
       ArrowLeft: () => { setPlaying(false); step(-1); },
       d: () => { difference.checked = !difference.checked; draw(); },
     };
-    const act = actions[event.key];
+    const act = actions[event.key === "D" ? "d" : event.key];
     if (!act || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();
     act();
