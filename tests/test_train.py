@@ -282,11 +282,19 @@ def test_a_non_finite_loss_stops_at_its_step(suite, dataset, tmp_path):
     Exploding.calls = 0
     row = Row("exploding", Exploding, sizes=suite.rows[2].sizes)
     run = _run(replace(suite, rows=(row,)), dataset, label="exploding")
-    with pytest.raises(NonFiniteLossError, match="nan at step 3 of 8"):
+    with pytest.raises(NonFiniteLossError, match=r"nan at step 3 of 8.* checkpoint stays in"):
         _train(run, dataset, tmp_path / "x", checkpoint_seconds=0)
     state = torch.load(tmp_path / "x" / "checkpoint.pt", weights_only=True)
     assert state["step"] == 2, "the last good checkpoint stays"
     assert all(v.isfinite().all() for v in state["model"].values() if v.is_floating_point())
+
+
+def test_a_checkpoint_that_was_never_written_is_not_told_of(suite, dataset, tmp_path):
+    Exploding.calls = 2
+    row = Row("exploding", Exploding, sizes=suite.rows[2].sizes)
+    run = _run(replace(suite, rows=(row,)), dataset, label="exploding")
+    with pytest.raises(NonFiniteLossError, match=r"nan at step 1 of 8.* precision fp32$"):
+        _train(run, dataset, tmp_path / "x", checkpoint_seconds=1000)
 
 
 def test_a_failed_row_is_recorded_and_tried_again(suite, dataset, tmp_path):
