@@ -227,45 +227,26 @@ def _run(options: Options) -> int:
         return _rebuild(Path(str(options.report)), options)
     found = find_suite(str(options.suite))
     if isinstance(found, DatasetTable):
-        options.refuse(("add", "against", "open"), f"suite {found.name}, which trains nothing")
+        trained = ("add", "against", "open", "log", "shard")
+        options.refuse(trained, f"suite {found.name}, which trains nothing")
         opened = open_datasets(found, options)
         return _print(report_datasets(found, opened, options.out, table_name(found, options)))
     if options.check is not None and not options.update and options.precision == "auto":
         options = replace(options, precision=precision_of(options.check))
-    suite = adapt(with_models(found, options.add or ()), options)
-    suite = with_metrics(suite, options.metrics or ())
-    check_published(suite)  # a wrong published name is an error now, not after training
-    if options.dry_run or options.update or options.report:
-        options.refuse(("log",), "--dry-run, --update and --report, which log nothing")
-    check_loggers(options.log)
-    with redirect_stderr(io.StringIO()) if options.quiet else nullcontext():
-        runs = plan(suite, options)
+    suite, runs = _plan(found, options)
     folder = options.out / "runs"
-    if options.dry_run or options.update:
-        options.refuse(("verify", "against", "open"), "--dry-run and --update, which show no table")
-    if options.update:
-        options.refuse(("metrics",), "--update, as a reference has the metrics of every run")
-    earlier = _earlier(options, suite, [run.row.label for run in runs])
-    if options.shard is not None:
-        runs = _part(runs, options)
     if options.dry_run:
         print(describe_plan(suite, runs, folder))
         return 0
-    if options.check is not None and not options.update:
+    if options.update:
+        return _update(suite, runs, options)
+    earlier = _earlier(options, suite, [run.row.label for run in runs])
+    if options.check is not None:
         # whose scale, data and precision are those of all
         comparable([describe(runs[0])], options.check)  # also now
-    if options.report:
-        stored = [planned(run, look_up(run, folder), folder) for run in runs]
-        if all(run.record["status"] == NOT_RUN for run in stored):
-            raise ValueError(
-                f"no stored run of this plan in {folder}; --dry-run shows what is looked for"
-            )
-    elif options.update:
-        return _update(suite, runs, options)
-    else:
-        stored = _execute(suite, runs, folder, options)
-        if options.shard is not None:
-            return _end_of_part(stored, options)
+    stored = _look_up(runs, folder) if options.report else _execute(suite, runs, folder, options)
+    if options.shard is not None:
+        return _end_of_part(stored, options)
     if not is_first_process():
         return 0
     by_panel: dict[str, list[StoredRun]] = {}
@@ -281,6 +262,33 @@ def _run(options: Options) -> int:
         print(text, end="")
         status = max(status, disagree)
     return status
+
+
+def _plan(found: Suite, options: Options) -> tuple[Suite, list[Run]]:
+    """The suite as the options have it and its runs, or those of a part of it."""
+    if options.dry_run or options.update or options.report:
+        options.refuse(("log",), "--dry-run, --update and --report, which log nothing")
+    if options.dry_run or options.update:
+        options.refuse(("verify", "against", "open"), "--dry-run and --update, which show no table")
+    if options.update:
+        options.refuse(("metrics",), "--update, as a reference has the metrics of every run")
+    check_loggers(options.log)
+    suite = adapt(with_models(found, options.add or ()), options)
+    suite = with_metrics(suite, options.metrics or ())
+    check_published(suite)  # a wrong published name is an error now, not after training
+    with redirect_stderr(io.StringIO()) if options.quiet else nullcontext():
+        runs = plan(suite, options)
+    return suite, runs if options.shard is None else _part(runs, options)
+
+
+def _look_up(runs: Sequence[Run], folder: Path) -> list[StoredRun]:
+    """What is stored of a plan; raises ValueError if nothing is."""
+    stored = [planned(run, look_up(run, folder), folder) for run in runs]
+    if all(run.record["status"] == NOT_RUN for run in stored):
+        raise ValueError(
+            f"no stored run of this plan in {folder}; --dry-run shows what is looked for"
+        )
+    return stored
 
 
 def _part(runs: Sequence[Run], options: Options) -> list[Run]:
@@ -308,7 +316,7 @@ def _end_of_part(stored: Sequence[StoredRun], options: Options) -> int:
 def _rebuild(path: Path, options: Options) -> int:
     """Write the table of a record again: needs neither runs, data, models nor a GPU."""
     kept = {"suite", "add", "report", "check", "data", "dataset", "out", *OF_OWN_DATA}
-    kept |= {"figures", "against", "open"}
+    kept |= {"figures", "against", "open", "quiet"}
     others = [option.name for option in fields(Options) if option.name not in kept]
     options.refuse(others, f"--report {path}, which holds what the table was made of")
     name, scale, runs = records.read(path)

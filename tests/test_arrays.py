@@ -246,7 +246,7 @@ def test_recordings_need_past_and_future(tmp_path, options):
 
 def test_a_recording_that_is_too_short_says_for_which_side(tmp_path):
     path = save(tmp_path / "long.npy", recording(100))
-    with pytest.raises(ValueError, match=r"past=5 \+ future=5 .* 9 frames for validation"):
+    with pytest.raises(ValueError, match=r"past=5 \+ future=5 .* validation, 1 recording of 9 "):
         Arrays(path, past=5, future=5)
 
 

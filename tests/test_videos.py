@@ -438,6 +438,7 @@ def test_a_forecast_goes_on_from_a_video(tmp_path, capsys):
     path, out = film(tmp_path / "clip.mkv", frames), tmp_path / "forecast.npy"
     asked = ["convlstm-hour", str(path), "--out", str(out), "--horizon", "2"]
     assert predict([*asked, "--size", "64x64"]) == 2
-    assert "(10, 3, 64, 64); expected (10, 1, 64, 64)" in capsys.readouterr().err
+    told = "frames of 3x64x64; the model takes 1x64x64: of videos and images, --size 64x64 --gray"
+    assert told in capsys.readouterr().err
     assert predict([*asked, "--size", "64x64", "--gray", "--fps", "25"]) == 0
     assert np.load(out).shape == (2, 1, 64, 64)
