@@ -221,6 +221,13 @@ def test_a_phone_shows_the_page_without_scrolling_sideways(open_page, scheme):
     assert light == (scheme == "light") and ground != text
 
 
+def test_labels_stand_in_one_line_and_leave_room_for_numbers(open_page):
+    page = open_page()
+    boxes = [head.bounding_box() for head in page.locator("#results tbody th").all()]
+    assert max(box["height"] for box in boxes) < 60
+    assert 80 < max(box["width"] for box in boxes) < 300
+
+
 def test_a_printed_page_has_no_controls(open_page):
     page = open_page()
     page.emulate_media(media="print")

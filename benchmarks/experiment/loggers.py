@@ -30,6 +30,7 @@ class TensorBoard(TensorBoardLogger):
             version=folder.name,
             purge_step=purge,
             flush_secs=FLUSH_SECONDS,
+            filename_suffix=f".{step}",  # files that begin in one second would have one name
         )
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
