@@ -172,6 +172,16 @@ class Column:
         """Whether less is better."""
         return self.better == "lower"
 
+    @property
+    def arrow(self) -> str:
+        """Which way is better."""
+        return "↓" if self.lower_is_better else "↑"
+
+    @property
+    def title(self) -> str:
+        """The heading, with its unit."""
+        return f"{self.heading} {self.unit}".rstrip()
+
     def times(self, factor: float) -> Self:
         """The same column printed `factor` times as large, which its unit says."""
         return replace(self, factor=factor, unit=f"×{factor:g}")

@@ -112,7 +112,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--variable", metavar="NAME", help="your own file of several arrays: the one to read")
     add("--size", metavar="HxW", help="your own videos, images: scale to cover it, crop the excess")
     add("--gray", action="store_true", help="your own videos, images: colours as gray")
-    add("--fps", metavar="F", type=float, help="your own videos: frames a second to take")
+    add("--fps", metavar="F", type=float, help="your own videos: frames per second to take")
     add("--crop", metavar="HxW", help="your own frames, after --size: keep the middle of each")
     add("--pad", metavar="HxW", help="your own frames: widen with copies of the outermost pixels")
     add("--out", metavar="DIR", type=Path, default=Path("results"), help="default: results")

@@ -9,11 +9,12 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from benchmarks.experiment.spec import Suite, slug
+from benchmarks.experiment.spec import Suite
 from benchmarks.report import records
 from benchmarks.report.leaderboard import leaderboard
 from benchmarks.report.page import write_page
 from benchmarks.report.table import build
+from benchmarks.report.write import figure_stem
 from benchmarks.suites import find_suite
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
@@ -45,10 +46,8 @@ def _report(path: Path) -> str:
         for kind in ("figures", "records"):  # to which the page links
             (out / kind).symlink_to(RESULTS / kind)
         films = {
-            panel.name: film
+            panel.name: out / "figures" / f"{figure_stem(suite, panel, path.stem)}.gif"
             for panel, _ in panels
-            for film in (out / "figures").glob(f"{path.stem}*.gif")
-            if film.stem in (path.stem, f"{path.stem}-{slug(panel.name)}")
         }
         table = build(suite, path.stem, panels)
         return write_page(suite, table, panels, out, films=films).read_text(encoding="utf-8")

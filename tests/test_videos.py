@@ -210,7 +210,7 @@ def test_pixels_become_square(tmp_path):
 def test_a_variable_frame_rate_is_refused_or_sampled_at_even_times(tmp_path, capsys):
     frames = noise(7)
     path = film(tmp_path / "a.mkv", frames, rate=1000, times=[0, 100, 200, 250, 300, 900, 1000])
-    refused(path, "variable frame rate, such as 10 and 20 frames a second; give --fps")
+    refused(path, "variable frame rate, such as 10 and 20 frames per second; give --fps")
     shown = [0, 1, 2, 4, 4, 4, 4, 4, 4, 5, 6]  # frame 3 is gone before 300 ms
     assert np.array_equal(read(path, fps=10), frames[shown])
     assert "a.mkv: 5 frames repeat the one before" in capsys.readouterr().err
@@ -222,7 +222,7 @@ def test_a_dropped_frame_is_no_even_step(tmp_path, name):
     frames = noise(20)
     times = [index + (index >= 9) for index in range(20)]
     path = film(tmp_path / name, frames, rate=30, times=times)
-    refused(path, "variable frame rate, such as 1.* and (30|30.3) frames a second; give --fps")
+    refused(path, "variable frame rate, such as 1.* and (30|30.3) frames per second; give --fps")
     assert np.array_equal(read(path, fps=30), frames[[*range(9), 8, *range(9, 20)]])
 
 
@@ -237,10 +237,10 @@ def test_times_that_the_container_rounds_lose_no_frame(tmp_path, name, codec, fp
 def test_fps_is_told_and_part_of_what_identifies_the_data(tmp_path):
     path = film(tmp_path / "a.mkv", noise(90), rate=30)
     one, other = (Arrays(path, fps=fps, **WINDOWS) for fps in (30, 10))
-    assert ", 10 frames a second" in other.caption and one.digest != other.digest
+    assert ", 10 frames per second" in other.caption and one.digest != other.digest
     assert other.provenance["fps"] == "10"
     for fps in (0, -1, float("nan"), 1e9):
-        with pytest.raises(ValueError, match=r"fps is .*; expected frames a second, above 0"):
+        with pytest.raises(ValueError, match=r"fps is .*; expected frames per second, above 0"):
             Arrays(path, fps=fps, **WINDOWS)
 
 

@@ -161,7 +161,7 @@ def test_a_process_sends_its_steps_and_warnings(pipe, monkeypatch):
     with warnings.catch_warnings():
         warnings.simplefilter("always")
         warnings.warn("old\nstyle", UserWarning, stacklevel=1)
-    library = progress.logging.getLogger("some.library")
+    library = progress.logging.getLogger("some.package")
     monkeypatch.setattr(library, "propagate", False)  # to pytest's own handlers
     library.warning("chatter")
     found = [pipe.recv() for _ in range(4) if pipe.poll()]

@@ -69,7 +69,7 @@ class Arrays(StoredDataset):
     numbers. Folders and videos are prepared once into one array.
 
     `layout` tells another order of the axes, such as NTHWC; `variable` chooses among the arrays of
-    a file. Of videos, `fps` frames a second are taken. The pictures of images and videos become
+    a file. Of videos, `fps` frames per second are taken. The pictures of images and videos become
     `gray`, and of the `size` (such as "64x64") that is told: they are scaled to cover it,
     antialiased, and the excess is cropped evenly. After that, `crop` and `pad` cut frames to their
     middle, and widen them by repeating their outermost pixels, which count in the scores.
@@ -252,7 +252,7 @@ def _describe(content: Content) -> str:
 
 def _made(pictures: Pictures) -> str:
     told = pictures.described
-    fps = f", {told['fps']} frames a second" if "fps" in told else ""
+    fps = f", {told['fps']} frames per second" if "fps" in told else ""
     size = f", scaled to cover {told['size']} and cropped to it" if "size" in told else ""
     return fps + (", in gray" if pictures.gray else "") + size
 

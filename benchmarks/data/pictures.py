@@ -12,7 +12,7 @@ MOST_FPS = 1000
 
 
 class Pictures(NamedTuple):
-    """How pictures become frames: of `size` (height, width), `gray`, `fps` a second of a video."""
+    """How pictures become frames: of `size` (height, width), `gray`, `fps` per second of video."""
 
     size: tuple[int, int] | None = None
     gray: bool = False
@@ -40,9 +40,9 @@ class Pictures(NamedTuple):
 
 
 def parse_fps(fps: float) -> Fraction:
-    """Frames a second; raises ValueError for a number that cannot be one."""
+    """Frames per second; raises ValueError for a number that cannot be one."""
     if not 0 < fps <= MOST_FPS:
-        raise ValueError(f"fps is {fps}; expected frames a second, above 0 and up to {MOST_FPS}")
+        raise ValueError(f"fps is {fps}; expected frames per second, above 0 and up to {MOST_FPS}")
     return Fraction(str(fps))
 
 

@@ -197,7 +197,7 @@ class _Clock:
             slow, fast = float(1 / self._longest), float(1 / self._shortest)
             raise ValueError(
                 f"{self._path} has a variable frame rate, such as {slow:.4g} and {fast:.4g} frames "
-                "a second; give --fps, the frames a second to take from it"
+                "per second; give --fps, the frames per second to take from it"
             )
 
 
@@ -208,7 +208,7 @@ def _made(
     pictures: Pictures,
     findings: Findings,
 ) -> Iterator[np.ndarray]:
-    """Frames [C, H, W]: all that are decoded, or `pictures.fps` a second."""
+    """Frames [C, H, W]: all that are decoded, or `pictures.fps` per second."""
     if pictures.fps is None:
         for frame in frames:
             clock.read(frame)
@@ -231,7 +231,7 @@ def _made(
 def _sampled(
     frames: Iterator[Any], path: Path, clock: _Clock, fps: Fraction
 ) -> Iterator[tuple[Any, int]]:
-    """Frames that are shown at `fps` evenly spaced times a second, and at how many of them.
+    """Frames that are shown at `fps` evenly spaced times per second, and at how many of them.
 
     Times are rounded to the container's unit, so a frame may come so much late.
     """

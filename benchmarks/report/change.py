@@ -14,6 +14,7 @@ from benchmarks.experiment.spec import Panel, Suite
 from benchmarks.experiment.store import StoredRun
 from benchmarks.metrics import Metric
 from benchmarks.report import records, stats
+from benchmarks.report.series import by_row
 
 BETTER, WORSE, SAME, EQUAL = "better", "worse", "not significant", "equal"
 OTHER = "other test sequences"
@@ -90,19 +91,15 @@ def read_earlier(path: Path, suite: Suite, labels: Collection[str]) -> Earlier:
 def compare(suite: Suite, earlier: Earlier, runs: Mapping[str, Sequence[StoredRun]]) -> Change:
     """The change from the `earlier` runs to `runs`, by panel, of those that have finished."""
     lines: list[Line] = []
-    before, after = (
-        [run for panel in suite.panels for run in of.get(panel.name, ()) if run.done]
-        for of in (earlier.runs, runs)
-    )
+    old_rows: dict[str, object] = {}
+    new_rows: dict[str, object] = {}
     for panel in suite.panels:
+        old, new = (by_row(of.get(panel.name, ())) for of in (earlier.runs, runs))
+        old_rows |= old
+        new_rows |= new
         for row in suite.rows:
-            old, new = (
-                [r for r in of.get(panel.name, ()) if r.done and r.record["row"] == row.label]
-                for of in (earlier.runs, runs)
-            )
-            if old and new:
-                lines += _lines(panel, row.label, old, new)
-    old_rows, new_rows = (dict.fromkeys(run.record["row"] for run in of) for of in (before, after))
+            if row.label in old and row.label in new:
+                lines += _lines(panel, row.label, old[row.label], new[row.label])
     return Change(
         earlier.name,
         tuple(lines),
@@ -122,11 +119,10 @@ def _lines(
             column.factor * float(np.mean([run.means[column.name] for run in of]))
             for of in (old, new)
         )
-        heading = " ".join(filter(None, (column.heading, column.unit)))
         shown = (f"{before:.{column.digits}f}", f"{after:.{column.digits}f}")
         difference = f"{after - before:+.{column.digits}f}" if before != after else "0"
         verdict = _verdict(column, old, new)
-        yield Line(panel.name, label, heading, *shown, difference, verdict)
+        yield Line(panel.name, label, column.title, *shown, difference, verdict)
 
 
 def _verdict(column: Metric, old: Sequence[StoredRun], new: Sequence[StoredRun]) -> str:

@@ -42,6 +42,7 @@ from benchmarks.report.series import (
     is_synthetic,
     mean_curve,
     pareto,
+    read_samples,
     sequence_of,
     shown,
 )
@@ -321,7 +322,7 @@ def strip(runs: Sequence[StoredRun], labels: Sequence[str], *, sequence: int = 0
     one scale for all rows that ends at their largest or at 1, the whole range of values. Of more
     than ten frames every second (third, ...) is shown.
     """
-    past, future, predictions = sequence_of(runs, labels, sequence)
+    past, future, predictions = sequence_of(read_samples(runs, labels), sequence)
     errors = {label: np.abs(p - future).mean(1) for label, p in predictions.items()}
     finite = [error[np.isfinite(error)] for error in errors.values()]
     largest = min(float(np.concatenate(finite).max(initial=0.0)), 1.0) or 1.0
@@ -397,7 +398,7 @@ def animate(
     runs: Sequence[StoredRun], labels: Sequence[str], path: Path, *, sequence: int = 0
 ) -> Path:
     """Write a GIF of truth beside all rows, as `film` does, each in its row's colour."""
-    past, future, predictions = sequence_of(runs, labels, sequence)
+    past, future, predictions = sequence_of(read_samples(runs, labels), sequence)
     tiles = [(TRUTH, "black", future)]
     for label, frames in predictions.items():
         tiles.append((shown(label), _line_style(label, labels)["color"], frames))

@@ -16,6 +16,7 @@ from benchmarks.experiment.store import StoredRun
 from benchmarks.metrics import METRICS, Metric
 from benchmarks.report import records, stats
 from benchmarks.report.markdown import escape_markdown
+from benchmarks.report.series import by_row
 
 
 class Entry(NamedTuple):
@@ -73,8 +74,8 @@ def boards(folder: Path) -> list[Board]:
     for path in sorted(folder.glob("*.json")):
         _, _, panels = records.read(path)
         for panel, runs in panels.items():
-            for entry in _entries(path.stem, runs):
-                first = entry.runs[0]
+            for row, of in by_row(runs).items():
+                entry, first = Entry(path.stem, row, of), of[0]
                 keys = (panel, *sorted(run.record["key"] for run in entry.runs))
                 if not first.summary.sequences or keys in seen:  # a table of costs; shared runs
                     continue
@@ -84,15 +85,6 @@ def boards(folder: Path) -> list[Board]:
                 board = found.setdefault(told, Board(*told[:3], []))
                 board.entries.append(entry)
     return sorted(found.values(), key=lambda board: board[:3])
-
-
-def _entries(name: str, runs: Sequence[StoredRun]) -> Iterator[Entry]:
-    """The rows of a record that have finished."""
-    by_row: dict[str, list[StoredRun]] = {}
-    for run in runs:
-        if run.done:
-            by_row.setdefault(run.record["row"], []).append(run)
-    yield from (Entry(name, row, of) for row, of in by_row.items())
 
 
 def _protocol(record: Mapping[str, object]) -> str:
@@ -122,11 +114,7 @@ def _table(board: Board) -> Iterator[str]:
     for metric in metrics:
         scores = {str(i): entry.scores(metric) for i, entry in enumerate(order)}
         best[metric.name] = stats.best_group(scores, metric.lower_is_better)
-    arrows = {True: "↓", False: "↑"}
-    heads = [
-        " ".join(filter(None, (m.heading, arrows[m.lower_is_better], m.unit and f"({m.unit})")))
-        for m in metrics
-    ]
+    heads = [f"{m.heading} {m.arrow}" + f" ({m.unit})" * bool(m.unit) for m in metrics]
     yield f"| | row | {' | '.join(heads)} | seeds | record |"
     yield f"|--:|:--|{'--:|' * len(metrics)}--:|:--|"
     for i, entry in enumerate(order):

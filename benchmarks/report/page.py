@@ -27,9 +27,9 @@ from benchmarks.experiment.store import RECORD, StoredRun
 from benchmarks.metrics import Cost
 from benchmarks.report.change import Change
 from benchmarks.report.charts import charts, style_of
-from benchmarks.report.scores import samples_of, trained_on
-from benchmarks.report.series import Frames, by_label, is_synthetic, sequence_of
-from benchmarks.report.table import Cell, Table
+from benchmarks.report.scores import trained_on
+from benchmarks.report.series import Frames, Samples, is_synthetic, read_samples, sequence_of
+from benchmarks.report.table import Cell, Table, commit_of, device_of
 
 MOST_BYTES = 7_000_000  # of films in a page, which makes less than 10 MB with all else
 HALVINGS = 6  # of frames that are too large for that, at most
@@ -181,13 +181,11 @@ def _run(run: StoredRun, panel: Panel, page: Path) -> dict[str, Any]:
         "facts": {},
     }
     if run.done:
-        device = record["device"]
-        local = " with local changes" if record["dirty"] else ""
         told["facts"] = {
             "key": record["key"],
-            "commit": f"{record['commit'] or 'unknown'}{local}",
+            "commit": commit_of(record),
             "data": record["data"]["digest"],
-            "device": f"{device['name']}, {device['threads']} threads, {record['precision']}",
+            "device": f"{device_of(record)}, {record['precision']}",
             "versions": ", ".join(f"{name} {of}" for name, of in record["versions"].items()),
             "trained on": f"{trained_on(record):,} sequences",
             "training": f"{record['seconds']['train'] / 60:.3g} min",
@@ -201,29 +199,22 @@ def _run(run: StoredRun, panel: Panel, page: Path) -> dict[str, Any]:
 
 def _film(runs: Sequence[StoredRun], labels: Sequence[str], budget: int) -> Film:
     """As many stored sequences as fit, of the first seed of each row; at least one."""
-    rows = list(by_label(runs, labels))
-    stored = min(len(samples_of(run)["past"]) for run in runs)
+    samples = read_samples(runs, labels)
+    stored = min(len(arrays["past"]) for arrays in samples.values())
     halved = 0
-    sequences = [_sprites(runs, labels, 0, halved)]
+    sequences = [_sprites(samples, 0, halved)]
     while _size(sequences) > budget and halved < HALVINGS:
         halved += 1
-        sequences = [_sprites(runs, labels, 0, halved)]
+        sequences = [_sprites(samples, 0, halved)]
     for number in range(1, stored):
-        more = _sprites(runs, labels, number, halved)
+        more = _sprites(samples, number, halved)
         if _size([*sequences, more]) > budget:
             break
         sequences.append(more)
-    past, future, _ = sequence_of(runs, labels, 0)
+    past, future, _ = sequence_of(samples, 0)
     height, width = (-(-size // 2**halved) for size in past.shape[-2:])
-    return Film(
-        rows,
-        width,
-        height,
-        len(past),
-        len(future),
-        sequences,
-        _note(past, stored, sequences, halved),
-    )
+    note = _note(past, stored, sequences, halved)
+    return Film(list(samples), width, height, len(past), len(future), sequences, note)
 
 
 def _note(past: Frames, stored: int, sequences: Sequence[Any], halved: int) -> str:
@@ -244,11 +235,9 @@ def _size(sequences: Sequence[Mapping[str, Any]]) -> int:
     )
 
 
-def _sprites(
-    runs: Sequence[StoredRun], labels: Sequence[str], number: int, halved: int
-) -> dict[str, Any]:
+def _sprites(samples: Samples, number: int, halved: int) -> dict[str, Any]:
     """A stored sequence as sprites."""
-    past, truth, forecasts = sequence_of(runs, labels, number)
+    past, truth, forecasts = sequence_of(samples, number)
     return {
         "past": sprite(past, halved),
         "truth": sprite(truth, halved),

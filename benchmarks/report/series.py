@@ -5,7 +5,7 @@ A row has the same colour everywhere, by its place among the suite's labels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -58,9 +58,17 @@ def by_label(runs: Sequence[StoredRun], labels: Sequence[str]) -> dict[str, list
     unknown = {run.record["row"] for run in runs} - set(labels)
     if unknown:
         raise ValueError(f"runs have rows {sorted(unknown)}; expected some of {list(labels)}")
-    done = sorted((run for run in runs if run.done), key=lambda run: run.record["seed"])
-    found = {label: [run for run in done if run.record["row"] == label] for label in labels}
-    return {label: of for label, of in found.items() if of}
+    found = by_row(runs)
+    return {label: found[label] for label in labels if label in found}
+
+
+def by_row(runs: Iterable[StoredRun]) -> dict[str, list[StoredRun]]:
+    """Finished runs of each row that has some, in the order of the runs, by seed."""
+    found: dict[str, list[StoredRun]] = {}
+    for run in runs:
+        if run.done:
+            found.setdefault(run.record["row"], []).append(run)
+    return {row: sorted(of, key=lambda run: run.record["seed"]) for row, of in found.items()}
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -72,11 +80,16 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     return front
 
 
-def sequence_of(
-    runs: Sequence[StoredRun], labels: Sequence[str], number: int
-) -> tuple[Frames, Frames, dict[str, Frames]]:
+Samples = Mapping[str, Mapping[str, Frames]]  # by label, then past, future and prediction
+
+
+def read_samples(runs: Sequence[StoredRun], labels: Sequence[str]) -> Samples:
+    """The stored test sequences of each row's first seed, by label, [N, T, C, H, W] in [0, 1]."""
+    return {label: samples_of(of[0]) for label, of in by_label(runs, labels).items()}
+
+
+def sequence_of(samples: Samples, number: int) -> tuple[Frames, Frames, dict[str, Frames]]:
     """Past, future and prediction by label, [T, C, H, W] in [0, 1], of a stored test sequence."""
-    samples = {label: samples_of(of[0]) for label, of in by_label(runs, labels).items()}
     if not samples:
         raise ValueError("no finished run to take predictions from")
     least = min(len(arrays["past"]) for arrays in samples.values())

@@ -299,8 +299,7 @@ def _flawless(groups: Sequence[Group]) -> Iterator[str]:
                 if _is_flawless(row, column):
                     share = row[f"{column.name}_infinite"]
                     percent = 100.0 if share == 1 else min(100 * share, 99.9)
-                    heading = " ".join(filter(None, (column.heading, column.unit)))
-                    yield f"{percent:.3g}% ({label}, {heading}{group.suffix})"
+                    yield f"{percent:.3g}% ({label}, {column.title}{group.suffix})"
 
 
 def _is_flawless(row: pd.Series, column: Column) -> bool:
@@ -347,8 +346,7 @@ def _published_cell(value: Value | None) -> Cell:
 def _heads(suite: Suite, ran_small: bool, groups: Sequence[Group]) -> Iterator[Head]:
     for group in groups:
         for column in group.panel.columns:
-            arrow = "↓" if column.lower_is_better else "↑"
-            heading = f"{column.heading} {arrow}"
+            heading = f"{column.heading} {column.arrow}"
             cost = isinstance(column, Cost)
             about = f"{column.name}: {column.convention}" if isinstance(column, Metric) else ""
             yield Head(f"{MEASURED}{group.suffix}", "", heading, column.unit, cost, about)
@@ -476,7 +474,7 @@ def _setting(group: Group) -> Iterator[tuple[str, str]]:
         f"{_either(t['optimiser'] for t in training)}, learning rate "
         f"{_either(t['lr'] for t in training)}, "
         f"{_either(t['schedule'] for t in training)} schedule; {first['precision']}; "
-        f"{_either(_device(record) for record in records)}{shared}",
+        f"{_either(device_of(record) for record in records)}{shared}",
     )
 
 
@@ -510,17 +508,22 @@ def _counted(number: int, what: str) -> str:
     return f"{number:,} {what}{'s' * (number != 1)}"
 
 
-def _device(record: Mapping[str, Any]) -> str:
+def device_of(record: Mapping[str, Any]) -> str:
+    """What a run was trained on."""
     device = record["device"]
     if device["type"] != "cpu":
         return str(device["name"])
     return f"{device['name']}, {_counted(device['threads'], 'thread')} per row"
 
 
+def commit_of(record: Mapping[str, Any]) -> str:
+    """The commit that a run was made with, and whether that is all."""
+    return (record["commit"] or "unknown") + " with local changes" * bool(record["dirty"])
+
+
 def _provenance(done: Sequence[StoredRun]) -> Iterator[str]:
     records = [run.record for run in done]
-    local = {True: " with local changes", False: "", None: ""}
-    yield f"commit {_either((r['commit'] or 'unknown') + local[r['dirty']] for r in records)}"
+    yield f"commit {_either(commit_of(record) for record in records)}"
     yield f"data {_either(r['data']['digest'] for r in records)}"
     yield f"torch {_either(r['versions']['torch'] for r in records)}"
     yield from (f"run {key}" for key in sorted({str(r["key"]) for r in records}))

@@ -66,7 +66,7 @@ def report(
     films: dict[str, Path] = {}
     for panel, of in checked:
         if not all(isinstance(column, Cost) for column in panel.columns):
-            stem = name if len(suite.panels) == 1 else f"{name}-{slug(panel.name)}"
+            stem = figure_stem(suite, panel, name)
             aim = target if panel.has_target else None
             paths += figures.draw(of, labels, out / "figures", stem, target=aim)
             films[panel.name] = out / "figures" / f"{stem}.gif"
@@ -85,6 +85,11 @@ def report(
         written_page,
         "" if change is None else change.summary,
     )
+
+
+def figure_stem(suite: Suite, panel: Panel, name: str) -> str:
+    """How the names of a panel's figures begin, in the table `name` of a suite."""
+    return name if len(suite.panels) == 1 else f"{name}-{slug(panel.name)}"
 
 
 def planned(run: Run, stored: StoredRun | None, folder: Path) -> StoredRun:
