@@ -1,7 +1,8 @@
 """Published numbers: what papers and model zoos print, to stand beside measured ones.
 
 published.csv has one row per printed number. `uncertain` is true where the row that a number
-belongs to had to be inferred. `value` keeps the printed digits.
+belongs to had to be inferred, where a paper repeats a number that another paper has, or where it
+was found in an index of papers. `value` keeps the printed digits.
 """
 
 from __future__ import annotations
@@ -19,6 +20,11 @@ ZOO = "OpenSTL_model_zoo"
 SOURCES = {
     PAPER: "the TAU paper (Tan et al., CVPR 2023)",
     ZOO: "the OpenSTL model zoo",
+    "PredFormer_arXiv2410.04733": "the PredFormer preprint (Tang et al., arXiv 2410.04733)",
+    "SwinLSTM_ICCV2023": "the SwinLSTM paper (Tang et al., ICCV 2023)",
+    "VMRNN_CVPRW2024": "the VMRNN paper (Tang et al., CVPR Workshops 2024)",
+    "WaveSFNet_arXiv2603.23284": "the WaveSFNet preprint (arXiv 2603.23284)",
+    "Earthformer_NeurIPS2022": "the Earthformer paper (Gao et al., NeurIPS 2022)",
 }
 
 
