@@ -1,4 +1,5 @@
-"""MkDocs: the site also has the committed results, a page of each record, and a leaderboard."""
+"""MkDocs: the site also has the committed results, a page of each record, a leaderboard, and
+the published numbers."""
 
 from __future__ import annotations
 
@@ -11,6 +12,7 @@ from mkdocs.structure.pages import Page
 
 from benchmarks.experiment.spec import Suite
 from benchmarks.report import records
+from benchmarks.report.field import state_of_the_field
 from benchmarks.report.leaderboard import leaderboard
 from benchmarks.report.page import write_page
 from benchmarks.report.table import build
@@ -19,6 +21,7 @@ from benchmarks.suites import find_suite
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 BOARDS = "<!-- leaderboard -->"  # what the boards stand in for, in docs/leaderboard.md
+FIELD = "<!-- field -->"  # what the published numbers stand in for, in docs/field.md
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -57,4 +60,6 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     """Links to ../results/ lead to the same on the site; the leaderboard gets its boards."""
     if BOARDS in markdown:
         markdown = markdown.replace(BOARDS, leaderboard(RESULTS / "records"))
+    if FIELD in markdown:
+        markdown = markdown.replace(FIELD, state_of_the_field())
     return markdown.replace("](../results/", "](results/")

@@ -134,7 +134,8 @@ CONVENTIONS = (
 
 
 @cache
-def _load() -> pd.DataFrame:
+def all_published() -> pd.DataFrame:
+    """All rows of published.csv, with `printed` beside `value`; not to be changed."""
     types = {"value": "str", "epochs": "Int64", "uncertain": "bool"}
     path = Path(__file__).with_name("published.csv")
     rows = pd.read_csv(path, dtype=types, keep_default_na=True)
@@ -148,7 +149,7 @@ def published(table: str, source: str = PAPER) -> pd.DataFrame:
 
     Raises ValueError if the source has no such table.
     """
-    rows = _load()
+    rows = all_published()
     of_source = rows[rows["source"] == source]
     if of_source.empty:
         raise ValueError(f"source {source!r} is unknown; expected one of {sorted(SOURCES)}")
@@ -161,7 +162,7 @@ def published(table: str, source: str = PAPER) -> pd.DataFrame:
 
 def methods(source: str = PAPER) -> list[str]:
     """Names of all methods that a source has numbers for."""
-    rows = _load()
+    rows = all_published()
     return sorted(rows.loc[rows["source"] == source, "method"].unique())
 
 
