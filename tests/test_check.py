@@ -14,7 +14,13 @@ from benchmarks.data import open_dataset
 from benchmarks.experiment.execute import execute
 from benchmarks.experiment.plan import plan_panel
 from benchmarks.experiment.store import StoredRun
-from benchmarks.report.regression import check, make_reference, other_version, precision_of
+from benchmarks.report.regression import (
+    check,
+    make_reference,
+    other_version,
+    precision_of,
+    verdict,
+)
 from benchmarks.suites.smoke import SUITE
 from tau.loss import differential_divergence
 
@@ -189,3 +195,15 @@ def test_a_reference_refuses_what_does_not_hold():
         )
     with pytest.raises(ValueError, match="ordering: row"):
         make_reference(runs, [("mse", "a", "z")])
+
+
+def test_a_fault_names_its_data_set_where_there_are_several():
+    runs = [_stored("a", mse=1.0), _stored("a", mse=float("nan"))]
+    runs[0].record.update(status="failed", reason="no luck", data={"digest": "d", "name": "KTH"})
+    runs[1].record["data"] = {"digest": "e", "name": "TaxiBJ"}
+    assert verdict(runs[:1], None) == ("FAILED a, seed 0: no luck\n", 1)
+    said, status = verdict(runs, None)
+    assert said.startswith(
+        "FAILED a on KTH, seed 0: no luck\nNOT A NUMBER a on TaxiBJ, seed 0: mse"
+    )
+    assert status == 1

@@ -124,9 +124,11 @@ def test_quiet_shows_failures_alone(runs, capsys):
             seen.starts(run, 1)
             seen.receive(run.folder, Epoch("epoch 1"))
             seen.receive(run.folder, Warned("x"))
+            seen.receive(run.folder, Warned("--log fails", is_error=True))
         seen.ends(runs[0], stored(runs[0]))
         seen.ends(runs[1], StoredRun(Path(), {"status": "failed", "reason": "no luck"}))
-    assert capsys.readouterr().err == f"Conv on {runs[0].panel}, seed 1: failed: no luck\n"
+    failed = f"Conv on {runs[0].panel}, seed 1: failed: no luck"
+    assert capsys.readouterr().err == f"--log fails\n{failed}\n"
 
 
 def test_a_quiet_command_prints_the_table_and_the_paths(clips_file, tmp_path, capfd):

@@ -194,4 +194,5 @@ def _make(name: str, folder: Path, step: int) -> TensorBoard | Wandb:
 
 def _give_up(name: str, error: Exception) -> None:
     said = printable(f"{type(error).__name__}: {error}")
-    tell(Warned(f"--log {name} fails, and the run goes on without it: {said}"[:LONGEST]))
+    text = f"--log {name} fails, and the run goes on without it: {said}"[:LONGEST]
+    tell(Warned(text, is_error=True))

@@ -47,9 +47,10 @@ class Said(NamedTuple):
 
 
 class Warned(NamedTuple):
-    """What a library says, of whatever row."""
+    """What a library says, of whatever row; `is_error` if a quiet command says it too."""
 
     text: str
+    is_error: bool = False
 
 
 Message = Step | Epoch | Said | Warned

@@ -109,7 +109,7 @@ class View:
         if isinstance(message, Warned):
             if message.text not in self._warnings:
                 self._warnings.add(message.text)
-                self.say(message.text)
+                self.say(message.text, is_error=message.is_error)
             return
         found = self._in_work.get(name)
         if found is None or self.quiet:

@@ -212,18 +212,17 @@ def _is_better(metric: str, a: float, b: float) -> bool:
 
 def verdict(runs: Sequence[StoredRun], reference: Path | None) -> tuple[str, int]:
     """What is wrong with runs, a line for each fault, and the command's exit status."""
+    several = len({run.record["data"].get("name") for run in runs}) > 1
     faults = [
-        f"FAILED {run.record['row']}, seed {run.record['seed']}: {run.record['reason']}"
-        for run in runs
-        if not run.done
+        f"FAILED {_name(run, several)}: {run.record['reason']}" for run in runs if not run.done
     ]
     for run in runs:
         if run.done and (
             wrong := [name for name, mean in run.means.items() if _is_wrong(name, mean)]
         ):
             faults.append(
-                f"NOT A NUMBER {run.record['row']}, seed {run.record['seed']}: {', '.join(wrong)}; "
-                "it predicts NaN or infinity"
+                f"NOT A NUMBER {_name(run, several)}: {', '.join(wrong)}; it predicts NaN or "
+                "infinity"
             )
     said = list(faults)
     if reference is not None:
@@ -233,6 +232,12 @@ def verdict(runs: Sequence[StoredRun], reference: Path | None) -> tuple[str, int
         within = f"all metrics within the tolerances of {reference}"
         said.append(other_version(runs, reference) if regressions else within)
     return "".join(f"{line}\n" for line in said if line), 1 if faults else 0
+
+
+def _name(run: StoredRun, of_several: bool) -> str:
+    """A run, with its data set where there are several."""
+    where = f" on {run.record['data'].get('name')}" if of_several else ""
+    return f"{run.record['row']}{where}, seed {run.record['seed']}"
 
 
 def _is_wrong(metric: str, mean: float) -> bool:
