@@ -302,7 +302,7 @@ def test_a_signal_writes_checkpoints_and_ends_with_a_line(acting, tmp_path, name
 @pytest.mark.slow
 def test_two_commands_on_one_plan_share_the_work(acting, tmp_path):
     command = acting(**SLOW, training="epochs=1, sequences=160")
-    processes = [start([*command, "--jobs", "1"]) for _ in range(2)]
+    processes = [start([*command, "--jobs", "1", "--no-figures"]) for _ in range(2)]
     results = [process.communicate(timeout=300) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], results
     text = results[0][1] + results[1][1]
@@ -401,7 +401,8 @@ def test_data_that_change_while_a_run_reads_them_fail_it(acting, tmp_path, clips
     ids=["of Slurm", "of nonsense"],
 )
 def test_a_plain_command_runs_whatever_surrounds_it(acting, tmp_path, environment):
-    process = start(acting(**{"A ± ü": {"trainable": False}}), **environment)
+    command = acting(**{"A ± ü": {"trainable": False}})
+    process = start([*command, "--no-figures"], **environment)
     out, err = process.communicate(timeout=300)
     assert process.returncode == 0, err
     assert "MSE" in out and (tmp_path / "out" / "tables").is_dir()
@@ -410,7 +411,8 @@ def test_a_plain_command_runs_whatever_surrounds_it(acting, tmp_path, environmen
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/bin/sh").exists(), reason="needs a POSIX shell")
 def test_closed_standard_streams_are_no_matter(acting, tmp_path):
-    command = shlex.join([sys.executable, "-m", "benchmarks.run", *acting(A={"trainable": False})])
+    command = [sys.executable, "-m", "benchmarks.run", *acting(A={"trainable": False})]
+    command = shlex.join([*command, "--no-figures"])
     process = subprocess.Popen(["sh", "-c", f"{command} <&- >&- 2>&-"], cwd=ROOT)
     assert process.wait(timeout=600) == 0
     assert records(tmp_path)["A"]["status"] == "done"
