@@ -207,6 +207,7 @@ def test_own_data_do_not_stand_beside_published_numbers(name, clips):
     suite = shown("--suite", name, "--scale", "smoke", *data, "--rows", "Ours")
     assert suite.title == f"Own data: mine.npy, rows of {name}"
     assert (suite.published, suite.published_columns, len(suite.panels)) == (None, (), 1)
+    assert suite.published_elsewhere == ()
     assert not suite.notes and not any(row.note for row in suite.rows)
     assert suite.target is None and suite.panels[0].title == ""
 

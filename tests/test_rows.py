@@ -273,6 +273,12 @@ def test_rows_that_depart_from_published_code_say_how():
     assert [place for place, note in notes.items() if place[1] in departing and not note] == []
 
 
+def test_numbers_published_elsewhere_belong_to_rows():
+    named = [(s, label) for s in SUITES for of in s.published_elsewhere for label in of.methods]
+    assert named
+    assert all(label in {row.label for row in suite.rows} for suite, label in named)
+
+
 def test_the_page_of_deviations_has_every_model():
     page = Path(__file__).parent.parent / "docs" / "deviations.md"
     headings = re.findall(r"^## (.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)

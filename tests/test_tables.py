@@ -18,6 +18,7 @@ from benchmarks.experiment.spec import (
     DatasetEntry,
     DatasetTable,
     Panel,
+    PublishedTable,
     Row,
     Suite,
     Training,
@@ -302,6 +303,41 @@ def test_uncertain_published_values_are_marked() -> None:
     assert "- <sup>‡</sup> published, but" in text
 
 
+ZOO_TABLE = PublishedTable(
+    "OpenSTL_model_zoo",
+    "MMNIST STL",
+    "model zoo, 200 epochs",
+    (("MSE", "Moving MNIST", "10->10", 200), ("FLOPs_G", "Moving MNIST", "10->10", 200)),
+    {"Last frame": "MAU", "Ours": "TAU"},
+)
+
+
+def test_another_sources_numbers_stand_behind_the_papers() -> None:
+    spec = replace(SPEC, published_elsewhere=(ZOO_TABLE,))
+    table = build([make("Ours"), make("SimVP", level=80)], spec)
+    assert [(head.heading, head.part) for head in table.heads if head.group == "published"] == [
+        *(("MSE ↓", "Moving MNIST"), ("FLOPs", "Moving MNIST"), ("MSE ↓", "TaxiBJ")),
+        *(("MSE ↓", "model zoo, 200 epochs"), ("FLOPs", "model zoo, 200 epochs")),
+    ]
+    text = markdown(table)
+    assert "MSE ↓, published, model zoo, 200 epochs" in text
+    assert cells(text, "Ours")[-5:] == ["19.8", "15.96", "34.4", "24.60", "16.0"]
+    assert cells(text, "SimVP")[-5:] == ["23.8", "19.43", "41.4", "–", "–"]
+    assert cells(text, "Last frame<sup>†,a</sup>")[-3:] == ["–", "26.86", "17.8"]
+    said = dict(table.protocol)["Published"]
+    assert said.startswith("Table 6 of the TAU paper (Tan et al., CVPR 2023), not measured here.")
+    assert "MMNIST STL of the OpenSTL model zoo, not measured here." in said
+    assert "chose checkpoints on the test set" in said
+    check_structure(with_notes(table))
+
+
+def test_a_table_may_have_another_sources_numbers_alone() -> None:
+    apart = replace(SPEC, published=None, published_columns=(), published_elsewhere=(ZOO_TABLE,))
+    table = build([make("Ours")], apart)
+    assert [line.label for line in table.lines] == ["Last frame", "Ours"]
+    assert "TAU paper" not in dict(table.protocol)["Published"]
+
+
 @pytest.mark.parametrize("stored", [math.nan, "NaN"])  # before and after it was written as JSON
 def test_scores_that_are_not_a_number_are_shown_and_never_bold(stored: Any) -> None:
     broken = make("SimVP", level=1)
@@ -476,6 +512,11 @@ def test_bad_runs_are_rejected() -> None:
         ({"rows": (line("Ours", "TAO"),)}, "did you mean 'TAU'"),
         ({"published": "Table 66"}, "no table 'Table 66'"),
         ({"published_columns": (("SSIM", "Moving MNIST"),)}, "no published numbers"),
+        (
+            {"published_elsewhere": (ZOO_TABLE._replace(methods={"Ours": "TAUU"}),)},
+            "did you mean 'TAU'",
+        ),
+        ({"published_elsewhere": (ZOO_TABLE._replace(source="nobody"),)}, "'nobody' is unknown"),
     ],
 )
 def test_a_wrong_published_name_fails_at_once(change: dict, message: str) -> None:

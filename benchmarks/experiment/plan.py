@@ -240,6 +240,7 @@ def adapt(suite: Suite, options: Options) -> Suite:
         published=None,
         published_columns=(),
         also_published=(),
+        published_elsewhere=(),
         target=None,
         notes=(),
     )

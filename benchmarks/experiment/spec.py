@@ -203,6 +203,16 @@ class Panel:
         return name_of(self.dataset)
 
 
+class PublishedTable(NamedTuple):
+    """Columns of another source's table, which stand beside those of the TAU paper."""
+
+    source: str  # as in published.csv
+    table: str
+    heading: str  # what tells these columns from the paper's, such as how long models trained
+    columns: Sequence[tuple[str, str, str, int]]  # metric, data set, protocol, epochs
+    methods: Mapping[str, str]  # by row label: the method's name in that table
+
+
 @dataclass(frozen=True)
 class Suite:
     """One table or figure: rows on one data set or several, under one protocol per scale."""
@@ -217,6 +227,7 @@ class Suite:
     published_columns: Sequence[tuple[str, str] | tuple[str, str, str]] = ()
     # (metric, data set), and the protocol where the published table has several
     also_published: Sequence[str] = ()  # methods of that table without a row here
+    published_elsewhere: Sequence[PublishedTable] = ()
     target: tuple[float, str] | None = None  # validation MSE and label: a line in learning curves
     target_scales: Sequence[str] = ("standard", "paper")  # at which that line is drawn
     notes: Sequence[str] = ()  # sentences for the caption

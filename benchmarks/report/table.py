@@ -83,12 +83,20 @@ def published_columns(suite: Suite) -> list[PublishedColumn]:
     return [PublishedColumn(*column) for column in suite.published_columns]
 
 
-def published_values(suite: Suite, method: str | None) -> list[Value | None]:
-    """A method's published number for each of these columns; ValueError for an unknown name."""
-    if suite.published is None or method is None:
-        return [None] * len(suite.published_columns)
-    numbers = published(suite.published)
-    return [lookup(numbers, method, column) for column in published_columns(suite)]
+def published_values(suite: Suite, label: str, method: str | None) -> list[Value | None]:
+    """A row's published numbers: of `method` in the paper's columns, then in those of elsewhere.
+
+    Raises ValueError for a name that is unknown.
+    """
+    found: list[Value | None] = [None] * len(suite.published_columns)
+    if suite.published is not None and method is not None:
+        numbers = published(suite.published)
+        found = [lookup(numbers, method, column) for column in published_columns(suite)]
+    for other in suite.published_elsewhere:
+        numbers, name = published(other.table, other.source), other.methods.get(label)
+        columns = (PublishedColumn(*column) for column in other.columns)
+        found += [None if name is None else lookup(numbers, name, column) for column in columns]
+    return found
 
 
 def check_published(suite: Suite) -> None:
@@ -96,8 +104,8 @@ def check_published(suite: Suite) -> None:
     for row in suite.rows:
         if row.published is not None:
             choose(f"row {row.label!r}: published", row.published, methods())
-    for _, method, _ in _lines(suite):
-        published_values(suite, method)
+    for label, method, _ in _lines(suite):
+        published_values(suite, label, method)
 
 
 def _lines(suite: Suite) -> Iterator[tuple[str, str | None, str]]:
@@ -207,7 +215,8 @@ def _line(
     """A row as it is printed, or None if it has nothing to show; its note joins `notes`."""
     found = [group.numbers(label) for group in groups]
     is_measured = any(numbers is not None for numbers in found)
-    if not is_measured and method is None:
+    printed = published_values(suite, label, method)
+    if not is_measured and method is None and not any(printed):
         return None
     marks = [] if is_measured else [ONLY_PUBLISHED]
     texts = [note]
@@ -226,7 +235,7 @@ def _line(
         ),
         *(_size_cell(own, f"paper_{size}", by) for size, *_, by in SIZES),
         *(_size_cell(own, size, by) for size, *_, by in SIZES if ran_small),
-        *(_published_cell(value) for value in published_values(suite, method)),
+        *(_published_cell(value) for value in printed),
     )
     return Line(label, tuple(marks), cells)
 
@@ -361,6 +370,9 @@ def _heads(suite: Suite, ran_small: bool, groups: Sequence[Group]) -> Iterator[H
             if len(set(others)) > 1
         ]
         yield Head("published", ", ".join(parts), *PUBLISHED[of.metric])
+    for other in suite.published_elsewhere:
+        for metric, *_ in other.columns:
+            yield Head("published", other.heading, *PUBLISHED[metric])
 
 
 # --- caption and protocol ------------------------------------------------------------------------
@@ -497,11 +509,20 @@ def _protocol(
         f"{epoch * (SECONDS_PER_EPOCH.name in columns)}"
         f"{memory * (PEAK_MEMORY.name in columns)}",
     )
+    yield "Published", " ".join(map(sentence, _sources(suite)))
+
+
+def _sources(suite: Suite) -> Iterator[str]:
+    """Where published columns come from, and what their conventions are."""
+    shown: dict[tuple[str, str], set[str]] = {}  # the metrics of each table
     if suite.published and suite.published_columns:
-        printed = {column.metric for column in published_columns(suite)}
-        texts = [f"{suite.published} of {SOURCES[PAPER]}, not measured here"]
-        texts += conventions(PAPER, suite.published, printed)
-        yield "Published", " ".join(map(sentence, texts))
+        shown[PAPER, suite.published] = {column.metric for column in published_columns(suite)}
+    for other in suite.published_elsewhere:
+        found = shown.setdefault((other.source, other.table), set())
+        found |= {metric for metric, *_ in other.columns}
+    for (source, name), of in shown.items():
+        yield f"{name} of {SOURCES[source]}, not measured here"
+        yield from conventions(source, name, of)
 
 
 def _counted(number: int, what: str) -> str:

@@ -6,6 +6,7 @@ Each figure is of the paper's size and holds for every data set; docs/deviations
 from __future__ import annotations
 
 PORT = "OpenSTL's port (v0.3.0 and v1.0.0)"
+ZOO = "OpenSTL_model_zoo"  # the source's name in published.csv
 NOTES = {
     "Last frame": "repeats the last observed frame: the persistence baseline",
     "ConvLSTM": "the paper's cell, h' = o tanh(c'); OpenSTL's port has o tanh(g) up to v0.3.0, "
