@@ -9,6 +9,7 @@ from baselines.e3dlstm import E3DLSTM
 from baselines.last_frame import LastFrame
 from baselines.lmcmemory import LMCMemory
 from baselines.mau import MAU
+from baselines.metavp import MetaVP
 from baselines.mim import MIM
 from baselines.phydnet import PhyDNet
 from baselines.prednet import PredNet
@@ -29,6 +30,7 @@ __all__ = [
     "CrevNet",
     "LMCMemory",
     "LastFrame",
+    "MetaVP",
     "PhyDNet",
     "PredNet",
     "PredRNN",

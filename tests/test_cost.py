@@ -66,6 +66,10 @@ def sampled(x):
     return F.grid_sample(x, torch.zeros(1, 3, 5, 2, device=x.device), align_corners=False)
 
 
+def masked_attention(x):
+    return F.scaled_dot_product_attention(x, x, x, torch.zeros(6, 6, device=x.device))
+
+
 @pytest.mark.parametrize("train", [False, True], ids=["eval", "train"])
 @pytest.mark.parametrize(
     ("operator", "expected"),  # multiply-adds in eval mode
@@ -74,6 +78,8 @@ def sampled(x):
         (nn.ConvTranspose2d(4, 6, 3, stride=2), 6 * 8 * 9 * 4 * 6),
         (nn.Linear(8, 5), 24 * 8 * 5),
         (lambda x: x @ x.mT, 4 * 6 * 6 * 8),
+        (lambda x: F.scaled_dot_product_attention(x, x[..., :3, :], x[..., :3, :5]), 4 * 18 * 13),
+        (masked_attention, 4 * 36 * 16),
         (nn.BatchNorm2d(4), 2 * 192),
         (nn.BatchNorm2d(4, affine=False), 192),
         (nn.InstanceNorm2d(4, affine=True), 5 * 192),
@@ -339,6 +345,15 @@ def test_a_tensor_in_two_places_is_counted_and_kept_once():
     model.operator[1].weight = model.operator[0].weight
     assert cost.parameters(model) == 64 + 8 + 8
     assert cost.macs(model, model.clip) == 2 * 24 * 64
+
+
+def test_attention_is_counted_where_a_value_is_read():
+    def operator(x):
+        assert x.sum() > 0
+        return F.scaled_dot_product_attention(x, x, x)
+
+    model = Operator(operator)
+    assert cost.macs(model, model.clip) == 4 * 36 * 16
 
 
 def test_fvcore_asks_for_a_real_model():

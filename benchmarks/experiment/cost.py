@@ -97,7 +97,13 @@ def fvcore_macs(model: Predictor, clip: Clip, train: bool = False) -> int:
 
         analysis = FlopCountAnalysis(rollout, _past(clip, first.device))
         analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False)
+        analysis.set_op_handle("aten::scaled_dot_product_attention", _traced_attention)
         return int(analysis.tracer_warnings("none").total())
+
+
+def _traced_attention(inputs: Sequence[Any], _: Sequence[Any]) -> int:
+    # fvcore knows its matrix products alone, not the operator that fuses them.
+    return _attention(*(value.type().sizes() for value in inputs[:3])) // 2
 
 
 class _Rollout(nn.Module):
@@ -159,6 +165,10 @@ def _batch_norm(
     return _norm(x, weight) if training else 2 * prod(x) * (1 if weight is None else 2)
 
 
+def _attention(query: Shape, key: Shape, value: Shape, *_: Any, **__: Any) -> int:
+    return 2 * prod(query[:-1]) * key[-2] * (query[-1] + value[-1])
+
+
 def _pool(x: Shape, *_: Any, **__: Any) -> int:
     return 2 * prod(x)
 
@@ -182,6 +192,7 @@ _OPERATORS: Mapping[Any, Callable[..., int]] = {
     aten.native_batch_norm: _batch_norm,
     aten._adaptive_avg_pool2d: _pool,
     aten.mean: _mean,
+    aten._scaled_dot_product_flash_attention_for_cpu: _attention,  # torch's counter has CUDA's
     aten.upsample_nearest2d: _interpolate(1),
     aten.upsample_bilinear2d: _interpolate(4),
     aten.grid_sampler_2d: _interpolate(4),

@@ -25,6 +25,10 @@ NOTES = {
     "CrevNet": "reads the whole past before it forecasts, where OpenSTL's port (v0.3.0, the last "
     "to have it) reads three frames, and takes batch statistics over all steps at once; same cost "
     "(the 270.7 G published for Moving MNIST count 16 samples)",
+    "Swin": f"shifted windows are masked, as in the paper; {PORT} leaves the mask out, so that "
+    "opposite borders mix; same cost",
+    "ConvMixer": "the published 5.5 G leave out its 11x11 convolutions, which were not seen by the "
+    "counter, fvcore, as their padding is a word and not a number",
     "PredNet": "after the past, a prediction is compared with the one before it, as in the "
     "authors' code and OpenSTL's port (v0.3.0, the last to have it), and not with itself, as the "
     "author describes it; same cost",

@@ -1,4 +1,4 @@
-"""What continuous integration trains: every row of Tables 2 and 6, tiny, in seconds each.
+"""What continuous integration trains: rows of Tables 2 and 6 and MetaFormers, in seconds each.
 
 The divergence term weighs as much as the squared error here (alpha 10 instead of 0.1, at which
 it is hardly felt in so short a training), so that a fault in it moves the metrics.
@@ -7,7 +7,7 @@ it is hardly felt in so short a training), so that a fault in it moves the metri
 from __future__ import annotations
 
 from benchmarks.experiment.spec import Row, Suite
-from benchmarks.suites import ablation, mmnist
+from benchmarks.suites import ablation, metaformers, mmnist
 from tau import TAU
 
 ALPHA = 10.0
@@ -16,7 +16,11 @@ UNTRAINED = ("Last frame", "CrevNet", "DDPAE", "PhyDNet")
 
 
 _LABELS = {row.label for row in ablation.ROWS}
-_ROWS = (*ablation.ROWS, *(row for row in mmnist.ROWS if row.label not in _LABELS))
+_ROWS = (
+    *ablation.ROWS,
+    *(row for row in mmnist.ROWS if row.label not in _LABELS),
+    *metaformers.METAFORMERS,
+)
 
 
 def _weighted(row: Row) -> Row:
