@@ -21,14 +21,14 @@ CALTECH = Clip(10, 1, 3, 128, 160)
 
 SHORT = Clip(3, 2, 1, 16, 16)  # that every model takes, for tests of what no size changes
 
-# One row for each way a model is built at scale smoke, and one for each model.
+# One row for each way a model is built at scale smoke; one for each model, and each of its mixers.
 ROWS = {
     (row.model, repr(sorted(row.at("smoke").items()))): row
     for suite in SUITES
     for panel in suite.panels
     for row in suite.rows_of(panel)
 }
-MODELS = {row.model: row for row in ROWS.values()}
+MODELS = {(row.model, row.options.get("mixer")): row for row in ROWS.values()}
 
 
 def _id(row: Row) -> str:
@@ -36,7 +36,7 @@ def _id(row: Row) -> str:
 
 
 rows = pytest.mark.parametrize("row", ROWS.values(), ids=_id)
-models = pytest.mark.parametrize("row", MODELS.values(), ids=lambda row: row.model.__name__)
+models = pytest.mark.parametrize("row", MODELS.values(), ids=_id)
 
 
 def random_frames(clip: Clip, batch: int = 2) -> tuple[Tensor, Tensor]:

@@ -42,8 +42,7 @@ SIMVP: Sizes = {
     "quick": {"spatial_hidden": 8, "temporal_hidden": 128, "spatial_depth": 6, "temporal_depth": 4},
 }
 TAU = with_attention(SIMVP)
-CONVMIXER: Sizes = {"smoke": {**SIMVP["smoke"], "temporal_depth": 3}, "quick": SIMVP["quick"]}
-METAVP = with_attention(CONVMIXER)  # the other MetaFormers, which have MLPs
+UNIFORMER: Sizes = {**TAU, "smoke": {**TAU["smoke"], "temporal_depth": 3}}  # attention is inside
 RECURRENT: Sizes = {  # ConvLSTM, the PredRNN family, MIM
     "smoke": {"hidden": (16, 16), "patch": 4},
     "quick": {"hidden": (24, 24), "kernel": 3, "patch": 8, "sampling_stop": 0.5},
