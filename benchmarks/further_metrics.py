@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from benchmarks import lpips
 from benchmarks.metrics import FRAME, METRICS, Column, Metric, by_tiles
 from benchmarks.names import choose
+from benchmarks.totals import MEAN_MAE, MEAN_MSE, ROOT_MSE
 
 SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # exponents of MS-SSIM, the finest scale first
 SIZE, SIGMA = 11, 1.5  # of its window, in pixels
@@ -118,7 +119,9 @@ MS_SSIM = Metric(
     function=ms_ssim,
     convention="MS-SSIM at the true data range, five scales, Gaussian 11x11 window",
 )
-FURTHER: dict[str, Metric] = {metric.name: metric for metric in (RMSE, MS_SSIM)}
+FURTHER: dict[str, Metric] = {
+    metric.name: metric for metric in (RMSE, MS_SSIM, MEAN_MSE, MEAN_MAE, ROOT_MSE)
+}
 
 
 def find_metric(text: str) -> Metric:

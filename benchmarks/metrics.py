@@ -20,8 +20,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, Self
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
+
+Array = NDArray[np.float64]
 
 WINDOW = 7
 FRAME = (-3, -2, -1)  # channel, height, width
@@ -195,16 +199,27 @@ class Metric(Column):
     s^`degree` times theirs. A metric that is not among METRICS scores the runs of the panels that
     have it as a column; its `function` is one at the top of a module, or a value that can be
     pickled, of which `digest` says what its scores depend on.
+
+    A table prints the mean over sequences and frames. Where that is no mean, such as a root or a
+    ratio of totals over a whole test set, `function` gives K parts of a score, [B, T, K], and
+    `combine` makes the table's number of their means: [..., K] -> [...], at the top of a module.
     """
 
     function: Callable[[Tensor, Tensor, float], Tensor]
     convention: str
     degree: int = 0
     digest: str | None = None
+    combine: Callable[[Array], Array] | None = None
 
     def __call__(self, pred: Tensor, true: Tensor, data_range: float) -> Tensor:
-        """Score frames: [B, T, C, H, W] -> [B, T]."""
+        """Score frames: [B, T, C, H, W] -> [B, T], or [B, T, K] if there is a `combine`."""
         return self.function(pred, true, data_range)
+
+    def number(self, scores: NDArray[np.floating]) -> float:
+        """A table's number, of the scores [sequences, frames] or [sequences, frames, K]."""
+        if self.combine is None:
+            return float(scores.mean(dtype=float))
+        return float(self.combine(scores.mean((0, 1), dtype=float)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -338,11 +353,12 @@ def by_tiles(
     data_range: float | None = None,
     *,
     chunk: int | None,
+    parts: tuple[int, ...] = (),
 ) -> Tensor:
-    """Score frames [B, T, C, H, W] by tiles of at most `chunk` frames: [B, T].
+    """Score frames [B, T, C, H, W] by tiles of at most `chunk` frames: [B, T, *parts].
 
-    `score` takes tiles [b, t, C, H, W] of predicted and true frames and gives [b, t]. Predictions
-    are clipped if there is a data range. Raises what the module's docstring says.
+    `score` takes tiles [b, t, C, H, W] of predicted and true frames and gives [b, t, *parts].
+    Predictions are clipped if there is a data range. Raises what the module's docstring says.
     """
     _check_frames(pred, true)
     if data_range is not None:
@@ -356,7 +372,7 @@ def by_tiles(
     device = torch.device("cpu") if pred.device.type == "mps" else pred.device
     dtype = torch.float64 if pred.dtype is torch.float64 else torch.float32
     pred, true = pred.detach(), true.detach()
-    scores = torch.empty(pred.shape[:2], dtype=dtype, device=pred.device)
+    scores = torch.empty((*pred.shape[:2], *parts), dtype=dtype, device=pred.device)
     sequences = max(1, chunk // pred.shape[1])
     for b in range(0, pred.shape[0], sequences):
         for t in range(0, pred.shape[1], chunk):

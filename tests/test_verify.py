@@ -133,7 +133,7 @@ def test_others_compute_every_metric_as_it_is_defined(kind, data_range):
     pred, true = (x * np.float32(data_range) for x in noisy(kind))
     for name, metric in known.items():
         ours = metric(torch.from_numpy(pred), torch.from_numpy(true), data_range).numpy()
-        theirs = score(name, pred.astype(float), true.astype(float), data_range)
+        theirs = score(others()[name], pred.astype(float), true.astype(float), data_range)
         assert theirs.shape == ours.shape == (3, 2)
         assert largest_difference(ours, theirs)[0] < TOLERANCE, name
 

@@ -26,7 +26,7 @@ SAMPLES = 4  # test sequences whose predictions are kept
 class Evaluation(NamedTuple):
     """What is kept of an evaluation, in float32."""
 
-    scores: dict[str, np.ndarray]  # metric -> [sequences, clip.future]
+    scores: dict[str, np.ndarray]  # metric -> [sequences, clip.future], or [..., K] of K parts
     samples: dict[str, np.ndarray]
     # past, future and prediction of the first SAMPLES sequences, [N, T, C, H, W], as scored
 
@@ -54,19 +54,23 @@ def evaluate(
     model.eval()
     span = (value_range[1] - value_range[0]) / clip.data_range
     # One growing buffer per metric: thousands of small tensors that live on would pin freed memory.
-    parts = {name: array("f") for name in metrics}
+    buffers = {name: array("f") for name in metrics}
+    parts: dict[str, torch.Size] = {}
     kept: list[Tensor] = []  # past, future and prediction along the axis of time
     for sequences in batches:
         past, future = clip.split(sequences)
         prediction = model(past.clone(), clip.future)
         for name, metric in metrics.items():
             scores = metric(prediction, future, clip.data_range).cpu().double()
-            parts[name].frombytes((scores * span**metric.degree).float().numpy().tobytes())
+            buffers[name].frombytes((scores * span**metric.degree).float().numpy().tobytes())
+            parts[name] = scores.shape[2:]
         if (room := SAMPLES - sum(map(len, kept))) > 0:
             kept.append(torch.cat([past, future, prediction], 1)[:room].float().cpu())
-    if not all(parts.values()):
+    if not all(buffers.values()):
         raise ValueError("there is no test sequence to evaluate on")
-    arrays = {name: np.array(part).reshape(-1, clip.future) for name, part in parts.items()}
+    arrays = {
+        name: np.array(of).reshape(-1, clip.future, *parts[name]) for name, of in buffers.items()
+    }
     frames = np.split(torch.cat(kept).numpy(), [clip.past, clip.frames], axis=1)
     return Evaluation(arrays, dict(zip(("past", "future", "prediction"), frames, strict=True)))
 

@@ -118,6 +118,7 @@ def find_run(run: Run, runs: Path) -> StoredRun | None:
                 "scale": run.scale,
                 "clip": asdict(run.clip),
             },
+            run.metrics,
         )
     return stored
 
@@ -162,7 +163,7 @@ def _measure(
         "training": _encoded(run),
         "seconds": seconds,
         "test_sequences": len(scores["mse"]),
-        "means": {name: float(values.mean(dtype=float)) for name, values in scores.items()},
+        "means": {name: run.metrics[name].number(values) for name, values in scores.items()},
         "cost": {
             "parameters": counted.parameters,
             "macs": counted.macs,

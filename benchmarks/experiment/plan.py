@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -363,7 +363,7 @@ def plan_panel(
         except ValueError as error:
             raise ValueError(f"row {row.label!r} at scale {scale!r}: {error}") from error
         _check_batch(row, training, dataset, processes)
-        others = [*objects_in(row.at(scale)), *dataset.classes(), *(m.function for m in metrics)]
+        others = [*objects_in(row.at(scale)), *dataset.classes(), *_functions(metrics)]
         code = code_of(row.model, others)
         for seed in (row.seeds or suite.seeds) if seeds is None else seeds:
             run = Run(
@@ -423,6 +423,14 @@ def _identity(metric: Metric) -> Any:
     return metric.digest or encode(metric.function, f"metric {metric.name!r}: function")
 
 
+def _functions(metrics: Iterable[Metric]) -> Iterator[Any]:
+    """The functions whose source a key covers."""
+    for metric in metrics:
+        yield metric.function
+        if metric.combine is not None:
+            yield metric.combine
+
+
 def _check_metrics(metrics: Iterable[Metric], dataset: Dataset) -> None:
     """Raise ValueError for a metric that cannot score the frames of a data set."""
     clip = dataset.clip
@@ -437,10 +445,16 @@ def _check_metrics(metrics: Iterable[Metric], dataset: Dataset) -> None:
             raise ValueError(
                 f"metric {metric.name!r} on {dataset.name}: {printable(said)}"
             ) from error
-        if not isinstance(score, Tensor) or tuple(score.shape) != (1, 1):
+        has_parts = metric.combine is not None
+        if (
+            not isinstance(score, Tensor)
+            or tuple(score.shape[:2]) != (1, 1)
+            or score.ndim != 2 + has_parts
+        ):
             found = tuple(score.shape) if isinstance(score, Tensor) else type(score)
+            wanted = "(1, 1, K): K parts of a" if has_parts else "(1, 1): a"
             raise ValueError(
-                f"metric {metric.name!r} gives {found} for one frame; expected a tensor (1, 1): a "
+                f"metric {metric.name!r} gives {found} for one frame; expected a tensor {wanted} "
                 "score for each sequence and frame"
             )
 

@@ -1,10 +1,10 @@
 """A run's files: what they are, how they are read and verified, what they were made with.
 
 A run's folder holds checkpoint.pt and the one before it while it trains, and length.json if it
-trains for so many minutes; then model.pt (weights),
-curve.jsonl, scores.npz (metric -> [sequences, frames]), samples.npz (a few test sequences with
-predictions), code.json (the user's modules that the model is made of, if any) and, written last,
-record.json: its presence means done. A run that failed has failure.json instead.
+trains for so many minutes; then model.pt (weights), curve.jsonl, scores.npz (metric -> [sequences,
+frames], or [sequences, frames, K] of K parts), samples.npz (a few test sequences with predictions),
+code.json (the user's modules that the model is made of, if any) and, written last, record.json: its
+presence means done. A run that failed has failure.json instead.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ import pandas as pd
 import torch
 
 from benchmarks import files
+from benchmarks.metrics import Metric
 
 PACKAGES = ("lightning-fabric", "numpy", "scikit-image", "fvcore")
 ROOT = Path(__file__).resolve().parents[2]
@@ -48,8 +49,8 @@ DAMAGED = (  # what readers raise for files that were cut short or changed
 class Summary(NamedTuple):
     """What is left of a run's scores, each by metric."""
 
-    sequences: dict[str, np.ndarray]  # mean over frames, float32 [sequences]
-    frames: dict[str, np.ndarray]  # mean over sequences, float32 [frames]
+    sequences: dict[str, np.ndarray]  # mean over frames, float32 [sequences] or [sequences, K]
+    frames: dict[str, np.ndarray]  # mean over sequences, float32 [frames] or [frames, K]
     infinite: dict[str, float]  # share of predicted frames with an infinite score
 
 
@@ -77,7 +78,7 @@ class StoredRun:
 
     @cached_property
     def means(self) -> dict[str, float]:
-        """Mean of each metric over sequences and frames; may be infinite or not a number."""
+        """Each metric's number of a table, of all sequences; may be infinite or not a number."""
         return {name: float(value) for name, value in self.record["means"].items()}
 
     def curve(self) -> pd.DataFrame:
@@ -87,7 +88,7 @@ class StoredRun:
         return pd.read_json(BytesIO(text.encode()), lines=True)
 
     def scores(self) -> dict[str, np.ndarray]:
-        """Per-sequence scores: metric -> [sequences, frames]."""
+        """Per-sequence scores: metric -> [sequences, frames], or [sequences, frames, K]."""
         return _read_npz(self.folder / "scores.npz")
 
     @cached_property
@@ -145,11 +146,13 @@ def read_run(folder: Path) -> StoredRun | None:
     return None
 
 
-def check_run(stored: StoredRun, expected: Mapping[str, Any]) -> None:
+def check_run(
+    stored: StoredRun, expected: Mapping[str, Any], metrics: Mapping[str, Metric]
+) -> None:
     """Raise ValueError unless a finished run is the one that was `expected`, and undamaged.
 
     `expected` gives entries of the record: key, seed, row, protocol and the like. The files must be
-    those that the record was written for, and the means those of the scores.
+    those that the record was written for, and the means those of the scores by these `metrics`.
     """
     path, record = stored.folder / RECORD, stored.record
     for name, value in expected.items():
@@ -163,7 +166,7 @@ def check_run(stored: StoredRun, expected: Mapping[str, Any]) -> None:
             check_file(stored.folder / name, digest)
     try:
         scores = stored.scores()
-        means = {name: float(values.mean(dtype=float)) for name, values in scores.items()}
+        means = {name: metrics[name].number(values) for name, values in scores.items()}
         same = means.keys() == stored.means.keys() and all(
             np.isclose(mean, stored.means[name], rtol=1e-9, atol=0, equal_nan=True)
             for name, mean in means.items()

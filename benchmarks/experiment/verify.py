@@ -19,8 +19,10 @@ from benchmarks.experiment.schedule import Died, Pool, call_for_rows
 from benchmarks.experiment.spec import Suite
 from benchmarks.experiment.store import StoredRun
 from benchmarks.metrics import Column, Metric
+from benchmarks.totals import Errors, Events
 
 Floats = NDArray[np.float64]
+Other = Callable[[Floats, Floats, float], Any]  # of two frames [C, H, W] and their range
 
 # Relative. Scores are stored in float32, which rounds them by up to 2^-24 = 6e-8; all rows at smoke
 # scale differ by that, and by 2e-12 at most before they are rounded. Another SSIM window, range, K
@@ -64,9 +66,12 @@ def compare_scores(
     low, high = stored.record["value_range"]
     texts, agree = [], True
     metrics = [column for column in columns if isinstance(column, Metric)]
-    checked = [metric for metric in metrics if metric.name in others()]
-    for metric in checked:
-        theirs = score(metric.name, pred.astype(float), true.astype(float), data_range)
+    checked = []
+    for metric in metrics:
+        if (by_others := other_of(metric)) is None:
+            continue
+        checked.append(metric)
+        theirs = score(by_others, pred.astype(float), true.astype(float), data_range)
         ours = [metric(torch.from_numpy(pred), torch.from_numpy(true), data_range).numpy()]
         if are_scored:
             unit = ((high - low) / data_range) ** metric.degree
@@ -86,7 +91,42 @@ def compare_scores(
         yield "its stored scores are not compared, as its samples are float16", True
 
 
-def others() -> Mapping[str, Callable[[Floats, Floats, float], float]]:
+def other_of(metric: Metric) -> Other | None:
+    """The same score by others; None if none of them computes it."""
+    if isinstance(metric.function, Errors):
+        return partial(errors, metric.function)
+    if isinstance(metric.function, Events):
+        return partial(events, metric.function)
+    return others().get(metric.name)
+
+
+def errors(of: Errors, pred: Floats, true: Floats, data_range: float) -> Any:
+    """A frame's mean error by NumPy's weighted average."""
+    found = np.abs(pred - true) ** of.power
+    found = found[list(of.channels)] if of.channels else found
+    weights = np.cos(np.deg2rad(of.latitudes)) if of.latitudes else None
+    mean = np.average(found.mean((0, 2)), weights=weights)
+    return [mean] if of.is_total else mean
+
+
+def events(of: Events, pred: Floats, true: Floats, data_range: float) -> Any:
+    """Shares of hits, misses and false alarms by scikit-image's blocks and NumPy's histogram."""
+    from skimage.measure import block_reduce
+
+    low, high = of.value_range
+    found: list[float] = []
+    frames = [x.clip(0, data_range).astype(np.float32) for x in (pred, true)]
+    pooled = [block_reduce(x, (1, of.pool, of.pool), np.max).ravel() for x in frames]
+    for threshold in of.thresholds:
+        level = np.float32((threshold - low) / (high - low) * data_range)
+        (_, false_alarms), (misses, hits) = np.histogram2d(
+            pooled[1] >= level, pooled[0] >= level, 2, [[0, 1], [0, 1]]
+        )[0]
+        found += [hits, misses, false_alarms]
+    return np.array(found) / pooled[0].size
+
+
+def others() -> Mapping[str, Other]:
     """For each metric's name the same score by others, of two frames [C, H, W] and their range."""
     from skimage.metrics import mean_squared_error, peak_signal_noise_ratio, structural_similarity
 
@@ -111,13 +151,16 @@ def others() -> Mapping[str, Callable[[Floats, Floats, float], float]]:
     }
 
 
-def score(name: str, pred: Floats, true: Floats, data_range: float) -> Floats:
-    """Frames [N, T, C, H, W] scored by others: [N, T], NaN for a frame that holds one."""
-    other = others()[name]
+def score(other: Other, pred: Floats, true: Floats, data_range: float) -> Floats:
+    """Frames [N, T, C, H, W] scored by others: [N, T] or [N, T, K], NaN for one that holds one."""
     pairs = zip(pred.reshape(-1, *pred.shape[2:]), true.reshape(-1, *true.shape[2:]), strict=True)
+    found = []
     with np.errstate(divide="ignore"):  # the PSNR of equal frames is infinite
-        found = [np.nan if np.isnan(p).any() else other(p, t, data_range) for p, t in pairs]
-    return np.array(found, float).reshape(pred.shape[:2])
+        for p, t in pairs:
+            missing = np.isnan(p)
+            scores = np.asarray(other(np.where(missing, 0, p), t, data_range), float)
+            found.append(np.full_like(scores, np.nan) if missing.any() else scores)
+    return np.stack(found).reshape(*pred.shape[:2], *found[0].shape)
 
 
 def largest_difference(ours: NDArray[Any], theirs: Floats) -> tuple[float, float, float]:

@@ -14,6 +14,7 @@ from benchmarks.experiment.spec import Panel, Suite
 from benchmarks.experiment.store import StoredRun
 from benchmarks.metrics import Metric
 from benchmarks.report import records, stats
+from benchmarks.report.scores import paired
 from benchmarks.report.series import by_row
 
 BETTER, WORSE, SAME, EQUAL = "better", "worse", "not significant", "equal"
@@ -130,14 +131,12 @@ def _verdict(column: Metric, old: Sequence[StoredRun], new: Sequence[StoredRun])
     tested = {(run.record["data"]["digest"], run.record["test_sequences"]) for run in (*old, *new)}
     if len(tested) > 1:
         return OTHER
-    before, after = (
-        stats.per_sequence([run.summary.sequences[column.name][:, None] for run in of])
-        for of in (old, new)
-    )
+    before, after = (paired(of, column) for of in (old, new))
     if np.array_equal(before, after, equal_nan=True):
         return EQUAL
     if not (np.isfinite(before).all() and np.isfinite(after).all()):
         return "not finite"
-    if stats.paired_bootstrap(before, after) >= stats.SIGNIFICANCE:
+    if stats.paired_bootstrap(before, after, combine=column.combine) >= stats.SIGNIFICANCE:
         return SAME
-    return BETTER if (after.mean() < before.mean()) == column.lower_is_better else WORSE
+    was, now = (stats.number(scores, column.combine) for scores in (before, after))
+    return BETTER if (now < was) == column.lower_is_better else WORSE

@@ -16,6 +16,7 @@ from benchmarks.experiment.store import StoredRun
 from benchmarks.metrics import METRICS, Metric
 from benchmarks.report import records, stats
 from benchmarks.report.markdown import escape_markdown
+from benchmarks.report.scores import paired
 from benchmarks.report.series import by_row
 
 
@@ -28,7 +29,7 @@ class Entry(NamedTuple):
 
     def scores(self, metric: Metric) -> np.ndarray:
         """Mean over frames and seeds: [sequences]."""
-        return stats.per_sequence([r.summary.sequences[metric.name][:, None] for r in self.runs])
+        return paired(self.runs, metric)
 
 
 class Board(NamedTuple):

@@ -49,9 +49,9 @@ def _entry(suite: Suite, panel: Panel, run: StoredRun) -> dict[str, Any]:
     return entry
 
 
-def _short(values: np.ndarray) -> list[float]:
-    """float32 numbers with no more digits than tell them apart."""
-    return [float(str(value)) for value in values]
+def _short(values: np.ndarray) -> list[Any]:
+    """float32 numbers with no more digits than tell them apart; parts in lists of their own."""
+    return [_short(value) if value.ndim else float(str(value)) for value in values]
 
 
 class RecordedRun(StoredRun):
@@ -67,7 +67,7 @@ class RecordedRun(StoredRun):
         """The scores as a table and its figures read them."""
         told = self._report
         sequences, frames = (
-            {name: np.array([float(x) for x in of], np.float32) for name, of in told[key].items()}
+            {name: np.array(of, float).astype(np.float32) for name, of in told[key].items()}
             for key in ("sequence_means", "frame_means")
         )
         infinite = {name: float(share) for name, share in told["infinite_shares"].items()}

@@ -99,16 +99,19 @@ def measure(suite: Suite, panel: Panel, runs: Sequence[StoredRun]) -> pd.DataFra
                 x: fmean(run.summary.infinite[column.name] for run in of) for x, of in done.items()
             }
             if len(compared) > 1:
-                means = {
-                    x: stats.per_sequence(
-                        [run.summary.sequences[column.name][:, None] for run in of]
-                    )
-                    for x, of in compared.items()
-                }
-                best = stats.best_group(means, column.lower_is_better)
+                scores = {x: paired(of, column) for x, of in compared.items()}
+                best = stats.best_group(scores, column.lower_is_better, column.combine)
         frame[f"{column.name}_best"] = [label in best for label in frame.index]
         frame[f"{column.name}_infinite"] = [infinite.get(label, 0.0) for label in frame.index]
     return frame
+
+
+def paired(runs: Sequence[StoredRun], metric: Metric) -> NDArray[np.float64]:
+    """What the bootstrap resamples of a row's seeds: their mean [N], or parts [seeds, N, K]."""
+    scores = [run.summary.sequences[metric.name] for run in runs]
+    if metric.combine is None:
+        return stats.per_sequence([of[:, None] for of in scores])
+    return np.stack(scores).astype(np.float64)
 
 
 def _compared(done: Mapping[str, Sequence[StoredRun]]) -> dict[str, Sequence[StoredRun]]:

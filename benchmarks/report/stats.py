@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Array = NDArray[np.float64]
+Combine = Callable[[Array], Array]  # parts of a score [..., K] -> numbers [...]
 
 RESAMPLES = 10_000
 SIGNIFICANCE = 0.05
@@ -53,14 +54,35 @@ def per_sequence(seeds: Sequence[ArrayLike]) -> Array:
     return means
 
 
+def number(scores: ArrayLike, combine: Combine | None = None) -> float:
+    """The mean of scores [N]; of parts [S, N, K], what `combine` makes of each seed's, averaged.
+
+    Examples:
+        >>> number([1.0, 3.0])
+        2.0
+        >>> parts = [[[1.0, 4.0], [3.0, 4.0]]]  # one seed, two sequences, two parts
+        >>> number(parts, lambda means: means[..., 0] / means[..., 1])
+        0.5
+    """
+    values = np.asarray(scores, dtype=np.float64)
+    return float(values.mean() if combine is None else combine(values.mean(axis=1)).mean())
+
+
 def paired_bootstrap(
-    a: ArrayLike, b: ArrayLike, samples: int = RESAMPLES, *, seed: int = 0
+    a: ArrayLike,
+    b: ArrayLike,
+    samples: int = RESAMPLES,
+    *,
+    seed: int = 0,
+    combine: Combine | None = None,
 ) -> float:
     """Two-sided p-value of "a and b have the same mean" for paired scores [N].
 
     The differences are shifted to mean zero and resampled with replacement; p is the share of
     resampled means at least as far from zero as the observed one, both counts plus one (Davison
     and Hinkley, Bootstrap Methods, 1997, eq. 4.11), so it is never below 1 / (samples + 1).
+    With `combine` the scores are parts [S, N, K], seeds may differ in number, and what is tested is
+    the difference of their `number`, less the observed one in each resample.
     Raises ValueError if the scores are not paired, empty or not finite.
 
     Examples:
@@ -71,21 +93,27 @@ def paired_bootstrap(
         True
     """
     first, second = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
-    if first.shape != second.shape or first.ndim != 1 or first.size == 0:
+    paired = first.shape == second.shape and first.ndim == 1
+    if combine is not None:
+        paired = first.ndim == second.ndim == 3 and first.shape[1:] == second.shape[1:]
+    if not paired or not first.size * second.size:
         raise ValueError(
             f"scores have shapes {first.shape} and {second.shape}; expected one score for each "
             "of the same test sequences"
         )
-    return float(_p_values((first - second)[None], samples, seed)[0])
+    return float(_p_values([first], second, samples, seed, combine)[0])
 
 
-def best_group(scores: Mapping[str, ArrayLike], lower_is_better: bool) -> set[str]:
+def best_group(
+    scores: Mapping[str, ArrayLike], lower_is_better: bool, combine: Combine | None = None
+) -> set[str]:
     """Label with the best mean and all whose difference from it is not significant at 5 %.
 
     `scores` holds one score per test sequence [N] for each label, in the same order of
-    sequences. Where higher is better, a mean can be infinite, as PSNR is without an error: then the
-    labels with such a mean are the group, and nothing is tested. Any other label with a score that
-    is not finite (a diverged run) is never in the group.
+    sequences; with `combine` parts [S, N, K], of which it makes the mean (see `number`). Where
+    higher is better, a mean can be infinite, as PSNR is without an error: then the labels with such
+    a mean are the group, and nothing is tested. Any other label with a score that is not finite (a
+    diverged run) is never in the group.
     Raises ValueError if the labels have different numbers of sequences.
 
     Examples:
@@ -97,41 +125,72 @@ def best_group(scores: Mapping[str, ArrayLike], lower_is_better: bool) -> set[st
     """
     arrays = {label: np.asarray(values, dtype=np.float64) for label, values in scores.items()}
     shapes = {label: values.shape for label, values in arrays.items()}
-    if len(set(shapes.values())) > 1:
+    seeds = 0 if combine is None else 1  # axes in which they may differ
+    if len({shape[seeds:] for shape in shapes.values()}) > 1:
         raise ValueError(f"scores have shapes {shapes}; expected the same test sequences for all")
-    perfect = {label for label, values in arrays.items() if values.mean() == np.inf}
+    means = {label: number(values, combine) for label, values in arrays.items()}
+    perfect = {label for label, mean in means.items() if mean == np.inf}
     if perfect and not lower_is_better:
         return perfect
     finite = {label: values for label, values in arrays.items() if np.isfinite(values).all()}
     if not finite:
         return set()
-    best = (min if lower_is_better else max)(finite, key=lambda label: finite[label].mean())
+    best = (min if lower_is_better else max)(finite, key=lambda label: means[label])
     rivals = [label for label in finite if label != best]
     if not rivals:
         return {best}
-    differences = np.stack([finite[label] - finite[best] for label in rivals])
-    p_values = _p_values(differences, RESAMPLES, seed=0)
+    others = [finite[label] for label in rivals]
+    p_values = _p_values(others, finite[best], RESAMPLES, 0, combine)
     return {best} | {r for r, p in zip(rivals, p_values, strict=True) if p >= SIGNIFICANCE}
 
 
-def _p_values(differences: Array, samples: int, seed: int) -> Array:
-    """Two-sided p-values for differences [R, N]; every row meets the same resamples."""
+def _p_values(
+    others: Sequence[Array], one: Array, samples: int, seed: int, combine: Combine | None
+) -> Array:
+    """Two-sided p-values of `others` against `one`; all meet the same resamples."""
     if samples < 1:
         raise ValueError(f"samples is {samples!r}; expected a positive integer")
-    if not np.isfinite(differences).all():
+    if not all(np.isfinite(values).all() for values in (*others, one)):
         raise ValueError("scores hold values that are not finite; expected finite numbers")
-    observed = differences.mean(axis=1)
-    centred = differences - observed[:, None]
-    sequences = differences.shape[1]
+    if combine is None:
+        observed, resampled = _of_means(others, one)
+    else:
+        observed, resampled = _of_parts(others, one, combine)
+    sequences = one.shape[0 if combine is None else 1]
     generator = np.random.default_rng(seed)
-    extreme = np.zeros(len(differences), dtype=np.int64)
+    extreme = np.zeros(len(others), dtype=np.int64)
     for start in range(0, samples, CHUNK):
         count = min(CHUNK, samples - start)
         drawn = generator.integers(sequences, size=(count, sequences))
-        for row, values in enumerate(centred):
-            means = values.take(drawn).mean(axis=1)
-            extreme[row] += np.count_nonzero(np.abs(means) >= abs(observed[row]))
+        for row, differences in enumerate(resampled(drawn)):
+            extreme[row] += np.count_nonzero(np.abs(differences) >= abs(observed[row]))
     return (extreme + 1) / (samples + 1)
+
+
+# From resamples, as indices [count, N], to differences [count] less the observed, of each row.
+Resampled = Callable[[NDArray[np.int64]], Iterator[Array]]
+
+
+def _of_means(others: Sequence[Array], one: Array) -> tuple[Array, Resampled]:
+    """Differences of the means of scores [N], as observed [R] and when resampled."""
+    differences = np.stack(others) - one
+    observed: Array = differences.mean(axis=1)
+    centred = differences - observed[:, None]
+    return observed, lambda drawn: (values.take(drawn).mean(axis=1) for values in centred)
+
+
+def _of_parts(others: Sequence[Array], one: Array, combine: Combine) -> tuple[Array, Resampled]:
+    """The same of the numbers that `combine` makes of parts [S, N, K]."""
+    observed = np.array([number(values, combine) - number(one, combine) for values in others])
+
+    def resampled(drawn: NDArray[np.int64]) -> Iterator[Array]:
+        sequences = drawn.shape[1]
+        weights = np.stack([np.bincount(row, minlength=sequences) for row in drawn]) / sequences
+        ours = combine(weights @ one).mean(axis=0)
+        for values, of in zip(others, observed, strict=True):
+            yield combine(weights @ values).mean(axis=0) - ours - of
+
+    return observed, resampled
 
 
 def _stack(seeds: Sequence[ArrayLike]) -> Array:
