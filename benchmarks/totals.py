@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Literal
 
@@ -149,6 +149,29 @@ def latitude_weighted_mae(latitudes: Sequence[float]) -> Metric:
         convention="absolute error averaged over a frame's channels and pixels, which weigh "
         "cos(latitude) over its mean; not clipped",
         degree=1,
+        digest=_digest(function),
+    )
+
+
+def of_channels(
+    metric: Metric, name: str, channels: Sequence[int], factor: float = 1.0, unit: str = ""
+) -> Metric:
+    """An error metric of some channels alone, called after `name` and printed `factor` times.
+
+    For a variable among several that are scaled apart, `factor` leads to its unit. Raises
+    ValueError for a metric of another kind.
+    """
+    if not isinstance(metric.function, Errors):
+        raise ValueError(f"metric {metric.name!r} has no channels to choose from; expected errors")
+    function = replace(metric.function, channels=tuple(channels))
+    return replace(
+        metric,
+        name=f"{metric.name}_{name}",
+        heading=f"{metric.heading} {name}",
+        unit=", ".join(filter(None, (metric.unit, unit))),
+        factor=factor,
+        function=function,
+        convention=f"of {name} alone, {metric.convention}",
         digest=_digest(function),
     )
 

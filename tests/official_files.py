@@ -18,6 +18,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.data.taxibj import h5_name
+from benchmarks.data.weather_files import LATITUDES, Variable
 
 # TaxiBJ
 
@@ -81,6 +82,51 @@ def write_npz(
         **changes,
     }
     save(path, **{name: array for name, array in arrays.items() if array is not None})
+
+
+# WeatherBench
+
+
+def write_weather(
+    root: Path,
+    variable: Variable,
+    first: datetime.datetime,
+    values: np.ndarray,
+    *,
+    levels: Sequence[int] = (),
+    epoch: str = "hours since 1900-01-01 00:00:00.0",
+    latitudes: Sequence[float] = LATITUDES,
+    times: np.ndarray | None = None,
+    **attributes: Any,
+) -> Path:
+    """VARIABLE/VARIABLE_YEAR_5.625deg.nc, netCDF-4, as xarray writes it: hourly from `first` on.
+
+    `values` [N, 32, 64], or [N, levels, 32, 64]. `epoch` is told in the units of the times, which
+    are counted from it in whole numbers unless `times` gives them.
+    """
+    path = root / variable.folder / variable.file(first.year)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unit, _, since = epoch.partition(" since ")
+    seconds = {"hours": 3600, "minutes": 60, "seconds": 1}[unit]
+    begin = (first - datetime.datetime.fromisoformat(since)).total_seconds() / seconds
+    if times is None:
+        times = (begin + np.arange(len(values)) * (3600 // seconds)).astype(np.int64)
+    axes = {"time": times, "lat": np.array(latitudes), "lon": np.arange(64) * 5.625}
+    if len(levels):
+        axes["level"] = np.array(levels, np.int32)
+    order = ("time", *(["level"] if len(levels) else []), "lat", "lon")
+    with h5py.File(path, "w") as file:
+        for name, numbers in axes.items():
+            file[name] = numbers
+            file[name].make_scale(name)
+        file["time"].attrs["units"] = epoch
+        file["time"].attrs["calendar"] = "proleptic_gregorian"
+        field = file.create_dataset(variable.name, data=values)
+        for axis, name in enumerate(order):
+            field.dims[axis].attach_scale(file[name])
+        for name, value in attributes.items():
+            field.attrs[name] = value
+    return path
 
 
 # KTH

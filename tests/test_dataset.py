@@ -162,6 +162,7 @@ def test_every_data_set_is_found_by_the_name_of_its_class():
         "kth-action",
         "kitti-caltech",
         "kitti-raw-caltech",
+        *(f"weatherbench-{name}" for name in ("t2m", "uv10", "r", "tcc", "mv", "mv-released")),
     ]
 
 

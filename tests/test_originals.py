@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import datetime
 import io
 import os
 import pickle
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,6 +28,7 @@ from official_files import (
     write_npz,
     write_seq,
     write_video,
+    write_weather,
     write_year,
 )
 from PIL import Image
@@ -39,6 +42,14 @@ from benchmarks.data.kth import ACTIONS, LIST
 from benchmarks.data.originals import check_readable, open_image, reading
 from benchmarks.data.sources import find, visible
 from benchmarks.data.taxibj import YEARS, h5_name
+from benchmarks.data.weatherbench import (
+    WeatherBench,
+    WeatherBenchMV,
+    WeatherBenchR,
+    WeatherBenchT2M,
+    WeatherBenchTCC,
+    WeatherBenchUV10,
+)
 
 # Official files, as small as they can be
 
@@ -90,6 +101,16 @@ def write_kitti_raw_caltech(root: Path) -> None:
     write_caltech(root)
 
 
+def write_weatherbench(root: Path, cls: type[WeatherBench], hours: int) -> None:
+    for variable in cls.variables:
+        shape = (hours, *([len(variable.levels)] if variable.levels else []), 32, 64)
+        rng = np.random.default_rng(1)
+        for year in (2015, 2016, 2017):
+            of = rng.uniform(variable.low, variable.high, shape).astype(np.float32)
+            first = datetime.datetime(year, 1, 1)
+            write_weather(root / "weatherbench", variable, first, of, levels=variable.levels)
+
+
 class Kind(NamedTuple):
     """How a set's files are written, opened as quickly as can be, and one file of each kind."""
 
@@ -129,6 +150,17 @@ KINDS = {
         {"past": 1, "future": 1, "cut": 2},
         (DRIVE.format(1), DRIVE.format(5), "caltech/set10/V000.seq"),
     ),
+} | {
+    cls.name: Kind(
+        partial(write_weatherbench, cls=cls, hours=6 * cls.step),
+        {
+            "train_years": (2015, 2015),
+            "test_years": (2017, 2017),
+            **{"past": 1, "future": 1},
+        },
+        (f"weatherbench/{cls.variables[0].folder}/{cls.variables[0].file(2015)}",),
+    )
+    for cls in (WeatherBenchT2M, WeatherBenchUV10, WeatherBenchR, WeatherBenchTCC, WeatherBenchMV)
 }
 FILES = [(name, file) for name, kind in KINDS.items() for file in kind.files]
 
@@ -166,7 +198,8 @@ def sequences(data: Dataset) -> list[torch.Tensor]:
 
 
 def test_all_official_sets_are_here() -> None:
-    assert KINDS.keys() == DATASETS.keys() - {"moving-mnist"}  # which test_data.py has
+    others = {"moving-mnist", "weatherbench-mv-released"}  # in test_data.py, or of the same files
+    assert KINDS.keys() == DATASETS.keys() - others
 
 
 # What is no file, or a damaged one

@@ -23,6 +23,9 @@ SHAPES = {
     "kth-action": (30, 1, 128, 128),
     "kitti-caltech": (11, 3, 128, 160),
     "kitti-raw-caltech": (11, 3, 128, 160),
+    **{f"weatherbench-{name}": (24, 1, 32, 64) for name in ("t2m", "r", "tcc")},
+    "weatherbench-uv10": (24, 2, 32, 64),
+    **{f"weatherbench-{name}": (8, 12, 32, 64) for name in ("mv", "mv-released")},
 }
 
 

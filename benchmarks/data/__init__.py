@@ -17,6 +17,14 @@ from benchmarks.data.kitti_caltech import KittiCaltech, KittiRawCaltech
 from benchmarks.data.kth import KTH, KTHAction
 from benchmarks.data.moving_mnist import MovingMNIST
 from benchmarks.data.taxibj import TaxiBJ, TaxiBJReleased
+from benchmarks.data.weatherbench import (
+    WeatherBenchMV,
+    WeatherBenchMVReleased,
+    WeatherBenchR,
+    WeatherBenchT2M,
+    WeatherBenchTCC,
+    WeatherBenchUV10,
+)
 from benchmarks.names import choose, nearest
 from tau.predictor import Clip
 
@@ -34,6 +42,12 @@ __all__ = [
     "MovingMNIST",
     "TaxiBJ",
     "TaxiBJReleased",
+    "WeatherBenchMV",
+    "WeatherBenchMVReleased",
+    "WeatherBenchR",
+    "WeatherBenchT2M",
+    "WeatherBenchTCC",
+    "WeatherBenchUV10",
     "open_dataset",
     "open_own",
 ]
@@ -48,6 +62,12 @@ DATASETS: dict[str, type[Dataset]] = {
         KTHAction,
         KittiCaltech,
         KittiRawCaltech,
+        WeatherBenchT2M,
+        WeatherBenchUV10,
+        WeatherBenchR,
+        WeatherBenchTCC,
+        WeatherBenchMV,
+        WeatherBenchMVReleased,
     )
 }
 DATA_VARIABLE = "SPATIOTEMPORAL_DATA"

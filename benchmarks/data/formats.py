@@ -42,6 +42,7 @@ MOST_PACKED = 2_000  # bytes of a chunked array that one stored byte may stand f
 MOST_LOADED = 100  # the same where all of them are held in memory
 WRITE_AGAIN = "write it again"
 PACKING = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned")
+KEPT = (*PACKING, "units", "calendar")  # attributes of an array
 
 
 def open_arrays(path: Path, variable: str | None = None) -> dict[str, ArrayFile]:
@@ -186,7 +187,7 @@ class HDF5File(ArrayFile):
         stamp, self.name = Stamp.of(path), name
         self._dataset = _open_dataset(path, name)
         with reading_hdf5(path):
-            self.attributes = {n: x for n, x in self._dataset.attrs.items() if n in PACKING}
+            self.attributes = {n: x for n, x in self._dataset.attrs.items() if n in KEPT}
             self.axes = tuple(_axis_name(axis) for axis in self._dataset.dims)
             super().__init__(path, self._dataset.shape, self._dataset.dtype, stamp)
 
@@ -242,7 +243,7 @@ class ZarrFile(ArrayFile):
         array = self._array = _zarr_arrays(path)[name]
         with reading(path, "Zarr", WRITE_AGAIN):
             super().__init__(path, tuple(array.shape), np.dtype(array.dtype), stamp)
-            self.attributes = {n: x for n, x in array.attrs.items() if n in PACKING}
+            self.attributes = {n: x for n, x in array.attrs.items() if n in KEPT}
             names = getattr(array.metadata, "dimension_names", None)  # of version 3
             names = names or array.attrs.get("_ARRAY_DIMENSIONS") or ()
             self.axes = tuple(map(str, names))
@@ -312,7 +313,7 @@ class NetCDF3File(ArrayFile):
         stamp, self.name = Stamp.of(path), name
         with _opened_netcdf3(path) as file:
             found = vars(file.variables[name])
-            self.attributes = {key: found[key] for key in PACKING if key in found}
+            self.attributes = {key: found[key] for key in KEPT if key in found}
             self.axes = tuple(found["dimensions"])
             shape, dtype = found["data"].shape, found["data"].dtype
             del found  # which would keep the file mapped

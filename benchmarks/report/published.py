@@ -54,6 +54,8 @@ class Convention(NamedTuple):
     text: str
 
 
+WEATHER = tuple(f"Weather {name} 5.625" for name in ("t2m", "uv10", "r", "tcc"))
+MANY = tuple(f"Weather MV {name}" for name in ("r", "t", "u", "v"))
 CONVENTIONS = (
     Convention(
         PAPER,
@@ -128,6 +130,34 @@ CONVENTIONS = (
         "PSNR",
         "Published PSNR of SimVP at 200 epochs comes from 8-bit subtraction that wraps around "
         "(like psnr_uint8_wrap)",
+    ),
+    Convention(
+        ZOO,
+        (*WEATHER, *MANY),
+        "RMSE",
+        "The model zoo's weather numbers have no weights by latitude, and its checkpoints were "
+        "chosen on the test years",
+    ),
+    Convention(
+        ZOO,
+        ("Weather t2m 5.625",),
+        "RMSE",
+        "The model zoo's PhyDNet diverged on temperature (MSE 285.9)",
+    ),
+    Convention(
+        ZOO,
+        ("Weather r 5.625", "Weather tcc 5.625"),
+        "RMSE",
+        "Some of the model zoo's numbers cannot be right: on humidity ConvLSTM has those of "
+        "PredRNN++, and E3D-LSTM those of MIM, in all three metrics; on cloud cover E3D-LSTM has "
+        "those of MIM",
+    ),
+    Convention(
+        ZOO,
+        MANY,
+        "RMSE",
+        "Published numbers of many variables are of frames 36 hours apart, as the loader takes its "
+        "step of six hours twice: only --dataset weatherbench-mv-released has them",
     ),
     Convention(
         ZOO,

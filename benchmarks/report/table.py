@@ -37,6 +37,7 @@ PUBLISHED: Mapping[str, tuple[str, str, bool]] = {  # heading, unit, cost
     "MSE": ("MSE ↓", "", False),
     "MSEx100": ("MSE ↓", "×100", False),
     "MAE": ("MAE ↓", "", False),
+    "RMSE": ("RMSE ↓", "", False),
     "SSIM": ("SSIM ↑", "", False),
     "PSNR": ("PSNR ↑", "dB", False),
     "LPIPS": ("LPIPS ↓", "", False),
@@ -520,9 +521,11 @@ def _sources(suite: Suite) -> Iterator[str]:
     for other in suite.published_elsewhere:
         found = shown.setdefault((other.source, other.table), set())
         found |= {metric for metric, *_ in other.columns}
+    texts: dict[str, None] = {}  # each said once
     for (source, name), of in shown.items():
         yield f"{name} of {SOURCES[source]}, not measured here"
-        yield from conventions(source, name, of)
+        texts |= dict.fromkeys(conventions(source, name, of))
+    yield from texts
 
 
 def _counted(number: int, what: str) -> str:

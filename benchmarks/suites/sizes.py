@@ -126,6 +126,14 @@ TAXIBJ_PHYDNET = at_scales(
     sampling_stop=20 / 3,  # it falls by the released 0.003 in each of 50 epochs
 )
 
+# --- WeatherBench: TaxiBJ's sizes, as released ---------------------------------------------------
+
+WEATHER_RECURRENT = at_scales(
+    {scale: TAXIBJ_RECURRENT[scale] for scale in ("smoke", "quick")},
+    patch=2,
+    sampling_stop=50_000 / 164_200,  # the released steps, of 50 epochs of 3,284
+)
+
 # --- KTH and KITTI to Caltech, as released for them ----------------------------------------------
 
 _LARGE_SPATIAL = {"spatial_hidden": 64, "temporal_hidden": 256, "spatial_depth": 2}
