@@ -180,6 +180,68 @@ def write_kth_images(
     return folder
 
 
+# SEVIR
+
+SEVIR_COLUMNS = (
+    "id,file_name,file_index,img_type,time_utc,minute_offsets,episode_id,event_id,event_type,"
+    "llcrnrlat,llcrnrlon,urcrnrlat,urcrnrlon,proj,size_x,size_y,height_m,width_m,data_min,data_max,"
+    "pct_missing"
+)
+
+
+def sevir_line(
+    name: str, file: str, row: int, time: str, kind: str = "vil", missing: str = "0.0"
+) -> str:
+    """A line of SEVIR's CATALOG.csv."""
+    offsets = ":".join(str(minute) for minute in range(-119, 126, 5))
+    proj = '"+proj=laea +lat_0=38 +lon_0=-98 +units=m +a=6370997.0 +ellps=sphere "'
+    return (
+        f"{name},{file},{row},{kind},{time},{offsets},1.0,2.0,Hail,"
+        f"35.1,-97.2,38.4,-92.9,{proj},384,384,384000.0,384000.0,0.0,254.0,{missing}"
+    )
+
+
+def sevir_event(number: int, side: int = 384, frames: int = 49) -> np.ndarray:
+    """VIL of an event, uint8 [side, side, frames]: frame t of event n has the value 4 t + n."""
+    event = np.zeros((side, side, frames), np.uint8)
+    event[:] = 4 * np.arange(frames) + number
+    return event
+
+
+def write_sevir(folder: Path, file: str, events: Mapping[str, np.ndarray], **names: str) -> None:
+    """An HDF5 file of events by id, in `folder`/data; packed, unlike the official ones.
+
+    `names` rename the arrays vil and id; an empty name leaves one out.
+    """
+    path = folder / "data" / file
+    path.parent.mkdir(parents=True, exist_ok=True)
+    arrays = {"vil": np.stack(list(events.values())), "id": np.array([*events], "S20")}
+    with h5py.File(path, "w") as opened:
+        for name, array in arrays.items():
+            if name := names.get(name, name):
+                opened.create_dataset(name, data=array, compression=1, chunks=(1, *array.shape[1:]))
+
+
+# Human3.6M
+
+
+def write_human36m(folder: Path, lists: Mapping[str, Sequence[str]], side: int = 256) -> None:
+    """train.txt and test.txt with the lines of `lists`, and the frames of their clips.
+
+    Frame n of each video has 3 n mod 256 in red, 100 in green and 200 in blue.
+    """
+    for name, lines in lists.items():
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes("".join(f"{line}\r\n" for line in lines).encode())
+        for line in lines:
+            video, first, _ = line.split(",")
+            for number in range(int(first), int(first) + 40, 5):
+                path = folder / f"{video}{number:06}.jpg"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                image = Image.new("RGB", (side, side), (3 * number % 256, 100, 200))
+                image.save(path, quality=95)
+
+
 # KITTI
 
 

@@ -156,6 +156,7 @@ def test_every_data_set_is_found_by_the_name_of_its_class():
     assert all(cls.source is not None and cls.source.name == name for name, cls in DATASETS.items())
     assert list(DATASETS) == [
         "moving-mnist",
+        "moving-fashion-mnist",
         "taxibj",
         "taxibj-npz",
         "kth",
@@ -163,6 +164,9 @@ def test_every_data_set_is_found_by_the_name_of_its_class():
         "kitti-caltech",
         "kitti-raw-caltech",
         *(f"weatherbench-{name}" for name in ("t2m", "uv10", "r", "tcc", "mv", "mv-released")),
+        "sevir",
+        "sevir-lr",
+        "human36m",
     ]
 
 

@@ -6,6 +6,7 @@ import datetime
 import io
 import os
 import pickle
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,17 +17,22 @@ import numpy as np
 import pytest
 import torch
 from official_files import (
+    SEVIR_COLUMNS,
     STAND_INS,
     dates,
     encode_jpeg,
     kth_list,
     released,
+    sevir_event,
+    sevir_line,
     stand_in,
     write_drive,
+    write_human36m,
     write_kitti,
     write_kth_images,
     write_npz,
     write_seq,
+    write_sevir,
     write_video,
     write_weather,
     write_year,
@@ -111,12 +117,30 @@ def write_weatherbench(root: Path, cls: type[WeatherBench], hours: int) -> None:
             write_weather(root / "weatherbench", variable, first, of, levels=variable.levels)
 
 
+SEVIR_FILE = "vil/2019/SEVIR_VIL_STORMEVENTS_2019_0101_0630.h5"
+
+
+def write_sevir_events(root: Path, folder: str, side: int, frames: int) -> None:
+    times = ("2018-12-31 23:00:00", "2019-02-01 00:00:00", "2019-06-01 00:30:00")
+    events = {f"S{number}": sevir_event(number, side, frames) for number in range(3)}
+    write_sevir(root / folder, SEVIR_FILE, events)
+    lines = [sevir_line(f"S{n}", SEVIR_FILE, n, time) for n, time in enumerate(times)]
+    (root / folder / "CATALOG.csv").write_text("\n".join([SEVIR_COLUMNS, *lines, ""]))
+
+
+def write_subjects(root: Path) -> None:
+    videos = [f"images/S{number}_Eating.5413_" for number in (1, 8, 9)]
+    train = [f"{video},1,71" for video in videos]
+    write_human36m(root / "human36m", {"train.txt": train, "test.txt": [f"{videos[0]},26,96"]})
+
+
 class Kind(NamedTuple):
     """How a set's files are written, opened as quickly as can be, and one file of each kind."""
 
     write: Callable[[Path], None]
     options: dict[str, Any]
     files: tuple[str, ...]
+    is_prepared: bool = True  # whether frames are decoded once, and not read as they are needed
 
 
 DRIVE = "kitti_raw/2011_09_26/2011_09_26_drive_000{}_sync/image_03/data/0000000001.png"
@@ -150,6 +174,24 @@ KINDS = {
         {"past": 1, "future": 1, "cut": 2},
         (DRIVE.format(1), DRIVE.format(5), "caltech/set10/V000.seq"),
     ),
+    "sevir": Kind(
+        lambda root: write_sevir_events(root, "sevir", 384, 49),
+        {"downsample": 24},
+        ("sevir/CATALOG.csv", f"sevir/data/{SEVIR_FILE}"),
+        is_prepared=False,
+    ),
+    "sevir-lr": Kind(
+        lambda root: write_sevir_events(root, "sevir_lr/sevir_lr", 128, 25),
+        {"downsample": 8},
+        (f"sevir_lr/sevir_lr/data/{SEVIR_FILE}",),
+        is_prepared=False,
+    ),
+    "human36m": Kind(
+        write_subjects,
+        {"past": 1, "future": 1},
+        ("human36m/train.txt", "human36m/test.txt"),
+        is_prepared=False,
+    ),
 } | {
     cls.name: Kind(
         partial(write_weatherbench, cls=cls, hours=6 * cls.step),
@@ -163,6 +205,7 @@ KINDS = {
     for cls in (WeatherBenchT2M, WeatherBenchUV10, WeatherBenchR, WeatherBenchTCC, WeatherBenchMV)
 }
 FILES = [(name, file) for name, kind in KINDS.items() for file in kind.files]
+PREPARED = [(name, file) for name, file in FILES if KINDS[name].is_prepared]
 
 
 @pytest.fixture(scope="module")
@@ -198,7 +241,8 @@ def sequences(data: Dataset) -> list[torch.Tensor]:
 
 
 def test_all_official_sets_are_here() -> None:
-    others = {"moving-mnist", "weatherbench-mv-released"}  # in test_data.py, or of the same files
+    # Tested elsewhere, or read from the same files as another.
+    others = {"moving-mnist", "moving-fashion-mnist", "weatherbench-mv-released"}
     assert KINDS.keys() == DATASETS.keys() - others
 
 
@@ -249,7 +293,7 @@ def test_a_damaged_file_is_named_in_one_line(
 # What changes
 
 
-@pytest.mark.parametrize(("name", "file"), FILES)
+@pytest.mark.parametrize(("name", "file"), PREPARED)
 def test_a_file_that_was_written_in_place_is_read_again(
     copied: Callable[[str], Path], name: str, file: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -273,7 +317,7 @@ def test_a_file_that_was_written_in_place_is_read_again(
 
 
 @pytest.mark.parametrize("how", ["cut off", "removed", "replaced"])
-@pytest.mark.parametrize(("name", "file"), FILES)
+@pytest.mark.parametrize(("name", "file"), PREPARED)
 def test_a_file_that_changes_while_frames_are_prepared_is_named(
     copied: Callable[[str], Path],
     name: str,
@@ -315,6 +359,25 @@ def test_a_file_that_changes_while_frames_are_prepared_is_named(
     assert str(error.value).startswith(f"{path} was changed, cut off or removed while frames were")
     made = {folder.name for folder in cache_root().glob("*.frames")}
     assert cache.cache_folder(name, root).name not in made
+
+
+@pytest.mark.parametrize("how", ["cut off", "removed", "replaced"])
+@pytest.mark.parametrize(("name", "file"), [pair for pair in FILES if pair not in PREPARED][1:])
+def test_a_file_that_changes_after_its_set_was_opened_is_named(
+    copied: Callable[[str], Path], name: str, file: str, how: str
+) -> None:
+    root = copied(name)
+    path = root / file
+    data = open_set(name, root)
+    if how == "cut off":
+        os.truncate(path, path.stat().st_size // 2)
+    elif how == "removed":
+        path.unlink()
+    else:
+        shutil.copy(path, root / "new")
+        (root / "new").replace(path)
+    with pytest.raises(ChangedError, match=re.escape(f"{path} was changed, replaced or removed")):
+        data.check_unchanged()
 
 
 # Links

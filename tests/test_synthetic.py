@@ -17,6 +17,7 @@ from tau import Clip
 TEXTURES = [name for name in DATASETS if name != "moving-mnist"]
 CLIP = Clip(2, 2, 2, 12, 16)
 SHAPES = {
+    "moving-fashion-mnist": (20, 1, 64, 64),
     "taxibj": (8, 2, 32, 32),
     "taxibj-npz": (8, 2, 32, 32),
     "kth": (30, 1, 128, 128),
@@ -26,6 +27,9 @@ SHAPES = {
     **{f"weatherbench-{name}": (24, 1, 32, 64) for name in ("t2m", "r", "tcc")},
     "weatherbench-uv10": (24, 2, 32, 64),
     **{f"weatherbench-{name}": (8, 12, 32, 64) for name in ("mv", "mv-released")},
+    "sevir": (25, 1, 384, 384),
+    "sevir-lr": (13, 1, 128, 128),
+    "human36m": (8, 3, 256, 256),
 }
 
 

@@ -13,9 +13,12 @@ from benchmarks.data.arrays import OWN_FILES, Arrays
 from benchmarks.data.dataset import Dataset
 from benchmarks.data.from_torch import FromTorch
 from benchmarks.data.generated import MovingTextures
+from benchmarks.data.human36m import Human36M
 from benchmarks.data.kitti_caltech import KittiCaltech, KittiRawCaltech
 from benchmarks.data.kth import KTH, KTHAction
+from benchmarks.data.moving_fashion_mnist import MovingFashionMNIST
 from benchmarks.data.moving_mnist import MovingMNIST
+from benchmarks.data.sevir import SEVIR, SEVIRLowRes
 from benchmarks.data.taxibj import TaxiBJ, TaxiBJReleased
 from benchmarks.data.weatherbench import (
     WeatherBenchMV,
@@ -33,13 +36,17 @@ __all__ = [
     "DATA_VARIABLE",
     "KTH",
     "OWN_FILES",
+    "SEVIR",
     "Arrays",
     "Dataset",
     "FromTorch",
+    "Human36M",
     "KTHAction",
     "KittiCaltech",
     "KittiRawCaltech",
+    "MovingFashionMNIST",
     "MovingMNIST",
+    "SEVIRLowRes",
     "TaxiBJ",
     "TaxiBJReleased",
     "WeatherBenchMV",
@@ -56,6 +63,7 @@ DATASETS: dict[str, type[Dataset]] = {
     cls.name: cls
     for cls in (
         MovingMNIST,
+        MovingFashionMNIST,
         TaxiBJ,
         TaxiBJReleased,
         KTH,
@@ -68,6 +76,9 @@ DATASETS: dict[str, type[Dataset]] = {
         WeatherBenchTCC,
         WeatherBenchMV,
         WeatherBenchMVReleased,
+        SEVIR,
+        SEVIRLowRes,
+        Human36M,
     )
 }
 DATA_VARIABLE = "SPATIOTEMPORAL_DATA"

@@ -172,7 +172,7 @@ def _prepare(name: str, root: Path | None) -> int:
     for folder, _ in sorted(made):
         size = tqdm.format_sizeof((folder / "frames.npy").stat().st_size, "B")
         print(f"{name} is prepared: {size} in {folder}")
-    if not made and isinstance(dataset, StoredDataset):
+    if not made and isinstance(dataset, StoredDataset) and dataset.is_prepared:
         print(f"{name} was prepared already: nothing to do")
     elif not made:
         print(f"{name} needs no preparation")

