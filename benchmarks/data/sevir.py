@@ -20,6 +20,7 @@ import numpy as np
 
 from benchmarks.data.dataset import Check
 from benchmarks.data.formats import HDF5File
+from benchmarks.data.generated import MovingTextures
 from benchmarks.data.hdf5 import check_dataset, find_object, open_hdf5, reading_hdf5
 from benchmarks.data.originals import check_readable
 from benchmarks.data.sources import File, Source, find, missing_files, visible
@@ -31,6 +32,7 @@ CATALOGUE = "CATALOG.csv"
 COLUMNS = ("id", "file_name", "file_index", "img_type", "time_utc", "pct_missing")
 KIND = "vil"
 MISSING = 255  # the code of a pixel without a value; others are from 0 to 254
+VALUE_RANGE = (0.0, 255.0)
 SPLITS = ("train", "validation", "test")
 ENDS = (datetime.datetime(2019, 1, 1), datetime.datetime(2019, 6, 1))  # of the first two, inclusive
 EVENTS = {"train": 11_906, "validation": 3_020, "test": 4_053}  # in the field, a third of its clips
@@ -277,7 +279,7 @@ class SEVIR(StoredDataset):
             },
             caption=self._caption(catalogue, splits),
         )
-        self.value_range = (0.0, 255.0)
+        self.value_range = VALUE_RANGE
 
     def checks(self) -> list[Check]:
         """Events of each split: what the real catalogue gives."""
@@ -350,3 +352,25 @@ class SEVIRLowRes(SEVIR):
         self, root: Path | None = None, *, past: int = 7, future: int = 6, downsample: int = 1
     ) -> None:
         super().__init__(root, past=past, future=future, downsample=downsample)
+
+
+class SyntheticSEVIR(MovingTextures):
+    """Stand-in for SEVIR; `downsample` makes the textures' frames smaller, not their waves."""
+
+    real: ClassVar[type[SEVIR]] = SEVIR
+    value_range = VALUE_RANGE
+
+    def __init__(
+        self, *, past: int | None = None, future: int | None = None, downsample: int = 1
+    ) -> None:
+        clip = smaller(self.real.clip, downsample)
+        super().__init__(self.real.name, clip, past=past, future=future)
+
+
+class SyntheticSEVIRLowRes(SyntheticSEVIR):
+    """Stand-in for SEVIR-LR."""
+
+    real = SEVIRLowRes
+
+
+SEVIR.stand_in, SEVIRLowRes.stand_in = SyntheticSEVIR, SyntheticSEVIRLowRes

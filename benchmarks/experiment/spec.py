@@ -209,7 +209,8 @@ class PublishedTable(NamedTuple):
     source: str  # as in published.csv
     table: str
     heading: str  # what tells these columns from the paper's, such as how long models trained
-    columns: Sequence[tuple[str, str, str, int]]  # metric, data set, protocol, epochs
+    columns: Sequence[tuple[str, str, str] | tuple[str, str, str, int]]
+    # metric, data set, protocol, and epochs where the table has several
     methods: Mapping[str, str]  # by row label: the method's name in that table
 
 

@@ -105,13 +105,16 @@ CONVENTIONS = (
     ),
     Convention(
         ZOO,
-        ("MMNIST STL", "MMNIST MetaVP", "TaxiBJ STL", "TaxiBJ MetaVP"),
+        (
+            *("MMNIST STL", "MMNIST MetaVP", "TaxiBJ STL", "TaxiBJ MetaVP"),
+            *("MFMNIST STL", "MFMNIST MetaVP"),
+        ),
         "MSE",
         "The model zoo chose checkpoints on the test set",
     ),
     Convention(
         ZOO,
-        ("MMNIST STL", "TaxiBJ STL"),
+        ("MMNIST STL", "TaxiBJ STL", "MFMNIST STL"),
         "MSE",
         "The model zoo's ConvLSTM ignores its cell state",
     ),
@@ -120,6 +123,7 @@ CONVENTIONS = (
         (
             *("MMNIST STL", "MMNIST MetaVP", "TaxiBJ STL", "TaxiBJ MetaVP"),
             *("KTH STL", "KTH MetaVP", "KittiCaltech STL", "KittiCaltech MetaVP"),
+            *("MFMNIST STL", "MFMNIST MetaVP"),
         ),
         "SSIM",
         "Published SSIM uses data range 2 (like ssim_range2)",
