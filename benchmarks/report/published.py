@@ -170,6 +170,12 @@ CONVENTIONS = (
         "Published FLOPs of models that predict blocks count one block of 10 frames, though 20 "
         "frames take two; those of recurrent models count the whole rollout",
     ),
+    Convention(
+        "Earthformer_NeurIPS2022",
+        ("results",),
+        "CSI-M",
+        "Published numbers of the Earthformer paper were found in an index of papers",
+    ),
 )
 
 
