@@ -10,9 +10,11 @@ import pytest
 import torch
 from official_files import SEVIR_COLUMNS, sevir_event, sevir_line, write_sevir
 
-from benchmarks.data import SEVIR, SEVIRLowRes
+from benchmarks.data import SEVIR, SEVIRLowRes, open_dataset
 from benchmarks.data.__main__ import main
+from benchmarks.data.dataset import divide_by_255
 from benchmarks.data.sevir import EVENTS, FILES, read_catalogue
+from benchmarks.suites import find_suite
 
 STORM = "vil/2018/SEVIR_VIL_STORMEVENTS_2018_0101_0630.h5"
 RANDOM = "vil/2019/SEVIR_VIL_RANDOMEVENTS_2019_0501_0831.h5"
@@ -197,3 +199,37 @@ def test_the_command_verifies_and_prepares(tmp_path: Path, capsys: pytest.Captur
     assert "sevir-lr needs no preparation" in capsys.readouterr().out
     assert main(["verify", "sevir-lr", "--data", str(tmp_path)]) == 1
     assert "DIFFERS  test events: expected 4053, found 1" in capsys.readouterr().out
+
+
+# The suites
+
+
+@pytest.mark.parametrize("name", ["sevir", "sevir_lr"])
+def test_a_pixel_at_a_threshold_is_an_event(name: str) -> None:
+    (panel,) = find_suite(name).panels
+    columns = {column.name: column for column in panel.columns}
+    frames = {value: divide_by_255(torch.full((1, 1, 1, 4, 4), value)) for value in range(256)}
+    for threshold in (16, 74, 133, 160, 181, 219):
+        csi = columns[f"csi_{threshold}"]
+        assert csi(frames[threshold], frames[threshold], 1.0).tolist() == [[[1, 0, 0]]]
+        assert csi(frames[threshold - 1], frames[threshold], 1.0).tolist() == [[[0, 1, 0]]]
+    assert {"csi_m", "csi_m_pool4", "csi_m_pool16", "pod_m", "sucr_m", "hss_m"} < columns.keys()
+
+
+def test_the_mse_in_print_is_of_values_from_0_to_1_times_1000(tmp_path: Path) -> None:
+    write(tmp_path)
+    low, high = SEVIRLowRes(tmp_path).value_range
+    column = find_suite("sevir_lr").panels[0].columns[-1]
+    true = torch.zeros(1, 1, 1, 4, 4)
+    stored = column(true + 0.5, true, 1.0) * (high - low) ** column.degree
+    assert float(stored) * column.factor == pytest.approx(250)
+
+
+@pytest.mark.parametrize("name", ["sevir", "sevir_lr"])
+@pytest.mark.parametrize("scale", ["smoke", "quick", "standard", "paper"])
+def test_the_stand_in_has_the_frames_of_each_scale(name: str, scale: str) -> None:
+    (panel,) = find_suite(name).panels
+    data = open_dataset(panel.dataset, synthetic=True, **panel.dataset_options.get(scale, {}))
+    side = {"smoke": 32, "quick": 64, "standard": 128}.get(scale, panel.clip.height)
+    assert (data.clip.height, data.clip.width) == (side, side)
+    assert data.clip.past == panel.clip.past and data.value_range == (0.0, 255.0)

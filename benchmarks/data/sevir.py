@@ -163,7 +163,7 @@ def _check_ids(path: Path, names: np.ndarray, events: Sequence[Event]) -> None:
 
 
 class EventWindows:
-    """EventWindows of events: of each event in turn, one from each of the frames `starts`.
+    """Windows of events: of each event in turn, one from each of the frames `starts`.
 
     `files` hold events [N, H, W, T]; `places` [E, 2] are the file and row of each event. One event
     at a time is read. Pixels without a value become 0.
@@ -241,7 +241,8 @@ class SEVIR(StoredDataset):
     def __init__(
         self, root: Path | None = None, *, past: int = 13, future: int = 12, downsample: int = 1
     ) -> None:
-        clip = Clip(past, future, 1, type(self).clip.height, type(self).clip.width)
+        shape = type(self).clip.height, type(self).clip.width
+        clip = Clip(past, future, 1, *shape)
         smaller(clip, downsample)  # an error now, not after reading the catalogue
         if clip.frames > self.event_frames:
             raise ValueError(
@@ -252,7 +253,7 @@ class SEVIR(StoredDataset):
         path = next(p for pattern in self.source.needs[0] for p in visible(root, pattern))
         catalogue = read_catalogue(path)
         self._counts = {split: len(events) for split, events in catalogue.events.items()}
-        files = self._open_files(root, path.parent, catalogue)
+        files = self._open_files(root, path.parent, catalogue, (*shape, self.event_frames))
         numbers = {name: number for number, name in enumerate(files)}
         starts = range(0, self.event_frames - clip.frames + 1, future)
         splits = {
@@ -287,7 +288,9 @@ class SEVIR(StoredDataset):
             Check(f"{split} events", EVENTS[split], count) for split, count in self._counts.items()
         ]
 
-    def _open_files(self, root: Path, base: Path, catalogue: Catalogue) -> dict[str, HDF5File]:
+    def _open_files(
+        self, root: Path, base: Path, catalogue: Catalogue, shape: tuple[int, ...]
+    ) -> dict[str, HDF5File]:
         """The files of all events, by their names in the catalogue."""
         events: dict[str, list[Event]] = {}
         for of_split in catalogue.events.values():
@@ -300,15 +303,11 @@ class SEVIR(StoredDataset):
                 f"in {base / 'data'}: {missing[0]}{', ...' * (len(missing) > 1)}; `python -m "
                 f"benchmarks.data download {self.name} --data {root}` gets them"
             )
-        shape = (*self._shape(), self.event_frames)
         return {
             name: open_events(path, shape, events[name])
             for name, path in paths.items()
             if path is not None
         }
-
-    def _shape(self) -> tuple[int, int]:
-        return type(self).clip.height, type(self).clip.width
 
     def _caption(self, catalogue: Catalogue, splits: Mapping[str, EventWindows]) -> str:
         return (
