@@ -26,8 +26,8 @@ class MetaVP(TranslatingPredictor):
     depth, so `mlp_ratio` and `drop_path` have no effect there, and only their defaults are taken.
 
     The defaults are the released Moving MNIST size: 3.9 M parameters with conv_mixer, 37 to 47 M
-    with the others, and 5.6 to 16.9 G MACs. Attention and perceptrons of swin and mlp_mixer fix the
-    frame size. Raises ValueError for options and sizes that do not fit.
+    with the others, and 5.6 to 16.9 G MACs. With swin and mlp_mixer, the frame size is that of the
+    clip. Raises ValueError for options and sizes that do not fit.
     """
 
     def __init__(
