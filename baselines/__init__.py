@@ -12,12 +12,14 @@ from baselines.mau import MAU
 from baselines.metavp import MetaVP
 from baselines.mim import MIM
 from baselines.phydnet import PhyDNet
+from baselines.predformer import PredFormer
 from baselines.prednet import PredNet
 from baselines.predrnn import PredRNN
 from baselines.predrnnpp import PredRNNpp
 from baselines.predrnnv2 import PredRNNv2
 from baselines.simvp import SimVP
 from baselines.simvpv2 import SimVPv2
+from baselines.swinlstm import SwinLSTM
 
 __all__ = [
     "DDPAE",
@@ -32,10 +34,12 @@ __all__ = [
     "LastFrame",
     "MetaVP",
     "PhyDNet",
+    "PredFormer",
     "PredNet",
     "PredRNN",
     "PredRNNpp",
     "PredRNNv2",
     "SimVP",
     "SimVPv2",
+    "SwinLSTM",
 ]

@@ -35,6 +35,9 @@ QUARTER = BRIEF | {"quick": {"lr": 5e-3, "sequences": 40}}
 LR_1E3 = at_scales(SMALL_LR, lr=1e-3)
 LR_5E4 = at_scales(SMALL_LR, lr=5e-4)
 
+_ADAMW = {"optimiser": "adamw", "weight_decay": 1e-2}  # as PredFormer was released
+ADAMW_1E3 = at_scales({s: {**lr, **_ADAMW} for s, lr in SMALL_LR.items()}, lr=1e-3, **_ADAMW)
+
 # --- Moving MNIST --------------------------------------------------------------------------------
 
 SIMVP: Sizes = {
@@ -77,6 +80,14 @@ MAU: Sizes = {
     "quick": {"hidden": (16, 16), "kernel": 3, "sampling_stop": 0.5},
 }
 PREDNET: Sizes = {"smoke": {"hidden": (16, 32)}, "quick": {"hidden": (8, 16, 32)}}
+PREDFORMER: Sizes = {
+    "smoke": {"depth": 1, "patch": 4, "hidden": 32, "heads": 4, "mlp_ratio": 2},
+    "quick": {"depth": 2, "hidden": 64, "heads": 4},
+}
+SWINLSTM: Sizes = {
+    "smoke": {"hidden": 16, "depths": (2,), "depths_up": (2,), "heads": (2,)},
+    "quick": {"hidden": 32, "depths": (2,), "depths_up": (2,), "heads": (4,), "patch": 4},
+}
 
 # --- other data sets: fewer, wider units at full resolution ---------------------------------------
 
@@ -125,6 +136,28 @@ TAXIBJ_PHYDNET = at_scales(
     stride=2,
     sampling_stop=20 / 3,  # it falls by the released 0.003 in each of 50 epochs
 )
+_PREDFORMER_STS = {"blocks": "STS", "patch": 4}
+TAXIBJ_PREDFORMER = at_scales(
+    {
+        "smoke": {**PREDFORMER["smoke"], **_PREDFORMER_STS},
+        "quick": {**PREDFORMER["quick"], **_PREDFORMER_STS},
+    },
+    **_PREDFORMER_STS,
+    depth=2,
+    dropout=0.1,
+    drop_path=0.1,
+)
+TAXIBJ_SWINLSTM = at_scales(  # SwinLSTM-B
+    {
+        "smoke": {**SWINLSTM["smoke"], "depths_up": None, "window": 2, "patch": 4},
+        "quick": {**SWINLSTM["quick"], "depths": (4,), "depths_up": None},
+    },
+    depths=(12,),
+    depths_up=None,
+    heads=(8,),
+    window=8,
+    patch=4,
+)
 
 # --- WeatherBench: TaxiBJ's sizes, as released ---------------------------------------------------
 
@@ -163,3 +196,17 @@ KTH_E3DLSTM = at_scales(
 )
 CALTECH_PREDNET: Sizes = {"smoke": {"hidden": (8, 16)}, "quick": {"hidden": (16, 32)}}
 CALTECH_CREVNET: Sizes = {scale: {"blocks": (1, 1), "layers": 2} for scale in ("smoke", "quick")}
+
+# --- WeatherBench, as released for it -------------------------------------------------------------
+
+_PREDFORMER_TS = {"blocks": "fac-TS", "patch": 4, "mlp_ratio": 2}
+PREDFORMER_WEATHER = at_scales(
+    {
+        "smoke": {**PREDFORMER["smoke"], **_PREDFORMER_TS},
+        "quick": {**PREDFORMER["quick"], **_PREDFORMER_TS},
+    },
+    **_PREDFORMER_TS,
+    depth=4,
+    dropout=0.1,
+    drop_path=0.25,
+)
