@@ -20,6 +20,7 @@ from baselines.predrnnv2 import PredRNNv2
 from baselines.simvp import SimVP
 from baselines.simvpv2 import SimVPv2
 from baselines.swinlstm import SwinLSTM
+from baselines.wast import WaST
 
 __all__ = [
     "DDPAE",
@@ -42,4 +43,5 @@ __all__ = [
     "SimVP",
     "SimVPv2",
     "SwinLSTM",
+    "WaST",
 ]

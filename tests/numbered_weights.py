@@ -50,30 +50,42 @@ def waves(batch: int, clip: Clip) -> Tensor:
 def fill(model: nn.Module, forward: Callable[[], Any], **rules: Rule) -> int:
     """Fill the parameters in the order in which `forward` first uses them; returns their number.
 
-    The model gets float64 and eval mode. `rules` has those of parameters outside of convolutions,
-    linear layers and norms, by the last part of their names. A parameter that is not used, and one
-    without a rule, fail.
+    The model gets float64 and eval mode. Running means and variances of batch norms count, after
+    the norm's own. `rules` has those of parameters outside of convolutions, linear layers and
+    norms, by the last part of their names. A parameter that is not used, and one without a rule,
+    fail.
     """
     model.double().eval()
-    used = _Uses(model)
+    places = {}
+    for module in model.modules():
+        named = dict(module.named_parameters(recurse=False))
+        if isinstance(module, BATCH_NORMS):
+            named |= {name: module.get_buffer(name) for name in ("running_mean", "running_var")}
+        places.update({id(tensor): (module, name, tensor) for name, tensor in named.items()})
+    used = _Uses(set(places))
     with used, torch.no_grad():
         forward()
-    assert len(used.order) == len(list(model.parameters())), "a parameter is never used"
-    places = {
-        id(parameter): (module, name)
-        for module in model.modules()
-        for name, parameter in module.named_parameters(recurse=False)
-    }
-    for n, parameter in enumerate(used.order, 1):
-        r = numbers(n, parameter.shape)
-        parameter.data = _value(*places[id(parameter)], r, rules)
-    return len(used.order)
+        order: dict[int, None] = {}
+        for key in used.order:
+            module = places[key][0]
+            norm = isinstance(module, BATCH_NORMS)
+            order |= dict.fromkeys([id(t) for t in _norm(module)] if norm else [key])
+        assert order.keys() == places.keys(), "a parameter is never used"
+        for n, key in enumerate(order, 1):
+            module, name, tensor = places[key]
+            tensor.copy_(_value(module, name, numbers(n, tensor.shape), rules))
+    return len(order)
+
+
+def _norm(module: nn.Module) -> list[Tensor]:
+    parameters = [module.get_parameter(name) for name in ("weight", "bias")]
+    return [*parameters, *(module.get_buffer(name) for name in ("running_mean", "running_var"))]
 
 
 def _value(module: nn.Module, name: str, r: Tensor, rules: dict[str, Rule]) -> Tensor:
     if not isinstance(module, (nn.Linear, *CONVOLUTIONS, *NORMS)):
         return rules[name](r)
-    if name == "bias":
+    if name in ("bias", "running_mean"):
         return 0.1 * r
     if isinstance(module, NORMS):
         return 1 + 0.2 * r
@@ -82,17 +94,14 @@ def _value(module: nn.Module, name: str, r: Tensor, rules: dict[str, Rule]) -> T
 
 
 class _Uses(TorchFunctionMode):
-    """Keeps the parameters that functions are called with, each once, in order."""
+    """Keeps the identities of those tensors that functions are called with, each once, in order."""
 
-    def __init__(self, model: nn.Module) -> None:
-        assert not any(isinstance(module, BATCH_NORMS) for module in model.modules())
+    def __init__(self, wanted: set[int]) -> None:
         super().__init__()
-        self.order: list[nn.Parameter] = []
-        self.seen: set[int] = set()
+        self.wanted = wanted
+        self.order: dict[int, None] = {}
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        for value in (*args, *(kwargs or {}).values()):
-            if isinstance(value, nn.Parameter) and id(value) not in self.seen:
-                self.seen.add(id(value))
-                self.order.append(value)
+        called = [id(value) for value in (*args, *(kwargs or {}).values())]
+        self.order |= dict.fromkeys(key for key in called if key in self.wanted)
         return func(*args, **(kwargs or {}))

@@ -116,7 +116,7 @@ ROWS = (
         "SwinLSTM",
         SwinLSTM,
         sizes=sizes.SWINLSTM,
-        training=at_scales(BRIEF, lr=1e-4),
+        training=at_scales(HALF, lr=1e-4),
         note="SwinLSTM-D; the authors' code has 1,346,560 parameters more, unused; same "
         "multiply-adds; its paper's MSE is 17.7 after 2,000 epochs at a constant rate",
     ),

@@ -158,6 +158,10 @@ TAXIBJ_SWINLSTM = at_scales(  # SwinLSTM-B
     window=8,
     patch=4,
 )
+TAXIBJ_WAST: Sizes = {
+    "smoke": {"hidden": 4, "depths": (1, 1, 1), "kernels": (7, 5), "mlp_ratio": 2},
+    "quick": {"hidden": 8, "depths": (1, 2, 1), "kernels": (15, 9), "mlp_ratio": 2},
+}
 
 # --- WeatherBench: TaxiBJ's sizes, as released ---------------------------------------------------
 
