@@ -14,8 +14,8 @@ from tau.predictor import Clip, Predictor, rollout
 
 # Sub-bands of a clip by the filters, L or H, of time, rows and columns.
 BANDS = ("LLL", "LLH", "LHL", "LHH", "HLL", "HLH", "HHL", "HHH")
-STEPS = 60_250  # of the released training on TaxiBJ: 50 epochs of 1,205 batches
 DETAILS = tuple(band for band in BANDS if band not in ("LLL", "LLH"))
+STEPS = 60_250  # of the released training on TaxiBJ: 50 epochs of 1,205 batches
 
 
 def haar(x: Tensor, dims: Sequence[int]) -> list[Tensor]:
@@ -26,19 +26,17 @@ def haar(x: Tensor, dims: Sequence[int]) -> list[Tensor]:
     """
     bands = [x]
     for dim in dims:
-        pairs = [(z.unflatten(dim, (-1, 2))) for z in bands]
-        halves = [(z.select(dim + 1, 0), z.select(dim + 1, 1)) for z in pairs]
-        bands = [z / math.sqrt(2) for a, b in halves for z in (a + b, a - b)]
+        pairs = [z.unflatten(dim, (-1, 2)).unbind(dim + 1) for z in bands]
+        bands = [z / math.sqrt(2) for a, b in pairs for z in (a + b, a - b)]
     return bands
 
 
 def inverse_haar(bands: Sequence[Tensor], dims: Sequence[int]) -> Tensor:
     """Inverse of `haar`."""
     for dim in reversed(dims):
-        halves = [
-            ((low + high), (low - high)) for low, high in zip(*[iter(bands)] * 2, strict=True)
-        ]
-        bands = [torch.stack(h, dim + 1).flatten(dim, dim + 1) / math.sqrt(2) for h in halves]
+        pairs = zip(bands[::2], bands[1::2], strict=True)
+        neighbours = [torch.stack((low + high, low - high), dim + 1) for low, high in pairs]
+        bands = [z.flatten(dim, dim + 1) / math.sqrt(2) for z in neighbours]
     return bands[0]
 
 
@@ -64,8 +62,9 @@ class FrequencyAttention(nn.Module):
         means = torch.cat([z.mean(3), z.mean(2)], dim=2)[..., None]
         joined: Tensor = F.hardswish(self.norm(self.squeeze(means)))
         rows, columns = joined.split((height, width), dim=2)
-        weight = torch.sigmoid(self.rows(rows)), torch.sigmoid(self.columns(columns)).mT
-        return z * weight[1] * weight[0]
+        of_rows = torch.sigmoid(self.rows(rows))
+        of_columns = torch.sigmoid(self.columns(columns)).mT
+        return z * of_rows * of_columns
 
 
 class InvertedResidual(nn.Module):
@@ -316,7 +315,7 @@ def focal_frequency_loss(prediction: Tensor, target: Tensor) -> Tensor:
     """
     low = haar((prediction - target).flatten(0, 1), (2, 3))[0]
     distance = torch.view_as_real(torch.fft.fft2(low, norm="ortho")).square().sum(-1)
-    weight = (distance.detach().sqrt()).log1p()
+    weight = distance.detach().sqrt().log1p()
     weight = (weight / weight.amax((2, 3), keepdim=True)).nan_to_num(0).clamp(0, 1)
     rows, columns = (
         torch.minimum(place, place.flip(0))
