@@ -113,6 +113,12 @@ def test_without_files_the_error_says_where_they_come_from(tmp_path: Path) -> No
             Human36M(folder)
 
 
+def test_the_lists_lie_in_one_folder(root: Path) -> None:
+    (root / "human36m" / "test.txt").rename(root / "test.txt")
+    with pytest.raises(ValueError, match=r"test\.txt are in two folders; expected both"):
+        Human36M(root)
+
+
 def test_more_frames_than_a_clip_has_are_refused(root: Path) -> None:
     with pytest.raises(ValueError, match="past and future are 16 frames; a clip has 15"):
         Human36M(root, future=12)

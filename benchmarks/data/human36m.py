@@ -163,6 +163,11 @@ class Human36M(StoredDataset):
             raise FileNotFoundError(f"{missing_files(self.source, root)}. {self.source.manual}")
         lists = [path for name in LISTS if (path := find(root, FOLDERS, name)) is not None]
         folder = lists[0].parent
+        if folder != lists[-1].parent:
+            raise ValueError(
+                f"{' and '.join(map(str, lists))} are in two folders; expected both, and the "
+                f"frames that they name, in {root / FOLDERS[0]}"
+            )
         self._listed = {path.name: read_list(path) for path in lists}
         splits = {
             split: Clips(folder, clips, lists)
