@@ -6,8 +6,8 @@ import math
 
 import pytest
 import torch
-from filled_weights import Sums, fill, sums, wave
 from model_rows import CALTECH, KTH_ONE_PASS, MNIST, TAXI
+from numbered_weights import Statistics, fill, statistics, waves
 from torch import nn
 
 from baselines import MetaVP
@@ -65,31 +65,40 @@ VALUES = {  # tensors, parameters, sums
     "hornet": (88, 32288, 2421.36418711, 2758.46090542, 116444.42100798, 0.31380255, -0.23776553),
     "moganet": (124, 36207, 1897.56494874, 2165.3147015, 88552.07095729, 0.11149737, 0.12584648),
 }
-UNMASKED = Sums(-1582.56088683, 1183.03298401, -74064.94798929, -0.45861509, 0.26405459)
+UNMASKED = Statistics(-1582.56088683, 1183.03298401, -74064.94798929, -0.45861509, 0.26405459)
 
 
-def predicted_sums(model: MetaVP) -> Sums:
-    past = wave(CLIP)
+SCALE_NAMES = ("scale", "scale1", "scale2", "decompose")
+
+
+def filled(model: MetaVP) -> int:
+    """Fill by the reference's rules; the number of tensors."""
+    scales = {name: lambda r: 0.5 + 0.2 * r for name in SCALE_NAMES}
+    past = waves(2, CLIP)
+    return fill(model, lambda: model(past, CLIP.future), table=lambda r: r, **scales)
+
+
+def predicted(model: MetaVP) -> Statistics:
     with torch.no_grad():
-        return sums(model(past, CLIP.future))
+        return statistics(model(waves(2, CLIP), CLIP.future))
 
 
 @mixers
 def test_forward_equals_the_reference(mixer):
     model = small(mixer)
     tensors, parameters, *expected = VALUES[mixer]
-    assert fill(model, wave(CLIP), CLIP.future) == tensors
+    assert filled(model) == tensors
     assert cost.parameters(model) == parameters
-    assert predicted_sums(model) == pytest.approx(expected, abs=1e-7)
+    assert predicted(model) == pytest.approx(expected, abs=1e-7)
 
 
 def test_swin_without_its_mask_is_what_openstl_computes():
     model = small("swin")
-    fill(model, wave(CLIP), CLIP.future)
+    filled(model)
     shifted = model.translator[2]
     assert shifted.attention.mask.isinf().any()
     shifted.attention.mask.zero_()
-    assert predicted_sums(model) == pytest.approx(UNMASKED, abs=1e-7)
+    assert predicted(model) == pytest.approx(UNMASKED, abs=1e-7)
 
 
 # --- published sizes and costs -------------------------------------------------------------------
