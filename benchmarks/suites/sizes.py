@@ -36,7 +36,9 @@ LR_1E3 = at_scales(SMALL_LR, lr=1e-3)
 LR_5E4 = at_scales(SMALL_LR, lr=5e-4)
 
 _ADAMW = {"optimiser": "adamw", "weight_decay": 1e-2}  # as PredFormer was released
-ADAMW_1E3 = at_scales({s: {**lr, **_ADAMW} for s, lr in SMALL_LR.items()}, lr=1e-3, **_ADAMW)
+_ADAMW_SMALL = {scale: {**lr, **_ADAMW} for scale, lr in SMALL_LR.items()}
+ADAMW_1E3 = at_scales(_ADAMW_SMALL, lr=1e-3, **_ADAMW)
+ADAMW_5E4 = at_scales(_ADAMW_SMALL, lr=5e-4, **_ADAMW)
 
 # --- Moving MNIST --------------------------------------------------------------------------------
 
