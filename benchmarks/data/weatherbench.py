@@ -53,7 +53,7 @@ def _source(name: str, title: str, variables: Sequence[Variable], size: str) -> 
     return Source(
         name=name,
         title=f"WeatherBench at 5.625 degrees: {title}",
-        licence="CC BY 4.0; ERA5 of the Copernicus Climate Change Service",
+        licence="CC BY 4.0 as reported, see the download page; ERA5: Copernicus terms",
         size=size,
         needs=tuple(v.patterns(f"{v.folder}_*_5.625deg.nc") for v in variables),
         files=tuple(
@@ -130,7 +130,7 @@ class WeatherBench(StoredDataset):
             for split, places in starts.items()
         }
         hours = _hours_of(offsets, clip.past, self.step)
-        told = {split: f"{first}-{last}" for split, (first, last) in periods.items()}
+        told = {split: "-".join(map(str, sorted({*years}))) for split, years in periods.items()}
         counted = ", ".join(
             f"{len(starts[split]):,} windows of {told[split]} for {split}" for split in periods
         )
