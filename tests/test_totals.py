@@ -383,3 +383,38 @@ def test_a_metric_that_gives_no_parts_to_combine_is_refused(suite, dataset):
     )
     with pytest.raises(ValueError, match=r"'rmse_total' gives \(1, 1\) .* \(1, 1, K\): K parts"):
         plan_panel(replace(suite, panels=panels), "smoke", dataset, "cpu")
+
+
+def parts(pred, true, data_range):
+    """Two parts of a score, of a user's own: squared error and energy."""
+    return torch.stack(
+        [(pred - true).square().sum((-3, -2, -1)), true.square().sum((-3, -2, -1))], -1
+    )
+
+
+def share(means):
+    """The error's share of the energy."""
+    return means[..., 0] / np.maximum(means[..., 1], 1e-9)
+
+
+def excess(means):
+    """Another combination of the same parts."""
+    return means[..., 0] - means[..., 1]
+
+
+def third(means):
+    """There is none."""
+    return means[..., 2]
+
+
+def test_the_key_covers_how_parts_are_combined_and_a_fault_there_is_found_first(suite, dataset):
+    def planned(combine):
+        metric = replace(ROOT_MSE, name="own", function=parts, combine=combine, digest=None)
+        panels = (replace(suite.panels[0], columns=(metric,)),)
+        return plan_panel(replace(suite, panels=panels), "smoke", dataset, "cpu")[0]
+
+    assert planned(share).key == planned(share).key != planned(excess).key
+    with pytest.raises(
+        ValueError, match=r"metric 'own' on .*: IndexError: index 2 is out of bounds"
+    ):
+        planned(third)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import sys
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
@@ -420,7 +421,10 @@ def encoded_options(row: Row, scale: str) -> dict[str, Any]:
 
 def _identity(metric: Metric) -> Any:
     """What tells a metric from another of its name, as JSON; ValueError if nothing does."""
-    return metric.digest or encode(metric.function, f"metric {metric.name!r}: function")
+    what = f"metric {metric.name!r}: function"
+    if metric.digest is not None or metric.combine is None:
+        return metric.digest or encode(metric.function, what)
+    return encode([metric.function, metric.combine], what)
 
 
 def _functions(metrics: Iterable[Metric]) -> Iterator[Any]:
@@ -436,15 +440,8 @@ def _check_metrics(metrics: Iterable[Metric], dataset: Dataset) -> None:
     clip = dataset.clip
     frames = torch.zeros(1, 1, clip.channels, clip.height, clip.width)
     for metric in metrics:
-        try:
+        with _naming(metric, dataset):
             score = metric(frames, frames, clip.data_range)
-        except Exception as error:  # the user's own code may raise anything
-            said = (
-                str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
-            )
-            raise ValueError(
-                f"metric {metric.name!r} on {dataset.name}: {printable(said)}"
-            ) from error
         has_parts = metric.combine is not None
         if (
             not isinstance(score, Tensor)
@@ -457,6 +454,18 @@ def _check_metrics(metrics: Iterable[Metric], dataset: Dataset) -> None:
                 f"metric {metric.name!r} gives {found} for one frame; expected a tensor {wanted} "
                 "score for each sequence and frame"
             )
+        with _naming(metric, dataset):
+            metric.number(score.numpy())
+
+
+@contextmanager
+def _naming(metric: Metric, dataset: Dataset) -> Iterator[None]:
+    """Turn what a metric's own code raises into ValueError that names it."""
+    try:
+        yield
+    except Exception as error:  # the user's own code may raise anything
+        said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+        raise ValueError(f"metric {metric.name!r} on {dataset.name}: {printable(said)}") from error
 
 
 def _check_batch(row: Row, training: Training, dataset: Dataset, processes: int) -> None:
