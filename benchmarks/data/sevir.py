@@ -204,7 +204,8 @@ class SEVIR(StoredDataset):
     An event gives three windows, which begin 12 frames after each other. Events after 1 June 2019
     are for test, as in the whole field; those from 2019 before are for validation, the others for
     training, as in Earthformer (Gao et al., NeurIPS 2022). Which events are left out is told by
-    `read_catalogue`. Pixels that are missing all the same (255) count as 0.
+    `read_catalogue`. Pixels that are missing all the same (255) count as 0. As in the files, a
+    frame's first row is its south edge.
 
     `root` or its folder sevir holds CATALOG.csv, and the files that it names, in data or beside it.
     Frames are read from these as they are needed. Raises FileNotFoundError if files are missing,
