@@ -29,12 +29,12 @@ COLUMNS = (
 )
 
 RECURRENT = {**sizes.LARGE_RECURRENT, "standard": {"patch": 4}, "paper": {"patch": 8}}
-RELEASED = Training(epochs=50, sequences=None)
+FULL = Training(epochs=50, sequences=None)
 TRAINING = {
     "smoke": Training(epochs=2, sequences=16, batch_size=4, val_sequences=4, test_sequences=16),
     "quick": Training(epochs=8, sequences=120, batch_size=4, val_sequences=32, test_sequences=200),
-    "standard": RELEASED,
-    "paper": RELEASED,
+    "standard": FULL,
+    "paper": FULL,
 }
 
 ROWS = (
