@@ -11,81 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from baselines.stochastic_depth import StochasticDepth, check_rate
+from baselines.windows import Size, WindowAttention
 from tau.predictor import Clip, Predictor, check_horizon, check_unit_range
 
-Size = tuple[int, int]  # rows and columns of a grid of tokens
 State = list[tuple[Tensor, Tensor]]  # (h, c) of each cell, in the order of a step
-
-
-class WindowAttention(nn.Module):
-    """Multi-head self-attention inside windows of a token grid: [B, H, W, D] -> same shape.
-
-    softmax(q k^T / sqrt(d) + b) v, where b is learned for each head and each offset of a key from
-    its query. With a shift, windows begin so many rows and columns later, and the last ones join
-    both edges of the grid; tokens that are no neighbours there do not see each other.
-    """
-
-    index: Tensor
-    mask: Tensor
-
-    def __init__(self, width: int, heads: int, grid: Size, window: int, shift: int) -> None:
-        super().__init__()
-        self.heads, self.window, self.shift = heads, window, shift
-        self.qkv = nn.Linear(width, 3 * width)
-        self.bias = nn.Parameter(torch.empty((2 * window - 1) ** 2, heads))
-        self.project = nn.Linear(width, width)
-        nn.init.trunc_normal_(self.bias, std=0.02)
-        self.register_buffer("index", _offsets(window), persistent=False)
-        self.register_buffer("mask", _regions(grid, window, shift), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Attend inside the windows."""
-        if self.shift:
-            x = x.roll((-self.shift, -self.shift), (1, 2))
-        qkv = self.qkv(_windows(x, self.window)).unflatten(-1, (3, self.heads, -1))
-        q, k, v = qkv.permute(3, 0, 1, 4, 2, 5)  # [B, windows, heads, tokens, d] each
-        scores = (q * q.shape[-1] ** -0.5) @ k.mT + self.bias[self.index].permute(2, 0, 1)
-        if self.shift:
-            scores = scores + self.mask
-        attended = self.project((torch.softmax(scores, dim=-1) @ v).transpose(2, 3).flatten(3))
-        out = _unwindow(attended, (x.shape[1], x.shape[2]), self.window)
-        return out.roll((self.shift, self.shift), (1, 2)) if self.shift else out
-
-
-def _windows(x: Tensor, window: int) -> Tensor:
-    """[B, H, W, D] -> [B, windows, window^2, D], both in row-major order."""
-    batch, height, width, channels = x.shape
-    split = x.reshape(batch, height // window, window, width // window, window, channels)
-    return split.transpose(2, 3).reshape(batch, -1, window**2, channels)
-
-
-def _unwindow(x: Tensor, grid: Size, window: int) -> Tensor:
-    """Inverse of `_windows`."""
-    height, width = grid
-    split = x.reshape(len(x), height // window, width // window, window, window, -1)
-    return split.transpose(2, 3).reshape(len(x), height, width, -1)
-
-
-def _offsets(window: int) -> Tensor:
-    """Row of the bias for each query and key of a window, by their offset: [window^2, window^2]."""
-    row, column = (
-        torch.arange(window).repeat_interleave(window),
-        torch.arange(window).repeat(window),
-    )
-    rows, columns = row[:, None] - row, column[:, None] - column
-    return (rows + window - 1) * (2 * window - 1) + columns + window - 1
-
-
-def _regions(grid: Size, window: int, shift: int) -> Tensor:
-    """0 where a shifted window's query may see a key, else -100: [windows, 1, tokens, tokens]."""
-
-    def parts(length: int) -> Tensor:
-        place = torch.arange(length)
-        return (place >= length - window).long() + (place >= length - shift).long()
-
-    region = 3 * parts(grid[0])[:, None] + parts(grid[1])
-    tokens = _windows(region[None, :, :, None], window)[0, :, :, 0]
-    return -100.0 * (tokens[:, None, :, None] != tokens[:, None, None, :])
 
 
 class SwinBlock(nn.Module):

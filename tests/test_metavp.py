@@ -311,7 +311,7 @@ def test_swin_sees_its_window_and_no_opposite_border():
     ],
 )
 def test_swins_window_is_the_released_one(grid, window, shift):
-    blocks = [Swin(place(grid=grid, index=index)) for index in (0, 1)]
+    blocks = [Swin(place(grid=grid, index=index)).attention for index in (0, 1)]
     assert [(block.window, block.shift) for block in blocks] == [(window, 0), (window, shift)]
 
 

@@ -10,7 +10,8 @@ from model_rows import MNIST, TAXI
 from numbered_weights import Statistics, fill, statistics, waves
 from torch import Tensor
 
-from baselines.swinlstm import SwinBlock, SwinLSTM, SwinLSTMCell, WindowAttention
+from baselines.swinlstm import SwinBlock, SwinLSTM, SwinLSTMCell
+from baselines.windows import WindowAttention
 from benchmarks.experiment import cost
 from tau import Clip
 
@@ -47,7 +48,7 @@ def tiny(clip: Clip = TINY, **options: object) -> SwinLSTM:
 def test_forward_equals_the_reference(size, options, tensors, outputs, forecasts):
     clip = replace(TINY, height=size, width=size)
     model, past = tiny(clip, **options), waves(2, clip)
-    assert fill(model, lambda: model(past, 1), bias=lambda r: r) == tensors
+    assert fill(model, lambda: model(past, 1), table=lambda r: r) == tensors
     with torch.no_grad():
         found = model.unroll(past, 4)
         assert torch.equal(model(past, 2), found[:, 2:])

@@ -15,6 +15,7 @@ from baselines.mixers.block import (
     linear_mlp,
     pointwise_mlp,
 )
+from baselines.windows import WindowAttention
 from tau.spatial import init_by_fan_out
 
 HEADS = 8
@@ -29,15 +30,11 @@ class SelfAttention(nn.Module):
         self.qkv = nn.Linear(channels, 3 * channels)
         self.project = nn.Linear(channels, channels)
 
-    def bias(self) -> Tensor | None:
-        """What is added to the logits, if anything; it broadcasts to [..., heads, N, N]."""
-        return None
-
     def forward(self, x: Tensor) -> Tensor:
         """Attend."""
         heads = self.qkv(x).unflatten(-1, (3, HEADS, -1)).transpose(-4, -2)  # [..., heads, 3, N, d]
         q, k, v = heads.unbind(-3)
-        mixed = F.scaled_dot_product_attention(q, k, v, self.bias())
+        mixed = F.scaled_dot_product_attention(q, k, v)
         out: Tensor = self.project(mixed.transpose(-3, -2).flatten(-2))
         return out
 
@@ -64,30 +61,6 @@ class ViT(Block):
         return tokens.transpose(1, 2).reshape(x.shape)
 
 
-class WindowAttention(SelfAttention):
-    """Attention within windows, with a learned bias for each relative position.
-
-    `mask` [windows, 1, N, N] is -inf between tokens that are no neighbours, else 0.
-    """
-
-    pairs: Tensor
-    mask: Tensor
-
-    def __init__(self, channels: int, window: int, mask: Tensor) -> None:
-        super().__init__(channels)
-        span = 2 * window - 1
-        self.table = nn.Parameter(torch.empty(span**2, HEADS))
-        nn.init.trunc_normal_(self.table, std=0.02)
-        y, x = torch.meshgrid(torch.arange(window), torch.arange(window), indexing="ij")
-        dy, dx = (of.flatten()[:, None] - of.flatten() + window - 1 for of in (y, x))
-        self.register_buffer("pairs", dy * span + dx, persistent=False)  # rows of the table
-        self.register_buffer("mask", mask, persistent=False)
-
-    def bias(self) -> Tensor:
-        """[windows, heads, N, N]."""
-        return self.table[self.pairs].movedim(-1, 0) + self.mask
-
-
 class Swin(Block):
     """Liu et al., "Swin Transformer", ICCV 2021: attention in windows, shifted in odd blocks.
 
@@ -106,10 +79,10 @@ class Swin(Block):
                 f"the latent is {height}x{width}, which windows of {window}x{window} do not tile; "
                 "choose another frame size or spatial_depth"
             )
-        self.window = window
-        self.shift = window // 2 if at.index % 2 and window < min(at.grid) else 0
+        shift = window // 2 if at.index % 2 and window < min(at.grid) else 0
+        check_eighths(at.channels, f"attention with {HEADS} heads")
         self.norm1 = nn.LayerNorm(at.channels)
-        self.attention = WindowAttention(at.channels, window, self._mask(height, width))
+        self.attention = WindowAttention(at.channels, HEADS, at.grid, window, shift)
         self.norm2 = nn.LayerNorm(at.channels)
         self.mlp = linear_mlp(at.channels, at.mlp_ratio * at.channels)
         self.apply(init_truncated)
@@ -117,29 +90,9 @@ class Swin(Block):
     def forward(self, x: Tensor) -> Tensor:
         """Apply the block."""
         x = x.movedim(1, -1)
-        rolled = self.norm1(x).roll((-self.shift, -self.shift), (1, 2))
-        mixed = self._join(self.attention(self._split(rolled)), rolled.shape)
-        x = x + self.drop(mixed.roll((self.shift, self.shift), (1, 2)))
+        x = x + self.drop(self.attention(self.norm1(x)))
         x = x + self.drop(self.mlp(self.norm2(x)))
         return x.movedim(-1, 1)
-
-    def _split(self, x: Tensor) -> Tensor:
-        """[B, H, W, C] -> [B, windows, N, C]."""
-        w = self.window
-        cut: Tensor = x.unflatten(2, (-1, w)).unflatten(1, (-1, w)).transpose(2, 3)
-        return cut.flatten(3, 4).flatten(1, 2)
-
-    def _join(self, windows: Tensor, shape: torch.Size) -> Tensor:
-        w = self.window
-        cut: Tensor = windows.unflatten(2, (w, w)).unflatten(1, (shape[1] // w, -1))
-        return cut.transpose(2, 3).reshape(shape)
-
-    def _mask(self, height: int, width: int) -> Tensor:
-        """Between tokens of which rolling has brought one, not both, from the opposite border."""
-        y, x = (torch.arange(n) >= n - self.shift for n in (height, width))
-        region = self._split((2 * y[:, None] + x)[None, ..., None])[0]  # [windows, N, 1]
-        apart = region != region.transpose(1, 2)
-        return torch.zeros(apart.shape).masked_fill(apart, float("-inf"))[:, None]
 
 
 class UniformerConv(Block):
