@@ -517,16 +517,18 @@ def _protocol(
 
 def _sources(suite: Suite) -> Iterator[str]:
     """Where published columns come from, and what their conventions are."""
-    shown: dict[tuple[str, str], set[str]] = {}  # the metrics of each table
+    shown: dict[tuple[str, str], list[PublishedColumn]] = {}
     if suite.published and suite.published_columns:
-        shown[PAPER, suite.published] = {column.metric for column in published_columns(suite)}
+        shown[PAPER, suite.published] = published_columns(suite)
     for other in suite.published_elsewhere:
-        found = shown.setdefault((other.source, other.table), set())
-        found |= {metric for metric, *_ in other.columns}
+        columns = shown.setdefault((other.source, other.table), [])
+        columns += (PublishedColumn(*column) for column in other.columns)
     texts: dict[str, None] = {}  # each said once
-    for (source, name), of in shown.items():
-        yield f"{name} of {SOURCES[source]}, not measured here"
-        texts |= dict.fromkeys(conventions(source, name, of))
+    for (source, name), columns in shown.items():
+        epochs = _either(f"{column.epochs:,}" for column in columns if column.epochs)
+        after = f" after {epochs} epochs" if epochs else ""
+        yield f"{name} of {SOURCES[source]}{after}, not measured here"
+        texts |= dict.fromkeys(conventions(source, name, {column.metric for column in columns}))
     yield from texts
 
 
