@@ -22,13 +22,13 @@ PACKAGES = (
 EXPECTED = (ValueError, OSError, ModuleNotFoundError)  # their text says what to do
 
 
-def run_command(run: Callable[[], int], *, stopped: str, unexpected: str) -> int:
+def run_command(run: Callable[[], int], *, stopped: str | None, unexpected: str) -> int:
     """Call `run` and return the exit status of the command.
 
     That is the call's own; 2, after a line for what went wrong, where it raises; 128 + n where
-    signal n stops it, after a line that ends with `stopped`. `unexpected` ends the line of an error
-    that nobody foresaw; `python -X dev` shows its traceback. A terminal that lacks a letter is
-    given its code.
+    signal n stops it, after a line that ends with `stopped` (None: without one). `unexpected` ends
+    the line of an error that nobody foresaw; `python -X dev` shows its traceback. A terminal that
+    lacks a letter is given its code.
     """
     open_closed_streams()
     for stream in (sys.stdout, sys.stderr):
@@ -42,6 +42,8 @@ def run_command(run: Callable[[], int], *, stopped: str, unexpected: str) -> int
     except (Stopped, KeyboardInterrupt) as interrupt:  # the latter outside of the main thread
         signalled = interrupt if isinstance(interrupt, Stopped) else Stopped(signal.SIGINT)
         with suppress(OSError):  # a terminal that hung up
+            if stopped is None:
+                return signalled.status
             print(f"stopped by {signalled}; {stopped}", file=sys.stderr)
         return signalled.status
     except OSError as error:  # of standard output
@@ -51,8 +53,15 @@ def run_command(run: Callable[[], int], *, stopped: str, unexpected: str) -> int
         return print_error(f"standard output cannot be written: {error.strerror}")
 
 
-def end_process(status: int) -> NoReturn:
-    """Exit; no signal disturbs what Python does at its end."""
+def end_process(status: int, *, at_once: bool = False) -> NoReturn:
+    """Exit; no signal disturbs what Python does at its end.
+
+    `at_once` leaves that out, which might wait for another process that has gone.
+    """
+    if at_once:
+        for stream in (sys.stdout, sys.stderr):
+            stream.flush()
+        os._exit(status)
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
     sys.exit(status)

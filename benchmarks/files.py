@@ -59,6 +59,16 @@ class Stamp(NamedTuple):
         return cls(found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
 
 
+def local(text: str) -> Path:
+    """The folder that --out names; raises ValueError for an address such as s3://bucket."""
+    if "://" in text:
+        raise ValueError(
+            f"--out is {text!r}, an address; expected a folder: mount the storage as one, or write "
+            "to a folder here and copy it afterwards"
+        )
+    return Path(text)
+
+
 def kind(path: Path) -> str:
     """What `path` is, links followed: "a file", "a folder", "a named pipe" ... or "missing"."""
     try:

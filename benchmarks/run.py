@@ -7,8 +7,9 @@ import io
 import re
 import sys
 import textwrap
+import time
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, redirect_stderr
 from dataclasses import fields, replace
 from decimal import Decimal
@@ -40,7 +41,7 @@ from benchmarks.experiment.spec import PRECISIONS, SCALES, DatasetTable, Suite, 
 from benchmarks.experiment.store import StoredRun
 from benchmarks.experiment.verify import verify
 from benchmarks.experiment.view import View
-from benchmarks.files import write_json
+from benchmarks.files import local, write_json
 from benchmarks.report import records
 from benchmarks.report.change import Earlier, read_earlier
 from benchmarks.report.regression import (
@@ -55,6 +56,7 @@ from benchmarks.report.write import Report, planned, report, report_datasets
 from benchmarks.suites import find_suite, suite_names, with_models
 
 FILES_OF_SHELLS = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}  # as shtab has it
+PATIENCE_SECONDS = 5.0  # in which torchrun ends the others
 LISTED = "{:<12} {:>4}  {:<22} {:<13} {}"  # a line of --list
 
 
@@ -87,6 +89,12 @@ def arguments() -> argparse.ArgumentParser:
         help="default: a CUDA GPU if any, else the CPU; mps is Apple's GPU",
     )
     add(
+        "--devices",
+        metavar="N",
+        type=_positive,
+        help="N GPUs of this machine share each batch of a row (on a CPU, N processes)",
+    )
+    add(
         "--precision",
         choices=PRECISIONS,
         default="auto",
@@ -115,7 +123,7 @@ def arguments() -> argparse.ArgumentParser:
     add("--fps", metavar="F", type=float, help="your own videos: frames per second to take")
     add("--crop", metavar="HxW", help="your own frames, after --size: keep the middle of each")
     add("--pad", metavar="HxW", help="your own frames: widen with copies of the outermost pixels")
-    add("--out", metavar="DIR", type=Path, default=Path("results"), help="default: results")
+    add("--out", metavar="DIR", default="results", help="default: results")
     add(
         "--report",
         metavar="RECORD",
@@ -154,7 +162,7 @@ def arguments() -> argparse.ArgumentParser:
         "--jobs",
         metavar="N",
         type=_positive,
-        help="train N rows at a time (default: one per core for small models on a CPU, else 1)",
+        help="train N rows at a time (default: one per GPU; on a CPU, small models one per core)",
     )
     add(
         "--shard",
@@ -216,10 +224,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error("--update needs --check FILE, the reference to write")
     keep_freed_memory()
     return run_command(
-        _list if listing else lambda: _run(Options(**given)),
-        stopped="the same command continues",
+        _list if listing else lambda: _in_group(lambda: _run(_options(given))),
+        stopped="the same command continues" if is_first_process() else None,
         unexpected="this is a fault of the project: please report it",
     )
+
+
+def _options(given: dict[str, Any]) -> Options:
+    return Options(**given | {"out": local(given["out"])})
+
+
+def _in_group(run: Callable[[], int]) -> int:
+    """Call `run`; what all processes of torchrun would say of an error, the first one says alone.
+
+    The others say it a little later, unless the first one's end has ended them.
+    """
+    try:
+        return run()
+    except Exception:
+        if not is_first_process():
+            time.sleep(PATIENCE_SECONDS)
+        raise
 
 
 def _run(options: Options) -> int:
@@ -270,7 +295,10 @@ def _plan(found: Suite, options: Options) -> tuple[Suite, list[Run]]:
         options.refuse(("log",), "--dry-run, --update and --report, which log nothing")
     if options.dry_run or options.update:
         options.refuse(("verify", "against", "open"), "--dry-run and --update, which show no table")
+    if launched_by_torchrun():
+        options.refuse(("devices", "jobs"), "processes that torchrun started, which share each row")
     if options.update:
+        options.refuse(("devices",), "--update, as a reference is of one process")
         options.refuse(("metrics",), "--update, as a reference has the metrics of every run")
     check_loggers(options.log)
     suite = adapt(with_models(found, options.add or ()), options)
@@ -438,4 +466,4 @@ def _positive(text: str) -> int:
 
 
 if __name__ == "__main__":
-    end_process(main())
+    end_process(main(), at_once=launched_by_torchrun())

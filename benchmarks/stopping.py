@@ -73,6 +73,11 @@ def deferred() -> Iterator[None]:
         raise Stopped(number)
 
 
+def is_asked() -> bool:
+    """Whether a signal waits for the end of what is `deferred`."""
+    return _pending is not None
+
+
 def _handle(number: int, _: FrameType | None) -> None:
     global _pending
     if not _depth:

@@ -48,6 +48,7 @@ def test_every_option_that_a_page_mentions_exists(page):
         for action in parser._actions
         for option in action.option_strings
     }
+    known |= {"--nnodes", "--rdzv-backend", "--rdzv-endpoint"}  # of torchrun
     known |= {"--nproc-per-node", "--shell", "--prog", "--logdir"}  # of other commands
     mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text("utf-8")))
     assert mentioned <= known, mentioned - known

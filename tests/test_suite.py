@@ -134,7 +134,7 @@ def test_rows_that_no_table_compares_are_found_before_they_are_trained(suite, da
 
 
 def test_a_batch_that_processes_cannot_share_is_refused(suite: Suite, dataset: Arrays):
-    with pytest.raises(ValueError, match="batch of 4 cannot be divided among 3 processes"):
+    with pytest.raises(ValueError, match="batch of 4 cannot be divided equally among 3 processes"):
         plan_panel(suite, "smoke", dataset, "cpu", processes=3)
     keys = {plan_panel(suite, "smoke", dataset, "cpu", processes=n)[1].key for n in (1, 2, 4)}
     assert len(keys) == 3, "the number of processes is part of a run"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -15,7 +16,9 @@ from pathlib import Path
 import pytest
 import torch
 from conftest import run_folders
+from filelock import FileLock
 
+from benchmarks.experiment.execute import acquire
 from benchmarks.run import main
 from benchmarks.stopping import Stopped, deferred, stoppable
 
@@ -312,8 +315,6 @@ def test_two_commands_on_one_plan_share_the_work(acting, tmp_path):
 
 
 def test_fresh_leaves_a_run_alone_that_another_command_has_in_work(acting, tmp_path, capsys):
-    from filelock import FileLock
-
     command = acting(A={}, B={"at": 1})
     assert main(command) == 0
     before = sorted(p.name for p in run_folders(tmp_path / "out"))
@@ -322,6 +323,37 @@ def test_fresh_leaves_a_run_alone_that_another_command_has_in_work(acting, tmp_p
         assert main([*command, "--fresh"]) == 2
     assert "another process is working on" in capsys.readouterr().err
     assert sorted(p.name for p in run_folders(tmp_path / "out")) == before
+
+
+HOLDER = """
+import sys, time
+from filelock import FileLock
+with FileLock(sys.argv[1]):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_the_lock_of_a_killed_process_is_free(tmp_path):
+    path = tmp_path / "run.lock"
+    holder = subprocess.Popen([sys.executable, "-c", HOLDER, path], stdout=subprocess.PIPE)
+    assert holder.stdout is not None and holder.stdout.readline() == b"held\n"
+    lock = FileLock(path)
+    assert not acquire(lock)
+    holder.kill()
+    holder.communicate()
+    assert path.exists() and acquire(lock)
+    lock.release()
+
+
+@pytest.mark.parametrize("error", [OSError(errno.ENOLCK, "No locks"), NotImplementedError("none")])
+def test_a_file_system_without_locks_is_named(acting, tmp_path, capsys, monkeypatch, error):
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(FileLock, "acquire", fail)
+    assert main(acting(A={})) == 2
+    assert "its file system has no file locks; mount it with them" in capsys.readouterr().err
 
 
 def test_a_suite_that_is_edited_meanwhile_runs_as_it_was_planned(acting, tmp_path, monkeypatch):

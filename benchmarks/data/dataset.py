@@ -66,8 +66,19 @@ class Dataset(ABC):
     def batch(self, seed: int, step: int, size: int, device: torch.device | str) -> Tensor:
         """`size` training sequences; a pure function of (seed, step, size), so that a run resumes.
 
-        With several workers, let each ask for its own `step`: step * workers + rank.
+        A loop of your own with workers may let each ask for its own `step`: step * workers + rank.
         """
+
+    def share(
+        self, seed: int, step: int, size: int, device: torch.device | str, rank: int, processes: int
+    ) -> Tensor:
+        """The `rank`-th of `processes` equal parts of `batch(seed, step, size)`, in its order.
+
+        `processes` divides `size`. Here the whole batch is made, and the rest of it dropped: a
+        subclass that reads slowly may read its part alone.
+        """
+        part = size // processes
+        return self.batch(seed, step, size, device)[rank * part : (rank + 1) * part]
 
     @abstractmethod
     def validation(

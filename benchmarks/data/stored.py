@@ -78,6 +78,12 @@ class StoredDataset(Dataset):
         index = [int(_order(seed, place // count, count)[place % count]) for place in places]
         return self._convert(self._train.read(index, self.clip.frames), device)
 
+    def share(
+        self, seed: int, step: int, size: int, device: torch.device | str, rank: int, processes: int
+    ) -> Tensor:
+        """Its part of a batch, of which nothing else is read: a batch is a stretch of an epoch."""
+        return self.batch(seed, step * processes + rank, size // processes, device)
+
     def validation(
         self, sequences: int, batch_size: int, device: torch.device | str
     ) -> Iterator[Tensor]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import time
 import traceback
@@ -19,6 +20,7 @@ from benchmarks import files
 from benchmarks.experiment import code, cost, store
 from benchmarks.experiment.evaluate import evaluate
 from benchmarks.experiment.fabric import make_fabric, seed_generators
+from benchmarks.experiment.group import Group, LostProcessError, is_lost, ranked
 from benchmarks.experiment.length import settle
 from benchmarks.experiment.logs import Log, logs_of
 from benchmarks.experiment.plan import PROTOCOL, Run, encoded_options
@@ -30,6 +32,7 @@ from benchmarks.names import printable
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
+WITHOUT_LOCKS = (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)
 LEAST_CALLS = 5  # that a suite of timings takes its median of
 
 
@@ -45,41 +48,56 @@ def execute(
     `log` names the loggers that are told of it (see `logs`); `counted` is what a trial of the run
     has counted, which takes seconds.
 
-    A run that raises is stored as failed, with its reason, and is tried again the next time.
+    A run that raises is stored as failed, with its reason, and is tried again the next time. In a
+    group of processes, the first one returns what is stored, and one that fails its failure.
     Raises BlockingIOError if another process works on the same run, ValueError if what is stored
-    is damaged, and Stopped when a signal asks for it.
+    is damaged, LostProcessError if another process of the group has ended, and Stopped when a
+    signal asks for it.
     """
     folder = runs / run.folder
-    fabric = make_fabric(run.device, run.training.precision)
-    with locked(runs, run, fabric.is_global_zero):
-        stored = find_run(run, runs)
-        if stored is not None and stored.done:
-            return stored
-        base = describe(run)
-        if fabric.is_global_zero:
-            folder.mkdir(parents=True, exist_ok=True)
-            files.remove_partial_files(folder, older_than=0)
-            (folder / store.FAILURE).unlink(missing_ok=True)
-        try:
-            run = settle(run, folder, fabric)
-            names = log if fabric.is_global_zero else ()
-            params = {"panel": run.panel, **base, "training": _encoded(run)}
-            with Log(names, logs_of(runs) / run.folder, params) as logger:
-                counts = counted or count(run)
-                measured = _measure(run, folder, fabric, checkpoint_seconds, counts, logger)
-        except (Exception, SystemExit) as error:  # any fault of one row must not stop the others
+    with _naming_lost(run):
+        fabric = make_fabric(run.device, run.training.precision)
+        with locked(runs, run, fabric.is_global_zero):
+            stored = fabric.broadcast(find_run(run, runs) if fabric.is_global_zero else None)
+            if stored is not None and stored.done:
+                return stored
+            base = describe(run)
             if fabric.is_global_zero:
-                failed = store_failure(runs, base, _reason(error), traceback.format_exc())
-            if fabric.world_size > 1:
-                raise  # the other processes wait for this one
-            return failed
-        record = {**base, "status": "done", **measured}
-        if fabric.is_global_zero:
-            store.write_record(folder, record)
-            for name in (store.CHECKPOINT, store.PREVIOUS):
-                (folder / name).unlink(missing_ok=True)
-        fabric.barrier()
+                folder.mkdir(parents=True, exist_ok=True)
+                files.remove_partial_files(folder, older_than=0)
+                (folder / store.FAILURE).unlink(missing_ok=True)
+            try:
+                run = settle(run, folder, fabric)
+                names = log if fabric.is_global_zero else ()
+                params = {"panel": run.panel, **base, "training": _encoded(run)}
+                with Log(names, logs_of(runs) / run.folder, params) as logger:
+                    counts = counted or count(run)
+                    measured = _measure(run, folder, fabric, checkpoint_seconds, counts, logger)
+            except (Exception, SystemExit) as error:  # a fault of one row must not stop the others
+                if run.processes > 1 and is_lost(error):
+                    raise  # which is not this row's fault
+                return store_failure(runs, base, _reason(error), traceback.format_exc())
+            record = {**base, "status": "done", **measured}
+            if fabric.is_global_zero:
+                store.write_record(folder, record)
+                for name in (store.CHECKPOINT, store.PREVIOUS):
+                    (folder / name).unlink(missing_ok=True)
+            fabric.barrier()
     return StoredRun(folder, record)
+
+
+@contextmanager
+def _naming_lost(run: Run) -> Iterator[None]:
+    """Raise LostProcessError for what fails here because another process of the group has ended."""
+    try:
+        yield
+    except RuntimeError as error:
+        if run.processes == 1 or not is_lost(error):
+            raise
+        raise LostProcessError(
+            f"{run.row.label}: another of the {run.processes} processes has ended, so this one "
+            "ends too; checkpoints stay, and the same command continues"
+        ) from error
 
 
 def _reason(error: BaseException) -> str:
@@ -134,13 +152,16 @@ def _measure(
     dataset = run.dataset
     with cost.peak_memory(fabric.device) as peak:
         model, trained = train(run, folder, fabric, checkpoint_seconds, log)
-    if not fabric.is_global_zero:
-        return {}  # one process evaluates and stores
-    files.write(folder / "model.pt", lambda file: torch.save(model.state_dict(), file))
+    group = Group.of(fabric)
+    group.equal_buffers(model)
+    if fabric.is_global_zero:
+        files.write(folder / "model.pt", lambda file: torch.save(model.state_dict(), file))
     start = time.perf_counter()
     batches = dataset.test(run.training.test_sequences, run.training.batch_size, fabric.device)
-    seed_generators("test", run.seed)
-    scores, samples = evaluate(model, batches, run.clip, dataset.value_range, run.metrics)
+    seed_generators("test", run.seed, *ranked(group))
+    scores, samples = evaluate(model, batches, run.clip, dataset.value_range, run.metrics, group)
+    if not fabric.is_global_zero:
+        return {}  # one process stores
     seconds = {"train": trained["train"], "evaluate": time.perf_counter() - start}
     files.write_npz(folder / "scores.npz", scores)
     files.write_npz(folder / "samples.npz", samples)
@@ -151,7 +172,7 @@ def _measure(
         model,
         run.clip,
         fabric.device,
-        run.training.batch_size,
+        run.training.batch_size // run.processes,
         run.training.precision,
         seconds=run.timing_seconds,
         least=LEAST_CALLS if run.timed else 1,
@@ -169,7 +190,7 @@ def _measure(
             "macs": counted.macs,
             **counted.paper,
             **speed,
-            **_epoch(speed, dataset.train_sequences),
+            **_epoch(speed, dataset.train_sequences, run.processes),
             "peak_memory_bytes": peak.bytes,
         },
         "files": {
@@ -184,9 +205,15 @@ def _encoded(run: Run) -> Any:
     return code.encode(asdict(run.training), "training")
 
 
-def _epoch(speed: dict[str, float | None], sequences: int) -> dict[str, float | None]:
-    """Seconds to train on so many sequences, and their spread: that of the speed, in proportion."""
+def _epoch(
+    speed: dict[str, float | None], sequences: int, processes: int
+) -> dict[str, float | None]:
+    """Seconds to train on so many sequences, and their spread: that of the speed, in proportion.
+
+    None for several processes, whose speed together is not measured.
+    """
     rate, spread = (speed[f"training_sequences_per_second{end}"] for end in cost.SPREADS)
+    rate = rate if processes == 1 else None
     return {
         "seconds_per_epoch": rate and sequences / rate,
         "seconds_per_epoch_spread": rate and spread and sequences * spread / rate**2,
@@ -220,10 +247,32 @@ def describe(run: Run) -> dict[str, Any]:
 
 
 def lock_of(runs: Path, run: Run) -> FileLock:
-    """The lock of a run's folder; it lies beside it, as the folder may be moved aside."""
+    """The lock of a run's folder; it lies beside it, as the folder may be moved aside.
+
+    flock(2) on Unix: the system lets go of it when its holder ends, however that ends.
+    """
     folder = runs / ".locks"
     folder.mkdir(parents=True, exist_ok=True)
     return FileLock(folder / f"{run.folder}.lock")
+
+
+def acquire(lock: FileLock) -> bool:
+    """Take a lock, unless another process has it; whether it is taken.
+
+    Raises OSError, saying what to do, on a file system without locks.
+    """
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    except (NotImplementedError, OSError) as error:
+        if isinstance(error, OSError) and error.errno not in WITHOUT_LOCKS:
+            raise
+        raise OSError(
+            f"{lock.lock_file} cannot be locked ({error}): its file system has no file locks; "
+            "mount it with them, or choose an --out on another one"
+        ) from error
+    return True
 
 
 @contextmanager
@@ -232,11 +281,13 @@ def locked(runs: Path, run: Run, needed: bool = True) -> Iterator[None]:
     if not needed:
         yield
         return
-    try:
-        with lock_of(runs, run).acquire(timeout=0):
-            yield
-    except Timeout as error:
+    lock = lock_of(runs, run)
+    if not acquire(lock):
         raise BlockingIOError(
             f"another process is working on {runs / run.folder}; wait for it, or choose another "
             "--out"
-        ) from error
+        )
+    try:
+        yield
+    finally:
+        lock.release()

@@ -1,7 +1,7 @@
-"""Lightning Fabric for one device, or for the group of processes that torchrun started.
+"""Lightning Fabric for one device, or for a group of processes, of torchrun or of --devices.
 
 Variables such as RANK do not tell of a group: other launchers, and a shell inside a Slurm job, set
-them around a plain command. Only torchrun is heeded.
+them around a plain command. Only torchrun is heeded; a group of --devices has its variables.
 """
 
 from __future__ import annotations
@@ -75,6 +75,28 @@ def seed_generators(*names: str | int) -> None:
     random.seed(word)
     np.random.seed(word % 2**32)  # noqa: NPY002 - the one that models may use
     torch.manual_seed(word >> 1)
+
+
+def new_group(size: int) -> tuple[object, list[dict[str, str]]]:
+    """A new group on this machine: what its processes find each other through, and their variables.
+
+    These are torchrun's. The first is to be kept until the last process has ended.
+    """
+    host = "127.0.0.1"
+    store = torch.distributed.TCPStore(  # type: ignore[attr-defined]
+        host, 0, is_master=True, wait_for_workers=False
+    )
+    common = {
+        "TORCHELASTIC_RUN_ID": "devices",
+        "TORCHELASTIC_USE_AGENT_STORE": "True",
+        "MASTER_ADDR": host,
+        "MASTER_PORT": str(store.port),
+        "WORLD_SIZE": str(size),
+        "LOCAL_WORLD_SIZE": str(size),
+        "GROUP_RANK": "0",
+    }
+    ranks = map(str, range(size))
+    return store, [{**common, "RANK": rank, "LOCAL_RANK": rank} for rank in ranks]
 
 
 def make_fabric(device: str, precision: str) -> Fabric:

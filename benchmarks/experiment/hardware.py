@@ -95,6 +95,40 @@ def choose_device(asked: str) -> str:
     return asked
 
 
+def gpus() -> list[str]:
+    """The CUDA GPUs that this process may use, each as CUDA_VISIBLE_DEVICES names it.
+
+    Where the variable is set, its entries are kept as they are: numbers, UUIDs, and MIG instances,
+    of which a process sees the first alone, and each of several processes one of its own.
+    """
+    count = torch.cuda.device_count()
+    names = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    if not any(names):
+        return [str(number) for number in range(count)]
+    if count and all(name.startswith("MIG-") for name in names):
+        return names
+    return names[:count]
+
+
+def check_devices(devices: int | None, device: str) -> None:
+    """Raise ValueError if a machine has not so many of a device to share a training."""
+    if devices is None or devices == 1 or device == "cpu":
+        return
+    if device != "cuda":
+        raise ValueError(f"--devices {devices}, but {device} is one GPU; leave it out")
+    names = gpus()
+    if any(name.startswith("MIG-") for name in names):
+        raise ValueError(
+            f"--devices {devices}, but MIG instances cannot share a training: NCCL joins whole GPUs"
+            "; leave it out, and --jobs trains a row on each"
+        )
+    if devices > len(names):
+        raise ValueError(
+            f"--devices {devices}, but this process may use {len(names)} GPU"
+            f"{'s' * (len(names) != 1)} ({', '.join(names)}); expected at most {len(names)}"
+        )
+
+
 def resolve_precision(precision: str, device: str) -> str:
     """Turn "auto" into bf16 where the device computes it natively, else fp32.
 

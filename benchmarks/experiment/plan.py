@@ -23,7 +23,7 @@ from benchmarks.experiment.code import (
     qualified_name,
 )
 from benchmarks.experiment.fabric import group_size
-from benchmarks.experiment.hardware import choose_device, resolve_precision
+from benchmarks.experiment.hardware import check_devices, choose_device, resolve_precision
 from benchmarks.experiment.spec import (
     SMALL_SCALES,
     DatasetClass,
@@ -76,6 +76,7 @@ class Options:
     minutes: float | None = None  # of training on this machine, instead of epochs
     batch_size: int | None = None
     device: str = "auto"
+    devices: int | None = None  # of this machine, that share each batch
     precision: str = "auto"
     data: str | None = None  # a folder, a file, or "synthetic"
     dataset: str | None = None
@@ -283,6 +284,8 @@ def plan(suite: Suite, options: Options) -> list[Run]:
     device = choose_device(options.device)
     scale = options.scale or _default_scale(suite, device)
     choose(f"suite {suite.name!r}: scale", scale, suite.training)
+    check_devices(options.devices, device)
+    processes = options.devices or group_size()
     runs: list[Run] = []
     missing: dict[str, FileNotFoundError] = {}
     for panel in suite.panels:
@@ -303,7 +306,7 @@ def plan(suite: Suite, options: Options) -> list[Run]:
             minutes=options.minutes,
             batch_size=options.batch_size,
             precision=options.precision,
-            processes=group_size(),
+            processes=processes,
         )
     for name, why in missing.items():
         if len(missing) == len(suite.panels):
@@ -404,7 +407,7 @@ def run_key(run: Run) -> str:
         "seed": run.seed,
         "device": run.device,
         **({"timed": True} if run.timed else {}),
-        **({"processes": run.processes} if run.processes > 1 else {}),
+        **({"shares_of_a_batch": run.processes} if run.processes > 1 else {}),
         **({"metrics": {m.name: _identity(m) for m in run.further}} if run.further else {}),
     }
     text = to_json(identity, sort_keys=True)
@@ -475,11 +478,19 @@ def _check_batch(row: Row, training: Training, dataset: Dataset, processes: int)
             f"sequences; {dataset.name} has {dataset.train_sequences}: --batch-size makes it "
             "smaller"
         )
-    if training.batch_size % processes:
+    if rest := training.batch_size % processes:
+        fitting = [n for n in range(1, training.batch_size + 1) if not training.batch_size % n]
+        sizes = [training.batch_size - rest, training.batch_size - rest + processes]
         raise ValueError(
-            f"row {row.label!r}: a batch of {training.batch_size} cannot be divided among "
-            f"{processes} processes; expected a number of processes that divides it"
+            f"row {row.label!r}: a batch of {training.batch_size} cannot be divided equally among "
+            f"{processes} processes; expected {_either(fitting)} of them, or --batch-size "
+            f"{_either([size for size in sizes if size])}"
         )
+
+
+def _either(numbers: Sequence[int]) -> str:
+    *others, last = map(str, numbers)
+    return f"{', '.join(others)} or {last}" if others else last
 
 
 def _check_comparable(runs: Sequence[Run]) -> None:
@@ -543,8 +554,8 @@ def table_name(suite: Suite | DatasetTable, options: Options, runs: Sequence[Run
         asked["rows"] = list(dict.fromkeys(run.row.label for run in runs))
     if runs and options.check is not None:  # which gives the precision
         asked |= {"precision": runs[0].training.precision, "check": "check"}
-    if (processes := group_size()) > 1:
-        asked["processes"] = processes
+    if runs and runs[0].processes > 1:
+        asked["processes"] = runs[0].processes
     asked["metrics"] = [text.partition("=")[0] for text in options.metrics or ()] or None
     unset = (None, False, "auto")
     asked = {name: v for name, v in asked.items() if not any(v is other for other in unset)}

@@ -13,6 +13,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
@@ -24,6 +25,7 @@ import torch
 
 from benchmarks.experiment import code, hardware, progress, server
 from benchmarks.experiment.execute import (
+    acquire,
     describe,
     execute,
     find_run,
@@ -31,7 +33,8 @@ from benchmarks.experiment.execute import (
     locked,
     store_failure,
 )
-from benchmarks.experiment.fabric import is_first_process
+from benchmarks.experiment.fabric import is_first_process, make_fabric, new_group
+from benchmarks.experiment.group import LostProcessError
 from benchmarks.experiment.logs import logs_of
 from benchmarks.experiment.plan import Run
 from benchmarks.experiment.store import StoredRun
@@ -45,27 +48,35 @@ GRACE_SECONDS = 15.0  # for a step and its checkpoint; then the one before has t
 POLL_SECONDS = 1.0  # between looks at what runs here, and in other commands
 
 
+STOPPED = {code: number for number in SIGNALS for code in (-number, 128 + number)}
+
+
 class Died(NamedTuple):
     """How a process ended that gave no result: its exit code, negative for a signal."""
 
     exit_code: int
+    whose: str = "the process"
+
+    @property
+    def is_stopped(self) -> bool:
+        """Whether a signal asked it to end."""
+        return self.exit_code in STOPPED
 
     @property
     def reason(self) -> str:
         """The same in words."""
-        stopped = {code: number for number in SIGNALS for code in (-number, 128 + number)}
-        if (number := stopped.get(self.exit_code)) is not None:
-            said = signal.Signals(number).name
-            return f"the process was stopped by {said}; the same command continues"
+        if self.is_stopped:
+            said = signal.Signals(STOPPED[self.exit_code]).name
+            return f"{self.whose} was stopped by {said}; the same command continues"
         if self.exit_code >= 0:
-            return f"the process ended with exit status {self.exit_code} and without a result"
+            return f"{self.whose} ended with exit status {self.exit_code} and without a result"
         name = signal.Signals(-self.exit_code).name
         if name == "SIGKILL":
             return (
-                "the process was killed (SIGKILL; out of memory?); its checkpoint stays, the same "
-                "command continues, with --jobs 1 in less memory"
+                f"{self.whose} was killed (SIGKILL; out of memory?); its checkpoint stays, the "
+                "same command continues, with --jobs 1 in less memory"
             )
-        return f"the process crashed with {name}"
+        return f"{self.whose} crashed with {name}"
 
 
 # --- processes -----------------------------------------------------------------------------------
@@ -76,11 +87,58 @@ class _Process(NamedTuple):
     pipe: Connection
 
 
+@dataclass
+class _Call:
+    """A call's processes, several for a group, and what those have given that have ended."""
+
+    processes: list[_Process]
+    gpus: list[str]
+    store: object  # through which the processes of a group find each other; kept alive here
+    outcomes: dict[int, Any] = field(default_factory=dict)  # by rank
+    deadline: float | None = None  # when those are killed that one has let down
+
+    @property
+    def running(self) -> dict[int, _Process]:
+        """The processes that have not ended, by rank."""
+        return {n: p for n, p in enumerate(self.processes) if n not in self.outcomes}
+
+    def end_what_one_let_down(self) -> None:
+        """End the other processes of a group once one has failed: in order, then at once."""
+        if self.deadline is None and any(map(_severity, self.outcomes.values())):
+            self.deadline = time.monotonic() + GRACE_SECONDS
+            for process, _ in self.running.values():
+                process.terminate()
+        elif self.deadline is not None and time.monotonic() >= self.deadline:
+            for process, _ in self.running.values():
+                process.kill()
+
+    @property
+    def outcome(self) -> Any:
+        """What the first process has given, or, of several failures, the one that led to others."""
+        rank = max(self.outcomes, key=lambda rank: (_severity(self.outcomes[rank]), -rank))
+        found = self.outcomes[rank]
+        if isinstance(found, Died) and len(self.processes) > 1:
+            return found._replace(whose=f"process {rank} of {len(self.processes)}")
+        return found
+
+
+def _severity(outcome: Any) -> int:
+    """How surely an outcome of a group's process is the cause of the others': 0 for none."""
+    if isinstance(outcome, StoredRun):
+        return 0 if outcome.done else 5
+    if isinstance(outcome, Died):
+        return 2 if outcome.is_stopped else 4
+    if isinstance(outcome, LostProcessError):
+        return 1
+    return 3 if isinstance(outcome, Exception) else 0
+
+
 class Pool:
     """Calls in processes of their own, `size` at a time, each with so many threads (None: all).
 
-    What they say meanwhile is shown in the `view`. Use as a context manager: what still runs at its
-    end is asked to stop, and killed if it takes too long.
+    On a machine with several GPUs, a call sees the one that has the fewest calls; a group of
+    processes, one GPU for each. What they say meanwhile is shown in the `view`. Use as a context
+    manager: what still runs at its end is asked to stop, and killed if it takes too long.
     """
 
     def __init__(
@@ -89,7 +147,8 @@ class Pool:
         self.size, self.threads = size, threads or torch.get_num_threads()
         self.view = view or View()
         self._context = server.context(device)
-        self._running: dict[str, _Process] = {}
+        self._gpus = hardware.gpus() if device == "cuda" else []
+        self._running: dict[str, _Call] = {}
 
     def __enter__(self) -> Pool:
         return self
@@ -109,15 +168,43 @@ class Pool:
 
     def start(self, name: str, run: Run, call: Callable[..., Any], *args: Any) -> None:
         """Start a call with picklable arguments; `name` identifies its outcome."""
+        self.start_group(1, name, run, call, *args)
+
+    def start_group(
+        self, size: int, name: str, run: Run, call: Callable[..., Any], *args: Any
+    ) -> None:
+        """Start a call in so many processes that share each batch; the first one's result counts.
+
+        One that fails ends the others.
+        """
         payload = pickle.dumps((call, args))
+        gpus = self._free_gpus(size)
+        shown = {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
+        store, members = (None, [{}]) if size == 1 else new_group(size)
         with deferred():  # a process that runs is one that `stop` knows of
-            receiver, sender = self._context.Pipe(duplex=False)
-            process = self._context.Process(
-                target=_call, args=(payload, code.belongs_to_user(run.code), self.threads, sender)
-            )
-            process.start()
-            sender.close()  # the process has its own end; when that closes, the pipe ends
-            self._running[name] = _Process(process, receiver)
+            started = _Call([], gpus, store)
+            self._running[name] = started
+            for member in members:
+                receiver, sender = self._context.Pipe(duplex=False)
+                own = code.belongs_to_user(run.code)
+                process = self._context.Process(
+                    target=_call, args=(payload, own, self.threads, sender, shown | member)
+                )
+                process.start()
+                sender.close()  # the process has its own end; when that closes, the pipe ends
+                started.processes.append(_Process(process, receiver))
+
+    def _free_gpus(self, size: int) -> list[str]:
+        """The GPUs with the fewest calls, in the machine's order where these are equal."""
+        taken = [gpu for call in self._running.values() for gpu in call.gpus]
+        return sorted(self._gpus, key=taken.count)[:size]
+
+    def sharing(self, processes: int) -> str:
+        """What to say of so many processes at a time, if there are fewer GPUs; else nothing."""
+        if not self._gpus or processes <= len(self._gpus):
+            return ""
+        gpus = f"{len(self._gpus)} GPU{'s' * (len(self._gpus) > 1)}"
+        return f"--jobs {self.size}: {processes} processes at a time share {gpus} in turn"
 
     def outcomes(self) -> dict[str, Any]:
         """Calls that have ended, by name: each one's result, exception, or `Died`.
@@ -125,21 +212,25 @@ class Pool:
         Waits up to POLL_SECONDS for one. A process may have left others behind, which keep its
         pipe open: that it is alive itself is what counts.
         """
-        running = self._running.values()
-        if not running:
+        if not self._running:
             time.sleep(POLL_SECONDS)
             return {}
+        running = [end for call in self._running.values() for end in call.running.values()]
         wait([end for process, pipe in running for end in (pipe, process.sentinel)], POLL_SECONDS)
         ended: dict[str, Any] = {}
-        for name, (process, pipe) in list(self._running.items()):
-            alive = process.is_alive()  # before the pipe is looked at: a result may come between
-            has_ended, outcome = self._read(name, pipe)
-            if alive and not has_ended:
-                continue
-            process.join()
-            pipe.close()
-            del self._running[name]
-            ended[name] = Died(process.exitcode or 0) if outcome is None else outcome
+        for name, call in list(self._running.items()):
+            for rank, (process, pipe) in call.running.items():
+                alive = process.is_alive()  # before a look at the pipe: a result may come between
+                has_ended, outcome = self._read(name, pipe)
+                if alive and not has_ended:
+                    continue
+                process.join()
+                pipe.close()
+                call.outcomes[rank] = Died(process.exitcode or 0) if outcome is None else outcome
+            call.end_what_one_let_down()
+            if not call.running:
+                del self._running[name]
+                ended[name] = call.outcome
         return ended
 
     def _read(self, name: str, pipe: Connection) -> tuple[bool, Any]:
@@ -156,26 +247,39 @@ class Pool:
         return False, None
 
     def stop(self) -> None:
-        """End all processes: in order within the grace, then at once."""
-        processes = [running.process for running in self._running.values()]
+        """End all processes: in order within the grace, then at once.
+
+        Of a group the first is asked, which has the others stop after the same step.
+        """
+        calls = self._running.items()
+        processes = [end.process for _, call in calls for end in call.running.values()]
         deadline = time.monotonic() + GRACE_SECONDS
         try:
-            for process in processes:
-                process.terminate()
+            for _, call in calls:
+                for end in list(call.running.values())[:1]:
+                    end.process.terminate()
             for process in processes:
                 process.join(max(0.0, deadline - time.monotonic()))
         finally:  # also when another signal comes
             for process in processes:
                 process.kill()
                 process.join()
-            for name, (_, pipe) in self._running.items():  # such as that a checkpoint was written
-                self._read(name, pipe)
-                pipe.close()
+            for name, call in calls:  # such as that a checkpoint was written
+                for end in call.running.values():
+                    self._read(name, end.pipe)
+                    end.pipe.close()
             self._running.clear()
 
 
-def _call(payload: bytes, carried: code.Code, threads: int, pipe: Connection) -> None:
+def _call(
+    payload: bytes,
+    carried: code.Code,
+    threads: int,
+    pipe: Connection,
+    environment: Mapping[str, str],
+) -> None:
     """What a process does: the call, whose result or exception goes into the pipe."""
+    os.environ.update(environment)  # before CUDA looks for its GPUs
     threading.Thread(target=_end_with_parent, daemon=True).start()
     hardware.keep_freed_memory()
     torch.set_num_threads(threads)
@@ -206,9 +310,20 @@ def _end_with_parent() -> None:
     parent = parent_process()
     if parent is not None:
         parent.join()
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(GRACE_SECONDS)
-        os._exit(1)
+        _end_this_process()
+
+
+def _end_without(launcher: int) -> None:
+    """Nor must a killed torchrun, whose process has this number."""
+    while os.getppid() == launcher:
+        time.sleep(POLL_SECONDS)
+    _end_this_process()
+
+
+def _end_this_process() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_SECONDS)
+    os._exit(1)
 
 
 # --- runs ----------------------------------------------------------------------------------------
@@ -305,10 +420,13 @@ def execute_all(
     cores = torch.get_num_threads()
     size = jobs or (max(1, cores // threads) if threads else _default_jobs(runs[0]))
     size = max(1, min(size, len(todo)))
+    processes = size * runs[0].processes
     view.jobs, view.done = size, len(runs) - len(todo)
     if log:
         _say_where(folder, log, view)
-    with view, Pool(size, threads or max(1, cores // size), runs[0].device, view) as pool:
+    with view, Pool(size, threads or max(1, cores // processes), runs[0].device, view) as pool:
+        if line := pool.sharing(processes):
+            view.say(line)
         trials = try_all(todo, pool)
         counted: dict[str, Trial] = {}
         for run in todo:
@@ -350,7 +468,9 @@ def _train_all(
             training[run.folder] = run
             view.starts(run, view.total - len(waiting))
             trial = counted[run.folder]
-            pool.start(run.folder, run, execute, run, folder, *how, trial)
+            several = run.processes > 1
+            start = partial(pool.start_group, run.processes) if several else pool.start
+            start(run.folder, run, execute, run, folder, *how, trial)
         for name, outcome in pool.outcomes().items():
             run = training[name]
             if isinstance(outcome, BlockingIOError):
@@ -379,8 +499,8 @@ def execute_here(
     """Run all to completion in this process, one of a group that torchrun started."""
     if not resume:
         raise ValueError("--fresh does not work under torchrun; move the stored runs away by hand")
-    if runs[0].device == "cuda":
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    fabric = make_fabric(runs[0].device, runs[0].training.precision)  # takes its own GPU
+    threading.Thread(target=_end_without, args=(os.getppid(),), daemon=True).start()
     folder = folder.absolute()  # a row may change its process's folder
     first = is_first_process()
     view = view or View(len(runs), quiet=not first)
@@ -390,12 +510,14 @@ def execute_here(
     done: list[StoredRun] = []
     with view:
         for run in runs:
-            stored = look_up(run, folder)
+            stored = fabric.broadcast(look_up(run, folder) if first else None)
             if stored is None or not stored.is_final:
                 view.starts(run, len(done) + 1)
                 progress.deliver_to(partial(view.receive, run.folder))
                 stored = execute(run, folder, checkpoint_seconds, log, view.trials[run.folder])
                 view.ends(run, stored)
+                if not stored.done:  # the others wait for this process
+                    raise ChildProcessError(f"{run.row.label}: {stored.record['reason']}")
             elif log:
                 view.say_of(run, "is stored already, so nothing is logged of it")
             done.append(stored)
@@ -430,18 +552,23 @@ def _set_all_aside(runs: Sequence[Run], folder: Path) -> None:
 
 def _is_locked(folder: Path, run: Run) -> bool:
     lock = lock_of(folder, run)
-    try:
-        lock.acquire(timeout=0)
-    except TimeoutError:
-        return True
-    lock.release()
-    return False
+    if acquire(lock):
+        lock.release()
+        return False
+    return True
 
 
 def _default_jobs(run: Run) -> int:
-    """Small models leave most of several cores idle, so on a CPU each core takes a row."""
+    """Each GPU takes a row; small models leave most of several cores idle, so each core takes one.
+
+    Where each batch is shared, so many GPUs or cores do.
+    """
+    if run.timed:
+        return 1
+    if run.device == "cuda":
+        return len(hardware.gpus()) // run.processes
     small = run.is_small and run.device == "cpu"
-    return torch.get_num_threads() if small and not run.timed else 1
+    return torch.get_num_threads() // run.processes if small else 1
 
 
 def _say_where(folder: Path, log: Sequence[str], view: View) -> None:

@@ -6,6 +6,7 @@ its own.
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from contextlib import suppress
@@ -39,7 +40,8 @@ def _start_early() -> None:
     if sys.platform != "linux":
         return
     open_closed_streams()  # before the server takes their numbers
-    if IDLE.isdisjoint(sys.argv):
+    under_torchrun = "TORCHELASTIC_RUN_ID" in os.environ  # which has started the processes
+    if IDLE.isdisjoint(sys.argv) and not under_torchrun:
         with suppress(OSError):  # of a folder that is gone, which the command itself will tell
             _start()
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+import signal
 import sys
 import time
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,12 +22,13 @@ from benchmarks import files
 from benchmarks.experiment.capture import WARM_UP, at_once, gradients_of
 from benchmarks.experiment.evaluate import mean_squared_error
 from benchmarks.experiment.fabric import seed_generators
+from benchmarks.experiment.group import Group, Synchronised, ranked
 from benchmarks.experiment.logs import Log
 from benchmarks.experiment.plan import Run
 from benchmarks.experiment.progress import Progress
 from benchmarks.experiment.spec import Training
 from benchmarks.experiment.store import CHECKPOINT, DAMAGED, PREVIOUS
-from benchmarks.stopping import Stopped, deferred
+from benchmarks.stopping import Stopped, deferred, is_asked
 from tau import Predictor
 
 if TYPE_CHECKING:
@@ -100,8 +102,9 @@ def train(
 ) -> tuple[Predictor, dict[str, float]]:
     """Train a run's model from its start or its checkpoint; returns it with seconds and steps.
 
-    The randomness of a step (its batch, stochastic depth, scheduled sampling) is a function of
-    (seed, step, rank), and that of a validation one of (seed, epoch), so a checkpoint needs no
+    The batch of a step is a function of (seed, step); what a model draws in it (stochastic depth,
+    scheduled sampling) of (seed, step, rank), and in a validation of (seed, epoch, rank). So a
+    checkpoint needs no
     generator state and, on the CPU, an interrupted run ends bit-exact equal to an uninterrupted
     one. A checkpoint is written when `Stopped` is raised, after the last epoch, and every
     `checkpoint_seconds` (None: when writing one costs less than 5 % of the time since the one
@@ -126,6 +129,7 @@ def train(
             loop.save()
         progress.say(f"stopped after step {loop.step} of {training.steps}, checkpoint written")
         raise
+    loop.synchronised.undo()
     return model, {"train": loop.clock.seconds, "steps": loop.step}
 
 
@@ -158,18 +162,26 @@ class StepTimer:
 
 
 class _Loss:
-    """A loss on its way to the host: reading it waits for its own step, not for what is queued."""
+    """A step's loss, and whether a process of the group is asked to stop, on the way to the host.
 
-    def __init__(self, loss: Tensor) -> None:
+    Reading them waits for their own step, not for what is queued.
+    """
+
+    def __init__(self, loss: Tensor, group: Group) -> None:
+        if group.size > 1:
+            asked = torch.full_like(loss, float(is_asked()))
+            loss = group.sum(torch.stack([loss, asked])) / group.size
         self._copy = loss.to("cpu", non_blocking=True) if loss.is_cuda else loss
         self._copied = torch.cuda.Event() if loss.is_cuda else None
         if self._copied is not None:
             self._copied.record()
 
-    def __float__(self) -> float:
+    def read(self) -> tuple[float, bool]:
+        """The mean over the processes; whether one of them is asked to stop."""
         if self._copied is not None:
             self._copied.synchronize()
-        return float(self._copy)
+        loss, *asked = self._copy.flatten().tolist()
+        return loss, any(asked)
 
 
 class _Loop:
@@ -188,6 +200,8 @@ class _Loop:
             # A graph for states with a gradient and without, and for inference when it is timed.
             torch._dynamo.config.cache_size_limit = 32  # recompile_limit from torch 2.7 on
             model.compile()
+        self.group = Group.of(fabric)
+        self.synchronised = Synchronised(model, fabric.device, self.group)
         self.run, self.model, self.fabric, self.dataset = run, model, fabric, run.dataset
         self.optimiser = make_optimiser(model, run.training)
         self.schedule = make_schedule(self.optimiser, run.training)
@@ -203,6 +217,7 @@ class _Loop:
         self.curve: list[dict[str, float]] = []
         self.losses: list[float] = []  # of this epoch
         self.last_loss = math.nan
+        self.stop_after: int | None = None  # the step at which all processes of a group stop
         self.pending: list[tuple[int, float, _Loss]] = []  # step, its learning rate, its loss
         self.clock = Clock()
         self.saved_at, self.save_seconds = time.perf_counter(), 0.0
@@ -215,16 +230,27 @@ class _Loop:
         return float(self.schedule.get_last_lr()[0])
 
     def run_to_completion(self, progress: Progress) -> None:
-        """Train from here to the last step, with a validation after each epoch."""
+        """Train from here to the last step, with a validation after each epoch.
+
+        A group stops after one and the same step, whichever of its processes is asked to: so none
+        waits for one that is gone, and the first can write a checkpoint.
+        """
+        with deferred() if self.group.size > 1 else nullcontext():
+            self._run_to_completion(progress)
+        if self.step == self.stop_after:
+            raise Stopped(signal.SIGTERM)  # which was sent to another process
+
+    def _run_to_completion(self, progress: Progress) -> None:
         training = self.run.training
         warm_up = WARM_UP if self.run.device == "cuda" else 0
         first = self.step
         with self.clock.stopped():
             self.log.begin(first, training.steps)
         while True:
-            if self.step == (self.epochs + 1) * training.steps_per_epoch:
+            is_epoch = self.step == (self.epochs + 1) * training.steps_per_epoch
+            if is_epoch and self.step != self.stop_after:
                 self.finish_epoch(progress)
-            if self.step == training.steps:
+            if self.step in (training.steps, self.stop_after):
                 return
             with deferred():
                 if self.step - first < warm_up:
@@ -247,32 +273,33 @@ class _Loop:
     def advance(self) -> None:
         """One optimiser step."""
         run, fabric = self.run, self.fabric
-        workers, rank = fabric.world_size, fabric.global_rank
+        rank, processes = self.group
         seed_generators("step", run.seed, self.step, rank)
-        sequences = self.dataset.batch(
-            run.seed,
-            self.step * workers + rank,
-            run.training.batch_size // workers,
-            fabric.device,
-        )
+        of_all = (run.seed, self.step, run.training.batch_size, fabric.device)
+        if processes > 1:
+            sequences = self.dataset.share(*of_all, rank, processes)
+        else:
+            sequences = self.dataset.batch(*of_all)
         self.model.train()
         loss = self.gradients(sequences)
         if run.training.max_grad_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), run.training.max_grad_norm)
-        self.pending.append((self.step + 1, self.lr, _Loss(loss)))
+        self.pending.append((self.step + 1, self.lr, _Loss(loss, self.group)))
         self.read_losses(self.lag)
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
         self.schedule.step()
         self.step += 1
-        if self._due() and self.step % run.training.steps_per_epoch:
+        if fabric.is_global_zero and self._due() and self.step % run.training.steps_per_epoch:
             self.save()
 
     def read_losses(self, keep: int = 0) -> None:
         """Move all but the `keep` newest losses to the host; stop at one that is not finite."""
         while len(self.pending) > keep:
             step, lr, loss = self.pending.pop(0)
-            self.last_loss = float(loss)
+            self.last_loss, asked = loss.read()
+            if asked and self.stop_after is None:
+                self.stop_after = step + self.lag  # the same in all, whenever they read it
             if not math.isfinite(self.last_loss):
                 raise NonFiniteLossError(
                     f"{self.run.row.label}: the loss is {self.last_loss} at step {step} of "
@@ -291,32 +318,35 @@ class _Loop:
         self.read_losses()
         training, fabric = self.run.training, self.fabric
         with self.clock.stopped():
-            point: dict[str, float] = {}
-            if fabric.is_global_zero:
-                seed_generators("validation", self.run.seed, self.epochs)
-                sequences = self.dataset.validation(
-                    training.val_sequences, training.batch_size, fabric.device
-                )
-                point = {
-                    "epoch": self.step // training.steps_per_epoch,
-                    "step": self.step,
-                    "sequences": self.step * training.batch_size,
-                    "seconds": self.clock.seconds,
-                    "train_loss": sum(self.losses) / len(self.losses),
-                    "val_mse": mean_squared_error(self.model, sequences, self.dataset.value_range),
-                    "lr": self.lr,
-                }
-                progress.epoch(point)
-                self.log.epoch(point)
+            point = {
+                "epoch": self.step // training.steps_per_epoch,
+                "step": self.step,
+                "sequences": self.step * training.batch_size,
+                "seconds": self.clock.seconds,
+                "train_loss": sum(self.losses) / len(self.losses),
+                "val_mse": self.validate(),
+                "lr": self.lr,
+            }
+            progress.epoch(point)
+            self.log.epoch(point)
             with deferred():
-                self.curve += [point] if point else []
+                self.curve.append(point)
                 self.epochs += 1
                 self.losses = []
                 if self.step == training.steps or self._due(at_least=0):
                     self.save()
                 elif fabric.is_global_zero:
                     write_curve(self.folder, self.curve)
-            fabric.barrier()
+
+    def validate(self) -> float:
+        """The MSE on the validation sequences, which the processes divide among them."""
+        training, group = self.run.training, self.group
+        seed_generators("validation", self.run.seed, self.epochs, *ranked(group))
+        group.equal_buffers(self.model)
+        sequences = self.dataset.validation(
+            training.val_sequences, training.batch_size, self.fabric.device
+        )
+        return mean_squared_error(self.model, sequences, self.dataset.value_range, group)
 
     def save(self) -> None:
         """Write the checkpoint, keeping the one before, and the curve so far, atomically."""
@@ -352,6 +382,19 @@ class _Loop:
         A damaged one, and what else is in its place, is set aside, never deleted. Raises ValueError
         for one of another run.
         """
+        with self.fabric.rank_zero_first():  # which sets aside what the others must not read
+            state = self._newest()
+        if state is not None:
+            self._load(state)
+        steps = self.group.gather(self.step)
+        if len(set(steps)) > 1:
+            raise ValueError(
+                f"the processes of the group find other checkpoints in {self.folder}: they would "
+                f"continue after the steps {', '.join(map(str, steps))}; --out must be one folder "
+                "for all machines, on a file system that they share"
+            )
+
+    def _newest(self) -> dict[str, Any] | None:
         state = None
         for path in (self.path, self.folder / PREVIOUS):
             if not (path.exists() or path.is_symlink()):
@@ -365,8 +408,7 @@ class _Loop:
                 if self.fabric.is_global_zero:
                     kept = files.set_aside(path, "damaged")
                     print(f"{path} is damaged ({error}) and kept as {kept}", file=sys.stderr)
-        if state is not None:
-            self._load(state)
+        return state
 
     def _load(self, state: dict[str, Any]) -> None:
         self.model.load_state_dict(state["model"])

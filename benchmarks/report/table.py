@@ -481,7 +481,9 @@ def _setting(group: Group) -> Iterator[tuple[str, str]]:
     length = f"{_counted(training[0]['epochs'] or 0, 'epoch')} of {sequences}"
     if (minutes := training[0].get("minutes")) is not None:
         length = f"{minutes:g} minutes for each row, on this machine"
-    shared = f"; {first['processes']} processes share each batch" * (first["processes"] > 1)
+    shared = (
+        f"; {first['processes']} processes share each batch, and speed is that of one on its share"
+    ) * (first["processes"] > 1)
     yield (
         f"Training{group.suffix}",
         f"scale {first['scale']}: {length}, batch size "
