@@ -105,8 +105,8 @@ ROWS = (
         WaST,
         sizes=sizes.TAXIBJ_WAST,
         training=at_scales(SMALL_LR, lr=1e-3),
-        note="OpenSTL's (v1.0.0), whose cosine has no warm-up and which has 1,600 parameters more, "
-        "unused; 0.3 % more multiply-adds there, for wavelets by convolution and for means",
+        note="the released code (OpenSTL v1.0.0) has a cosine without warm-up, 1,600 parameters "
+        "more, unused, and 0.3 % more multiply-adds, for wavelets by convolution and for means",
     ),
     Row(
         "PredFormer",
