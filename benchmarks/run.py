@@ -57,7 +57,8 @@ from benchmarks.suites import find_suite, suite_names, with_models
 
 FILES_OF_SHELLS = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}  # as shtab has it
 PATIENCE_SECONDS = 5.0  # in which torchrun ends the others
-LISTED = "{:<12} {:>4}  {:<22} {:<13} {}"  # a line of --list
+LISTED = "{:<15} {:>4}  {:<22} {:<13} {}"  # a line of --list
+LISTED_DATA = 22  # characters of it for names of data sets
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -440,9 +441,14 @@ def _list() -> int:
             print(LISTED.format(name, "", f"{len(names)} data sets", "", suite.title))
             _print_below(", ".join(names))
             continue
-        data = ", ".join(name_of(p.dataset) if p.dataset else "your own" for p in suite.panels)
+        datasets = [name_of(p.dataset) if p.dataset else "your own" for p in suite.panels]
+        data = ", ".join(datasets)
+        is_long = len(data) > LISTED_DATA
+        data = f"{len(datasets)} data sets" if is_long else data
         scales = "all" if tuple(suite.training) == SCALES else ", ".join(suite.training)
         print(LISTED.format(name, len(suite.rows), data, scales, suite.title))
+        if is_long:
+            _print_below(", ".join(datasets))
         _print_below(", ".join(row.label for row in suite.rows))
     print(f"\nscales: {', '.join(SCALES)}")
     return 0

@@ -34,7 +34,7 @@ DATASET = "WeatherBench MV (r,t,u,v at 150,500,850) 5.625deg"  # in published.cs
 SUITE: Suite = replace(
     weatherbench.SUITE,
     name="weatherbench_mv",
-    title="WeatherBench, humidity, temperature and wind at three levels",
+    title="WeatherBench, four variables at 3 levels",
     panels=(
         Panel(
             WeatherBenchMV,
