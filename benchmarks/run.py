@@ -10,11 +10,11 @@ import textwrap
 import time
 import webbrowser
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, redirect_stderr
+from contextlib import AbstractContextManager, nullcontext, redirect_stderr
 from dataclasses import fields, replace
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import benchmarks.experiment.server  # noqa: F401 - first: see there
 from benchmarks.command import end_process, run_command
@@ -55,10 +55,14 @@ from benchmarks.report.table import NOT_RUN, check_published
 from benchmarks.report.write import Report, planned, report, report_datasets
 from benchmarks.suites import find_suite, suite_names, with_models
 
+if TYPE_CHECKING:
+    from benchmarks.experiment.ray_cluster import Cluster
+
 FILES_OF_SHELLS = {"bash": "_shtab_compgen_files", "zsh": "_files", "tcsh": "f"}  # as shtab has it
 PATIENCE_SECONDS = 5.0  # in which torchrun ends the others
 LISTED = "{:<15} {:>4}  {:<22} {:<13} {}"  # a line of --list
 LISTED_DATA = 22  # characters of it for names of data sets
+ON = ("on", "cpus_per_run", "gpus_per_run")
 
 
 def arguments() -> argparse.ArgumentParser:
@@ -170,6 +174,23 @@ def arguments() -> argparse.ArgumentParser:
         metavar="K/N",
         help="train the K-th of N parts of the plan, and write no table: --report does, at the end",
     )
+    add(
+        "--on",
+        metavar="ray[://ADDRESS]",
+        help="hand the runs to a Ray cluster; without an address, to one of this machine alone",
+    )
+    add(
+        "--cpus-per-run",
+        metavar="N",
+        type=_positive,
+        help="with --on: CPU cores of a run (default: 1 for small models, else all of a node)",
+    )
+    add(
+        "--gpus-per-run",
+        metavar="G",
+        type=float,
+        help="with --on: GPUs of a run, such as 0.5 for two runs on each (default: 1)",
+    )
     add("--check", metavar="FILE", type=Path, help="compare the metrics with a reference file")
     add(
         "--update",
@@ -253,13 +274,43 @@ def _run(options: Options) -> int:
         return _rebuild(Path(str(options.report)), options)
     found = find_suite(str(options.suite))
     if isinstance(found, DatasetTable):
-        trained = ("add", "against", "open", "log", "shard")
+        trained = ("add", "against", "open", "log", "shard", *ON)
         options.refuse(trained, f"suite {found.name}, which trains nothing")
         opened = open_datasets(found, options)
         return _print(report_datasets(found, opened, options.out, table_name(found, options)))
     if options.check is not None and not options.update and options.precision == "auto":
         options = replace(options, precision=precision_of(options.check))
-    suite, runs = _plan(found, options)
+    with _cluster(found, options) as cluster:
+        return _run_suite(found, options, cluster)
+
+
+def _cluster(suite: Suite, options: Options) -> AbstractContextManager[Cluster | None]:
+    """The cluster that --on names, if any; raises ValueError for what does not go with it."""
+    if options.on is None:
+        options.refuse(ON[1:], "a command without --on")
+        return nullcontext()
+    engine, separator, address = options.on.partition("://")
+    if engine != "ray" or bool(separator) != bool(address):
+        raise ValueError(f"--on is {options.on!r}; expected ray, or ray://HOST:PORT")
+    for name in ("report", "dry_run", "update", "jobs", "shard", "devices"):
+        options.refuse((name,), f"--on {options.on}, by which Ray hands out the runs of a training")
+    if launched_by_torchrun():
+        raise ValueError("--on does not work under torchrun, which shares each run; leave it out")
+    if suite.timed:
+        raise ValueError(
+            f"suite {suite.name!r} measures time, for which each run needs a machine to itself; "
+            f"leave --on {options.on} out"
+        )
+    gpus = options.gpus_per_run
+    if gpus is not None and not 0 < gpus <= 1:
+        raise ValueError(f"--gpus-per-run is {gpus:g}; expected more than 0, and at most 1")
+    from benchmarks.experiment.ray_cluster import connect
+
+    return connect(options)
+
+
+def _run_suite(found: Suite, options: Options, cluster: Cluster | None) -> int:
+    suite, runs = _plan(found, options, cluster)
     folder = options.out / "runs"
     if options.dry_run:
         print(describe_plan(suite, runs, folder))
@@ -270,7 +321,10 @@ def _run(options: Options) -> int:
     if options.check is not None:
         # whose scale, data and precision are those of all
         comparable([describe(runs[0])], options.check)  # also now
-    stored = _look_up(runs, folder) if options.report else _execute(suite, runs, folder, options)
+    if options.report:
+        stored = _look_up(runs, folder)
+    else:
+        stored = _execute(suite, runs, folder, options, cluster)
     if options.shard is not None:
         return _end_of_part(stored, options)
     if not is_first_process():
@@ -290,7 +344,7 @@ def _run(options: Options) -> int:
     return status
 
 
-def _plan(found: Suite, options: Options) -> tuple[Suite, list[Run]]:
+def _plan(found: Suite, options: Options, cluster: Cluster | None) -> tuple[Suite, list[Run]]:
     """The suite as the options have it and its runs, or those of a part of it."""
     if options.dry_run or options.update or options.report:
         options.refuse(("log",), "--dry-run, --update and --report, which log nothing")
@@ -306,7 +360,7 @@ def _plan(found: Suite, options: Options) -> tuple[Suite, list[Run]]:
     suite = with_metrics(suite, options.metrics or ())
     check_published(suite)  # a wrong published name is an error now, not after training
     with redirect_stderr(io.StringIO()) if options.quiet else nullcontext():
-        runs = plan(suite, options)
+        runs = plan(suite, options, cluster.machine if cluster else None)
     return suite, runs if options.shard is None else _part(runs, options)
 
 
@@ -398,7 +452,9 @@ def _open(page: Path | None) -> None:
         print(f"no browser could be started; open {page} in one", file=sys.stderr)
 
 
-def _execute(suite: Suite, runs: Sequence[Run], folder: Path, options: Options) -> list[StoredRun]:
+def _execute(
+    suite: Suite, runs: Sequence[Run], folder: Path, options: Options, cluster: Cluster | None
+) -> list[StoredRun]:
     columns = {panel.name: panel.columns for panel in suite.panels}
     view = View(len(runs), columns, quiet=options.quiet or not is_first_process())
     how: dict[str, Any] = {
@@ -409,7 +465,8 @@ def _execute(suite: Suite, runs: Sequence[Run], folder: Path, options: Options) 
     }
     if launched_by_torchrun():
         return execute_here(runs, folder, **how)
-    return execute_all(runs, folder, jobs=options.jobs, **how)
+    engine = cluster.engine(runs, folder, view) if cluster else None
+    return execute_all(runs, folder, jobs=options.jobs, engine=engine, **how)
 
 
 def _update(suite: Suite, runs: Sequence[Run], options: Options) -> int:

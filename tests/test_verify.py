@@ -15,10 +15,10 @@ from baselines import ConvBaseline
 from benchmarks import files, metrics, run
 from benchmarks.data import Arrays
 from benchmarks.experiment import store
+from benchmarks.experiment.engine import Died
 from benchmarks.experiment.evaluate import evaluate
 from benchmarks.experiment.execute import execute
 from benchmarks.experiment.plan import plan_panel
-from benchmarks.experiment.schedule import Died
 from benchmarks.experiment.spec import Row
 from benchmarks.experiment.store import StoredRun, read_run
 from benchmarks.experiment.verify import (

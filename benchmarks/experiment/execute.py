@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
 from filelock import FileLock, Timeout
@@ -139,6 +140,29 @@ def find_run(run: Run, runs: Path) -> StoredRun | None:
             run.metrics,
         )
     return stored
+
+
+def put_in_place(run: Run, runs: Path, content: Mapping[str, bytes]) -> StoredRun:
+    """Store the files of a run that was executed elsewhere, by their paths beside `runs`.
+
+    A run that is done already stays as it is. Raises BlockingIOError if another process works on
+    it, and ValueError if what is stored is damaged.
+    """
+    with locked(runs, run):
+        stored = find_run(run, runs)
+        if stored is None or not stored.done:
+            folder = runs / run.folder
+            for name in (store.FAILURE, store.CHECKPOINT, store.PREVIOUS):
+                (folder / name).unlink(missing_ok=True)
+            for name in sorted(content, key=lambda name: Path(name).name == store.RECORD):
+                files.write(runs.parent / name, partial(_write, content=content[name]))
+            stored = find_run(run, runs)
+    assert stored is not None  # done or failed, as `execute` leaves it
+    return stored
+
+
+def _write(file: BinaryIO, content: bytes) -> None:
+    file.write(content)
 
 
 def _measure(

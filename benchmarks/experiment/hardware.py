@@ -18,6 +18,7 @@ import ctypes
 import os
 import platform
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -78,19 +79,35 @@ def _user_has_set_malloc() -> bool:
     )
 
 
-def choose_device(asked: str) -> str:
+class Machine(NamedTuple):
+    """What a machine computes with, as far as a plan asks for it."""
+
+    devices: frozenset[str]  # that torch finds
+    bf16: frozenset[str]  # those that multiply bfloat16 in hardware
+    tf32: bool  # on its CUDA GPU
+
+
+def this_machine(asked: str = "auto") -> Machine:
+    """What this process finds; it looks for the device that is asked for, besides the CPU."""
+    cuda = asked in ("auto", "cuda") and torch.cuda.is_available()
+    mps = asked in ("auto", "mps") and torch.backends.mps.is_available()
+    devices = frozenset(["cpu"] + ["cuda"] * cuda + ["mps"] * mps)
+    return Machine(
+        devices,
+        bf16=frozenset(device for device in devices if has_native_bf16(device)),
+        tf32=cuda and torch.cuda.get_device_capability() >= (8, 0),
+    )
+
+
+def choose_device(asked: str, machine: Machine | None = None) -> str:
     """The device that was asked for; for "auto" a CUDA GPU if there is one.
 
-    Raises ValueError for a device that torch does not find.
+    `machine` computes (None: this one). Raises ValueError for a device that it has not.
     """
+    devices = (machine or this_machine(asked)).devices
     if asked == "auto":
-        return "cuda" if torch.cuda.is_available() else "cpu"
-    available = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if not available[asked]:
+        return "cuda" if "cuda" in devices else "cpu"
+    if asked not in devices:
         raise ValueError(f"--device {asked}, but torch finds no such GPU; use --device cpu")
     return asked
 
@@ -129,20 +146,19 @@ def check_devices(devices: int | None, device: str) -> None:
         )
 
 
-def resolve_precision(precision: str, device: str) -> str:
+def resolve_precision(precision: str, device: str, machine: Machine | None = None) -> str:
     """Turn "auto" into bf16 where the device computes it natively, else fp32.
 
-    Raises ValueError for a precision that the device has not: tf32 off CUDA, bf16 without native
-    support on CUDA.
+    `machine` computes (None: this one). Raises ValueError for a precision that the device has not:
+    tf32 off CUDA, bf16 without native support on CUDA.
     """
     choose("precision", precision, PRECISIONS)
+    machine = machine or this_machine(device)
     if precision == "auto":
-        return "bf16" if has_native_bf16(device) else "fp32"
-    if precision == "tf32" and not (
-        device == "cuda" and torch.cuda.get_device_capability() >= (8, 0)
-    ):
+        return "bf16" if device in machine.bf16 else "fp32"
+    if precision == "tf32" and not (device == "cuda" and machine.tf32):
         raise ValueError("precision 'tf32' needs an NVIDIA GPU of compute capability 8 or more")
-    if precision == "bf16" and device != "cpu" and not has_native_bf16(device):
+    if precision == "bf16" and device != "cpu" and device not in machine.bf16:
         raise ValueError("precision 'bf16' is not native on this GPU; use fp32")
     return precision
 

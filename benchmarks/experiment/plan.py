@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,13 @@ from benchmarks.experiment.code import (
     qualified_name,
 )
 from benchmarks.experiment.fabric import group_size
-from benchmarks.experiment.hardware import check_devices, choose_device, resolve_precision
+from benchmarks.experiment.hardware import (
+    Machine,
+    check_devices,
+    choose_device,
+    resolve_precision,
+    this_machine,
+)
 from benchmarks.experiment.spec import (
     SMALL_SCALES,
     DatasetClass,
@@ -101,6 +108,9 @@ class Options:
     checkpoint_seconds: float | None = None
     jobs: int | None = None
     shard: str | None = None  # K/N: train the K-th of N parts of the plan, and write no table
+    on: str | None = None  # "ray" or "ray://ADDRESS": what hands the runs out
+    cpus_per_run: int | None = None  # there
+    gpus_per_run: float | None = None
     check: Path | None = None
     update: bool = False  # of the reference in `check`
     verify: bool = False  # have others compute the table's numbers again
@@ -155,7 +165,7 @@ class Run:
     `key` hashes everything that can change the number: model class and source, options, clip,
     training, data, seed, device type, precision, PROTOCOL, the number of processes, whether it was
     to be timed, and the metrics that score it besides METRICS. `code` is the source that the key
-    was made from.
+    was made from; `reopen` opens the data set again, from the files of another machine.
     """
 
     suite: str
@@ -173,6 +183,7 @@ class Run:
     processes: int = 1  # that share each batch
     further: tuple[Metric, ...] = ()  # metrics of its panel that do not score every run
     code: Code = field(default_factory=dict, repr=False, compare=False)
+    reopen: Callable[[], Dataset] | None = field(default=None, repr=False, compare=False)
 
     @property
     def clip(self) -> Clip:
@@ -274,14 +285,15 @@ def with_metrics(suite: Suite, asked: Sequence[str]) -> Suite:
 # --- runs ----------------------------------------------------------------------------------------
 
 
-def plan(suite: Suite, options: Options) -> list[Run]:
+def plan(suite: Suite, options: Options, machine: Machine | None = None) -> list[Run]:
     """All runs of a suite that options ask for, by panel and in table order.
 
-    A panel whose data are not present is left out with a message, unless all are. Raises ValueError
-    or FileNotFoundError before anything trains. No model is built: that runs a row's own code (see
-    `trial`).
+    `machine` is what trains them (None: this one). A panel whose data are not present is left out
+    with a message, unless all are. Raises ValueError or FileNotFoundError before anything trains.
+    No model is built: that runs a row's own code (see `trial`).
     """
-    device = choose_device(options.device)
+    machine = machine or this_machine(options.device)
+    device = choose_device(options.device, machine)
     scale = options.scale or _default_scale(suite, device)
     choose(f"suite {suite.name!r}: scale", scale, suite.training)
     check_devices(options.devices, device)
@@ -294,7 +306,7 @@ def plan(suite: Suite, options: Options) -> list[Run]:
         except FileNotFoundError as error:
             missing[panel.name] = error
             continue
-        runs += plan_panel(
+        found = plan_panel(
             suite,
             scale,
             dataset,
@@ -307,7 +319,10 @@ def plan(suite: Suite, options: Options) -> list[Run]:
             batch_size=options.batch_size,
             precision=options.precision,
             processes=processes,
+            machine=machine,
         )
+        opener = None if options.data == SYNTHETIC_DATA else _opener(panel, scale, options)
+        runs += [replace(run, reopen=opener) for run in found]
     for name, why in missing.items():
         if len(missing) == len(suite.panels):
             raise why
@@ -329,13 +344,15 @@ def plan_panel(
     batch_size: int | None = None,
     precision: str = "auto",
     processes: int = 1,
+    machine: Machine | None = None,
 ) -> list[Run]:
     """All runs of a suite's panel (default: the first) on its data set, in table order.
 
     `rows` selects by label, by default all but those that the panel leaves out; `processes` share
-    each batch. Raises ValueError.
+    each batch; `machine` is what trains them (None: this one). Raises ValueError.
     """
     panel = panel or suite.panels[0]
+    machine = machine or this_machine(device)
     choose(f"suite {suite.name!r}: scale", scale, suite.training)
     for label in rows or ():
         choose(f"suite {suite.name!r}: row", label, [row.label for row in suite.rows])
@@ -361,7 +378,7 @@ def plan_panel(
                 batch_size=training.batch_size if batch_size is None else batch_size,
                 sequences=training.sequences or dataset.train_sequences,
                 precision=resolve_precision(
-                    training.precision if precision == "auto" else precision, device
+                    training.precision if precision == "auto" else precision, device, machine
                 ),
             )
         except ValueError as error:
@@ -601,7 +618,7 @@ def _open(suite: Suite, panel: Panel, scale: str, options: Options) -> Dataset:
     """The panel's data set, or the user's own."""
     own = options.of_own_data
     if options.is_own(panel):
-        dataset = open_own(Path(str(options.data)), **own)
+        dataset = _opener(panel, scale, options)()
         for line in (() if options.dry_run else (dataset.caption,)) + dataset.notes:
             print(line, file=sys.stderr)
         return dataset
@@ -613,15 +630,24 @@ def _open(suite: Suite, panel: Panel, scale: str, options: Options) -> Dataset:
     if panel.dataset is None:
         raise ValueError(f"suite {suite.name!r} runs on your own data; give --data FILE or FOLDER")
     try:
-        return open_dataset(
-            panel.dataset,
-            options.root,
-            synthetic=options.data == SYNTHETIC_DATA,
-            **panel.dataset_options.get(scale, {}),
-        )
+        return _opener(panel, scale, options)()
     except FileNotFoundError as error:
         if options.root is None or not options.root.is_dir():
             raise
         raise FileNotFoundError(
             f"{error}; if these are recordings of your own: --suite compare --data {options.data}"
         ) from error
+
+
+def _opener(panel: Panel, scale: str, options: Options) -> Callable[[], Dataset]:
+    """What opens the panel's data set, or the user's own; it can be pickled."""
+    if options.is_own(panel):
+        return partial(open_own, Path(str(options.data)), **options.of_own_data)
+    assert panel.dataset is not None
+    return partial(
+        open_dataset,
+        panel.dataset,
+        options.root,
+        synthetic=options.data == SYNTHETIC_DATA,
+        **panel.dataset_options.get(scale, {}),
+    )

@@ -102,7 +102,7 @@ def tell(message: Message) -> None:
 
 
 def deliver_through(pipe: Connection) -> None:
-    """Send what is said in this process through a pipe, warnings and logs of libraries too.
+    """Send what is said in this process through a pipe; see `deliver_all_to`.
 
     No message waits for its reader: one that finds the pipe full, or closed, is dropped.
     """
@@ -111,6 +111,12 @@ def deliver_through(pipe: Connection) -> None:
         with deferred(), suppress(OSError):  # a part of a message would spoil all that follow
             if _has_room(pipe):
                 pipe.send(message)
+
+    deliver_all_to(send)
+
+
+def deliver_all_to(send: Callable[[Message], None]) -> None:
+    """Give what is said in this process to `send`, warnings and logs of libraries too."""
 
     def warn(text: str) -> None:
         text = printable(text)[:LONGEST]

@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 import torch
 
 from benchmarks.experiment import code, hardware, progress, server
+from benchmarks.experiment.engine import Died, Engine, outcome_of
 from benchmarks.experiment.execute import (
     acquire,
     describe,
@@ -41,42 +42,10 @@ from benchmarks.experiment.store import StoredRun
 from benchmarks.experiment.trial import Trial, fitting_sizes, try_run
 from benchmarks.experiment.view import View
 from benchmarks.files import set_aside
-from benchmarks.names import printable
-from benchmarks.stopping import SIGNALS, Stopped, deferred, stoppable
+from benchmarks.stopping import Stopped, deferred, stoppable
 
 GRACE_SECONDS = 15.0  # for a step and its checkpoint; then the one before has to do
 POLL_SECONDS = 1.0  # between looks at what runs here, and in other commands
-
-
-STOPPED = {code: number for number in SIGNALS for code in (-number, 128 + number)}
-
-
-class Died(NamedTuple):
-    """How a process ended that gave no result: its exit code, negative for a signal."""
-
-    exit_code: int
-    whose: str = "the process"
-
-    @property
-    def is_stopped(self) -> bool:
-        """Whether a signal asked it to end."""
-        return self.exit_code in STOPPED
-
-    @property
-    def reason(self) -> str:
-        """The same in words."""
-        if self.is_stopped:
-            said = signal.Signals(STOPPED[self.exit_code]).name
-            return f"{self.whose} was stopped by {said}; the same command continues"
-        if self.exit_code >= 0:
-            return f"{self.whose} ended with exit status {self.exit_code} and without a result"
-        name = signal.Signals(-self.exit_code).name
-        if name == "SIGKILL":
-            return (
-                f"{self.whose} was killed (SIGKILL; out of memory?); its checkpoint stays, the "
-                "same command continues, with --jobs 1 in less memory"
-            )
-        return f"{self.whose} crashed with {name}"
 
 
 # --- processes -----------------------------------------------------------------------------------
@@ -133,28 +102,22 @@ def _severity(outcome: Any) -> int:
     return 3 if isinstance(outcome, Exception) else 0
 
 
-class Pool:
+class Pool(Engine):
     """Calls in processes of their own, `size` at a time, each with so many threads (None: all).
 
     On a machine with several GPUs, a call sees the one that has the fewest calls; a group of
-    processes, one GPU for each. What they say meanwhile is shown in the `view`. Use as a context
-    manager: what still runs at its end is asked to stop, and killed if it takes too long.
+    processes, one GPU for each. What still runs at its end is asked to stop, and killed if it takes
+    too long.
     """
 
     def __init__(
         self, size: int, threads: int | None, device: str, view: View | None = None
     ) -> None:
-        self.size, self.threads = size, threads or torch.get_num_threads()
-        self.view = view or View()
+        super().__init__(size, view)
+        self.threads = threads or torch.get_num_threads()
         self._context = server.context(device)
         self._gpus = hardware.gpus() if device == "cuda" else []
         self._running: dict[str, _Call] = {}
-
-    def __enter__(self) -> Pool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.stop()
 
     @property
     def is_full(self) -> bool:
@@ -166,24 +129,27 @@ class Pool:
         """Whether no call is running."""
         return not self._running
 
-    def start(self, name: str, run: Run, call: Callable[..., Any], *args: Any) -> None:
-        """Start a call with picklable arguments; `name` identifies its outcome."""
-        self.start_group(1, name, run, call, *args)
-
-    def start_group(
-        self, size: int, name: str, run: Run, call: Callable[..., Any], *args: Any
+    def start(
+        self,
+        call: Callable[..., Any],
+        run: Run,
+        *args: Any,
+        began: Callable[[str], None] = lambda where: None,
     ) -> None:
-        """Start a call in so many processes that share each batch; the first one's result counts.
+        """Start a call; it begins at once.
 
-        One that fails ends the others.
+        A run of several processes is executed in as many, which share each batch: the first one's
+        result counts, and one that fails ends the others.
         """
-        payload = pickle.dumps((call, args))
+        began("")
+        size = run.processes if call is execute else 1
+        payload = pickle.dumps((call, (run, *args)))
         gpus = self._free_gpus(size)
         shown = {"CUDA_VISIBLE_DEVICES": ",".join(gpus)} if gpus else {}
         store, members = (None, [{}]) if size == 1 else new_group(size)
         with deferred():  # a process that runs is one that `stop` knows of
             started = _Call([], gpus, store)
-            self._running[name] = started
+            self._running[run.folder] = started
             for member in members:
                 receiver, sender = self._context.Pipe(duplex=False)
                 own = code.belongs_to_user(run.code)
@@ -207,10 +173,10 @@ class Pool:
         return f"--jobs {self.size}: {processes} processes at a time share {gpus} in turn"
 
     def outcomes(self) -> dict[str, Any]:
-        """Calls that have ended, by name: each one's result, exception, or `Died`.
+        """What calls that have ended gave.
 
-        Waits up to POLL_SECONDS for one. A process may have left others behind, which keep its
-        pipe open: that it is alive itself is what counts.
+        A process may have left others behind, which keep its pipe open: that it is alive itself is
+        what counts.
         """
         if not self._running:
             time.sleep(POLL_SECONDS)
@@ -286,17 +252,7 @@ def _call(
     progress.deliver_through(pipe)
     try:
         with stoppable():
-            try:
-                code.install(carried)
-                call, args = pickle.loads(payload)
-                outcome = call(*args)
-            except (ValueError, OSError) as error:
-                outcome = error
-            except (Stopped, SystemExit):
-                raise
-            except BaseException as error:  # of any class, which the command need not know
-                outcome = RuntimeError(printable(f"{type(error).__name__}: {error}"))
-            pipe.send(outcome)
+            pipe.send(outcome_of(payload, carried))
         status = 0
     except Stopped as stopped:
         status = stopped.status
@@ -330,7 +286,7 @@ def _end_this_process() -> None:
 
 
 def call_for_rows(
-    runs: Sequence[Run], pool: Pool, call: Callable[[Run], Any]
+    runs: Sequence[Run], pool: Engine, call: Callable[[Run], Any]
 ) -> list[tuple[list[Run], Any]]:
     """Call with one run of each row: the row's runs, whatever their seeds, and the outcome.
 
@@ -344,13 +300,13 @@ def call_for_rows(
     while waiting or not pool.is_idle:
         while waiting and not pool.is_full:
             run = waiting.pop(0)
-            pool.start(run.folder, run, call, run)
+            pool.start(call, run)
         results |= pool.outcomes()
     return [(of, results[of[0].folder]) for of in rows.values()]
 
 
 def try_all(
-    runs: Sequence[Run], pool: Pool, call: Callable[[Run], Trial] = try_run
+    runs: Sequence[Run], pool: Engine, call: Callable[[Run], Trial] = try_run
 ) -> dict[str, Trial | Died]:
     """Try each row once, whatever its seeds: results by the runs' folders.
 
@@ -359,7 +315,7 @@ def try_all(
     rows = call_for_rows(runs, pool, call)
     outcomes = [outcome for _, outcome in rows]
     errors = [str(outcome) for outcome in outcomes if isinstance(outcome, Exception)]
-    if errors:
+    if errors := list(dict.fromkeys(errors)):
         several = len(errors) > 1
         if sizes := fitting_sizes(runs):
             errors.append(f"frames that fit all rows: {sizes}, for data of your own")
@@ -397,13 +353,15 @@ def execute_all(
     checkpoint_seconds: float | None = None,
     log: Sequence[str] = (),
     view: View | None = None,
+    engine: Engine | None = None,
 ) -> list[StoredRun]:
     """Run all to completion, several in parallel if that pays; results in the runs' order.
 
     `jobs` in parallel (None: what pays), with `threads` threads each (None: their share of the
-    cores); each is shown in the `view`, and written to the loggers of `log` (see `logs`). Runs that
-    another command has in work are left to it, and waited for at the end. Raises ValueError for
-    rows that cannot work, before anything trains.
+    cores), or on an `engine` that knows how many; each is shown in the `view`, which is the
+    engine's own too, and written to the loggers of `log` (see `logs`). Runs that another command
+    has in work are left to it, and waited for at the end. Raises ValueError for rows that cannot
+    work, before anything trains.
     """
     view = view or View(len(runs))
     folder = folder.absolute()  # a row may change its process's folder
@@ -417,16 +375,18 @@ def execute_all(
                 view.say_of(run, "is stored already, so nothing is logged of it")
     # Two panels may ask for the same training, which is one run.
     todo = list({run.folder: run for run in runs if run.folder not in done}.values())
-    cores = torch.get_num_threads()
-    size = jobs or (max(1, cores // threads) if threads else _default_jobs(runs[0]))
-    size = max(1, min(size, len(todo)))
-    processes = size * runs[0].processes
-    view.jobs, view.done = size, len(runs) - len(todo)
+    if engine is None:
+        cores = torch.get_num_threads()
+        size = jobs or (max(1, cores // threads) if threads else _default_jobs(runs[0]))
+        size = max(1, min(size, len(todo)))
+        processes = size * runs[0].processes
+        engine = Pool(size, threads or max(1, cores // processes), runs[0].device, view)
+        if line := engine.sharing(processes):
+            view.say(line)
+    view.jobs, view.done = engine.size, len(runs) - len(todo)
     if log:
         _say_where(folder, log, view)
-    with view, Pool(size, threads or max(1, cores // processes), runs[0].device, view) as pool:
-        if line := pool.sharing(processes):
-            view.say(line)
+    with view, engine as pool:
         trials = try_all(todo, pool)
         counted: dict[str, Trial] = {}
         for run in todo:
@@ -447,14 +407,17 @@ def _train_all(
     waiting: list[Run],
     counted: Mapping[str, Trial],
     folder: Path,
-    pool: Pool,
+    pool: Engine,
     how: tuple[float | None, Sequence[str]],
 ) -> dict[str, StoredRun]:
     done: dict[str, StoredRun] = {}
     training: dict[str, Run] = {}
     elsewhere: set[str] = set()  # in work in another command
     view = pool.view
-    view.waiting = waiting  # the list itself, which gets shorter
+
+    def starts(run: Run, where: str) -> None:
+        view.starts(run, view.total - len(waiting) - len(pool.queued), where)
+
     while waiting or not pool.is_idle:
         for run in list(waiting):
             if pool.is_full:
@@ -466,11 +429,8 @@ def _train_all(
                 continue
             waiting.remove(run)
             training[run.folder] = run
-            view.starts(run, view.total - len(waiting))
-            trial = counted[run.folder]
-            several = run.processes > 1
-            start = partial(pool.start_group, run.processes) if several else pool.start
-            start(run.folder, run, execute, run, folder, *how, trial)
+            pool.start(execute, run, folder, *how, counted[run.folder], began=partial(starts, run))
+        view.waiting = [*pool.queued, *waiting]
         for name, outcome in pool.outcomes().items():
             run = training[name]
             if isinstance(outcome, BlockingIOError):

@@ -18,7 +18,10 @@ from benchmarks.stopping import SIGNALS
 
 IMPORTS = ["benchmarks.experiment.server_imports"]
 # Words of commands that fork no process.
-IDLE = {"-h", "--help", "--list", "--report", "cuda", "mps", "--device=cuda", "--device=mps"}
+IDLE = {
+    *("-h", "--help", "--list", "--report", "--on"),
+    *("cuda", "mps", "--device=cuda", "--device=mps"),
+}
 
 # Those that schedulers and terminals send to all processes of a command.
 GROUP_SIGNALS = [number for number in SIGNALS if number != signal.SIGINT]

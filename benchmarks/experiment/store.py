@@ -210,11 +210,16 @@ def provenance(device: str) -> dict[str, Any]:
         },
         "device": {
             "type": device,
-            "name": torch.cuda.get_device_name() if device == "cuda" else processor(),
+            "name": _gpu() if device == "cuda" else processor(),
             "threads": torch.get_num_threads(),
             "system": platform.platform(),
         },
     }
+
+
+def _gpu() -> str | None:
+    """The GPU's name; None where a command speaks of runs on another machine's."""
+    return torch.cuda.get_device_name() if torch.cuda.is_available() else None
 
 
 def processor() -> str:

@@ -14,8 +14,9 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.experiment import cost
+from benchmarks.experiment.engine import Died
 from benchmarks.experiment.plan import Run
-from benchmarks.experiment.schedule import Died, Pool, call_for_rows
+from benchmarks.experiment.schedule import Pool, call_for_rows
 from benchmarks.experiment.spec import Suite
 from benchmarks.experiment.store import StoredRun
 from benchmarks.metrics import Column, Metric

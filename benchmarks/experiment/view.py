@@ -122,11 +122,11 @@ class View:
             self.say(f"{found.lines.label}: {message.text}")
         self.draw()
 
-    def starts(self, run: Run, count: int) -> None:
-        """Show that a run starts, the `count`-th of all."""
+    def starts(self, run: Run, count: int, where: str = "") -> None:
+        """Show that a run starts, the `count`-th of all, and where if that is elsewhere."""
         self._in_work[run.folder] = _InWork(run, Lines(run.row.label))
         if self._shown is None:
-            self.say_of(run, f"starts ({count} of {self.total})")
+            self.say_of(run, f"starts ({count} of {self.total})" + f" on {where}" * bool(where))
 
     def ends(self, run: Run, stored: StoredRun | None) -> None:
         """Show the numbers of a run that ended, or why it failed; None: another command has it."""
