@@ -42,6 +42,7 @@ from benchmarks.stopping import Stopped, deferred, stoppable
 
 HERE = "local"  # Ray's address of a cluster that it starts for this command
 RETRIES = 3  # of a run whose worker or node has died
+KNOCK_SECONDS = 10.0  # that an address may take to answer
 LOOK_SECONDS = 180.0  # that a node may take to import the package
 SOURCES = ("tau", "baselines", "benchmarks")  # that all nodes must have the same of
 
@@ -89,15 +90,22 @@ def connect(options: Options) -> Iterator[Cluster]:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # which would be sent to its makers
         how |= {"num_cpus": torch.get_num_threads(), "include_dashboard": False}
     try:
-        with deferred():
-            _keeping_handlers(lambda: ray.init(logging_level="ERROR", **how))
-    except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
+        _knock(address)
+        _keeping_handlers(lambda: ray.init(logging_level="ERROR", **how))
+    except (OSError, RuntimeError, ValueError) as error:
         raise ValueError(_unreached(address, error)) from error
     try:
         yield Cluster(ray, options)
     finally:
         with deferred():
             ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Raise OSError if nothing listens there, which Ray takes minutes to find."""
+    host, _, port = address.rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=KNOCK_SECONDS).close()
 
 
 def _keeping_handlers(call: Callable[[], object]) -> None:
