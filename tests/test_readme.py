@@ -50,6 +50,7 @@ def test_every_option_that_a_page_mentions_exists(page):
     }
     known |= {"--nnodes", "--rdzv-backend", "--rdzv-endpoint"}  # of torchrun
     known |= {"--nproc-per-node", "--shell", "--prog", "--logdir"}  # of other commands
+    known |= {"--head", "--port", "--address", "--set"}  # of ray and helm
     mentioned = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", page.read_text("utf-8")))
     assert mentioned <= known, mentioned - known
 

@@ -411,7 +411,7 @@ class Tasks(Engine):
             return name, RuntimeError(printable(f"the task failed: {lines[-1]}"))
         except self._ray.exceptions.RayError as error:
             said = printable(f"{type(error).__name__}: {error}")[:300]
-            return name, Died(0, said=f"its worker was lost {RETRIES + 1} times, at last by {said}")
+            return name, Died(0, said=f"Ray gave it up: {said}; the same command continues")
         if isinstance(outcome, Mapping):
             try:
                 outcome = put_in_place(run, self._folder, outcome)

@@ -159,36 +159,39 @@ class View:
     def seconds_left(self) -> float | None:
         """Seconds until all runs are done, by steps and MACs so far; None if nothing tells."""
         ends: list[float] = []
+        pace = self._seconds_per_mac()
         for found in self._in_work.values():
             seconds = found.seconds_left
-            seconds = self._expected(found.run) if seconds is None else seconds
+            seconds = self._expected(found.run, pace) if seconds is None else seconds
             if seconds is None:
                 return None
             ends.append(seconds)
         heapq.heapify(ends)
         for run in self.waiting:
-            seconds = self._expected(run)
+            seconds = self._expected(run, pace)
             if seconds is None:
                 return None
             begin = heapq.heappop(ends) if len(ends) >= self.jobs else 0.0
             heapq.heappush(ends, begin + seconds)
         return max(ends, default=0.0)
 
-    def _expected(self, run: Run) -> float | None:
-        """Seconds that a run takes which has not begun to train."""
+    def _expected(self, run: Run, pace: float | None) -> float | None:
+        """Seconds that a run takes which has not begun to train, at so many seconds per MAC."""
         trial = self.trials[run.folder]
         if not trial.parameters:
             return 0.0
         if run.training.minutes is not None:
             return 60 * run.training.minutes
+        return None if pace is None or trial.training_macs is None else trial.training_macs * pace
+
+    def _seconds_per_mac(self) -> float | None:
+        """The pace so far; None if no step was timed."""
         macs, seconds = self._measured
         for found in self._in_work.values():
             if found.share:
                 macs += (self.trials[found.run.folder].training_macs or 0) * found.share
                 seconds += time.perf_counter() - found.since
-        if not macs or trial.training_macs is None:
-            return None
-        return trial.training_macs / macs * seconds
+        return seconds / macs if macs else None
 
     def _numbers(self, run: Run, stored: StoredRun) -> str:
         parts: list[str] = []
