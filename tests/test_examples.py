@@ -101,3 +101,11 @@ def test_the_array_job_gives_the_command_a_part_of_the_plan():
     del given["list"]
     options = Options(**given)
     assert parse_shard(str(options.shard)) == (2, 4) and find_suite(str(options.suite))
+
+
+def test_the_job_with_a_ray_cluster_hands_the_runs_to_it():
+    path = EXAMPLES / "ray.sbatch"
+    assert subprocess.run(["bash", "-n", str(path)]).returncode == 0
+    (line,) = re.findall(r"^ *python -m benchmarks.run (.*)$", path.read_text("utf-8"), re.M)
+    given = arguments().parse_args(shlex.split(line))
+    assert given.on == "ray://auto" and find_suite(given.suite)

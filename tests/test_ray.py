@@ -137,17 +137,17 @@ def test_a_run_whose_node_dies_goes_on_elsewhere_to_the_same_numbers(command, mo
 
 
 @pytest.mark.slow
-def test_the_same_command_continues_after_ctrl_c_and_after_a_kill(command, monkeypatch, capsys):
+def test_the_same_command_continues_after_a_signal_and_after_a_kill(command, monkeypatch, capsys):
     rows = ("--rows", "Mine")
     assert main([*command, "plain", *rows]) == 0
     monkeypatch.setenv("SECONDS_PER_STEP", "0.1")
     whole = [*command, "out", *rows, "--on", "ray"]
     with monkeypatch.context() as patched:
-        acted = at_first_epoch(patched, lambda: os.kill(os.getpid(), signal.SIGINT))
-        assert main(whole) == 130
+        acted = at_first_epoch(patched, lambda: os.kill(os.getpid(), signal.SIGTERM))
+        assert main(whole) == 143
     err = capsys.readouterr().err
     assert acted and "checkpoint written" in err
-    assert err.endswith("stopped by SIGINT; the same command continues\n")
+    assert err.endswith("stopped by SIGTERM; the same command continues\n")
     (checkpoint,) = Path("out").rglob("checkpoint.pt")
     process = subprocess.Popen(
         [sys.executable, "-m", "benchmarks.run", *whole],
