@@ -240,7 +240,7 @@ def test_the_key_is_the_same_on_every_machine(monkeypatch):
         code={"optioned": Source("anywhere/at/all.py", "class Optioned: ...\n")},
     )
     key = run_key(run)
-    assert key == "6bbeb9c2845c"
+    assert key == "8bfabc7870f4"
 
 
 def test_the_changelog_ends_with_the_protocol_of_this_version():
