@@ -47,7 +47,8 @@ SIMVP: Sizes = {
     "quick": {"spatial_hidden": 8, "temporal_hidden": 128, "spatial_depth": 6, "temporal_depth": 4},
 }
 TAU = with_attention(SIMVP)
-UNIFORMER: Sizes = {**TAU, "smoke": {**TAU["smoke"], "temporal_depth": 3}}  # attention is inside
+# One block more at smoke scale: the one that attends, in the middle.
+UNIFORMER: Sizes = {**TAU, "smoke": {**TAU["smoke"], "temporal_depth": 3}}
 RECURRENT: Sizes = {  # ConvLSTM, the PredRNN family, MIM
     "smoke": {"hidden": (16, 16), "patch": 4},
     "quick": {"hidden": (24, 24), "kernel": 3, "patch": 8, "sampling_stop": 0.5},
