@@ -119,7 +119,10 @@ def _keeping_handlers(call: Callable[[], object]) -> None:
 def _unreached(address: str, error: Exception) -> str:
     said = printable(str(error))
     if "ersion mismatch" in said:
-        return f"the Ray cluster at {address} has another version of Ray or Python: {said}"
+        return (
+            f"the Ray cluster at {address} has another version of Ray or Python: {said}; start "
+            "both with the same"
+        )
     where = f"at {address}" if address else "on this machine"
     return (
         f"no Ray cluster {where}: {said[:300]}; expected the address that `ray start` printed, "
