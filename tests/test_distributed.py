@@ -263,17 +263,25 @@ def test_more_devices_than_there_are_gpus_are_refused(monkeypatch):
         hardware.check_devices(2, "cuda")
 
 
+def visible(run):
+    """The GPUs that a run's process sees."""
+    return os.environ["CUDA_VISIBLE_DEVICES"]
+
+
 def test_each_row_sees_the_gpu_with_the_fewest_rows(monkeypatch):
     forked = server.context("cpu")
     monkeypatch.setattr(server, "context", lambda device: forked)
     monkeypatch.setattr(hardware, "gpus", lambda: ["GPU-8932f937", "1"])
-    run = SimpleNamespace(code={}, timed=False, device="cuda", processes=1)
-    assert schedule._default_jobs(run) == 2
+    monkeypatch.setattr(schedule, "execute", visible)
+    runs = [
+        SimpleNamespace(folder=name, code={}, timed=False, device="cuda", processes=processes)
+        for name, processes in (("a", 1), ("b", 1), ("c", 1), ("group", 2))
+    ]
+    assert schedule._default_jobs(runs[0]) == 2
     found = {}
     with Pool(4, 1, "cuda") as pool:
-        for name in "abc":
-            pool.start(name, run, os.getenv, "CUDA_VISIBLE_DEVICES")
-        pool.start_group(2, "group", run, os.getenv, "CUDA_VISIBLE_DEVICES")
+        for run in runs:
+            pool.start(visible, run)
         while not pool.is_idle:
             found |= pool.outcomes()
         assert pool.sharing(2) == ""

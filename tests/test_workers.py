@@ -364,9 +364,9 @@ def test_a_suite_that_is_edited_meanwhile_runs_as_it_was_planned(acting, tmp_pat
     text = path.read_text()
     start_process = workers.Pool.start
 
-    def edit_first(self, *args):
+    def edit_first(self, *args, **more):
         path.write_text("raise RuntimeError('edited')")
-        return start_process(self, *args)
+        return start_process(self, *args, **more)
 
     monkeypatch.setattr(workers.Pool, "start", edit_first)
     assert main(command) == 0
@@ -394,8 +394,8 @@ def test_data_that_change_while_a_run_reads_them_fail_it(acting, tmp_path, clips
     start_process = workers.Pool.start
     calls = []
 
-    def change(self, number, run, call, *args):
-        process = start_process(self, number, run, call, *args)
+    def change(self, call, run, *args, **more):
+        process = start_process(self, call, run, *args, **more)
         if call is workers.execute:
             calls.append(call)
             time.sleep(0.3)
