@@ -106,7 +106,7 @@ def _status(run: Callable[[], int], unexpected: str) -> int:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.filename is None:
-            sys.stdout.flush()  # raises the same again, if it is its own
+            print(flush=True)  # raises the same again, if it is its own; what failed is not kept
         if sys.flags.dev_mode and not isinstance(error, EXPECTED):
             raise
         return print_error(explain(error, unexpected))

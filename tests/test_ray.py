@@ -89,7 +89,7 @@ def at_first_epoch(monkeypatch, act):
     return acted
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_the_table_is_that_of_the_plain_command_also_where_nodes_do_not_see_its_folder(
     command, monkeypatch, capsys
 ):
@@ -110,7 +110,7 @@ def test_the_table_is_that_of_the_plain_command_also_where_nodes_do_not_see_its_
     assert names["out"] == names["plain"], "no marker, no checkpoint of the failed row"
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_run_whose_node_dies_goes_on_elsewhere_to_the_same_numbers(command, monkeypatch, capsys):
     from ray.cluster_utils import Cluster as Nodes
 
@@ -136,7 +136,7 @@ def test_a_run_whose_node_dies_goes_on_elsewhere_to_the_same_numbers(command, mo
     assert scores("out") == scores("plain") != {}
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_the_same_command_continues_after_a_signal_and_after_a_kill(command, monkeypatch, capsys):
     rows = ("--rows", "Mine")
     assert main([*command, "plain", *rows]) == 0
@@ -165,7 +165,7 @@ def test_the_same_command_continues_after_a_signal_and_after_a_kill(command, mon
     assert scores("out") == scores("plain") != {}
 
 
-@pytest.mark.slow
+@pytest.mark.cluster
 def test_a_node_with_another_version_of_the_package_is_named(command, monkeypatch, capsys):
     monkeypatch.setattr(ray_cluster, "_source_digest", lambda: "0.0.1-other")
     assert main([*command, "out", "--on", "ray"]) == 2
@@ -200,7 +200,9 @@ def test_what_does_not_go_with_it_is_an_error_before_anything_starts(
 
 
 def test_under_torchrun_it_is_refused(command, monkeypatch, capsys):
-    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    for name, value in (("TORCHELASTIC_RUN_ID", "none"), ("RANK", "0"), ("WORLD_SIZE", "1")):
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "1")
     assert main([*command, "out", "--on", "ray"]) == 2
     assert "--on does not work under torchrun" in capsys.readouterr().err
 

@@ -30,7 +30,10 @@ def has_slurm() -> bool:
     return found.returncode == 0 and bool(found.stdout.strip())
 
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(not has_slurm(), reason="no Slurm is running")]
+pytestmark = [
+    pytest.mark.cluster,
+    pytest.mark.skipif(not has_slurm(), reason="no Slurm is running"),
+]
 
 
 def wait_for(what: str, is_so) -> None:
