@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import signal
@@ -106,7 +107,9 @@ def _status(run: Callable[[], int], unexpected: str) -> int:
         raise
     except Exception as error:
         if isinstance(error, OSError) and error.filename is None:
-            print(flush=True)  # raises the same again, if it is its own; what failed is not kept
+            if error.errno == errno.ENOSPC:
+                print()  # what could not be written is not kept
+            sys.stdout.flush()  # raises the same again, if it is its own
         if sys.flags.dev_mode and not isinstance(error, EXPECTED):
             raise
         return print_error(explain(error, unexpected))

@@ -18,16 +18,19 @@ import pytest
 import torch
 from compiled import Backend
 from forward_check import CONVOLUTIONS
-from model_rows import SHORT, SUITES, models, random_frames, rows
+from model_rows import MODELS, SHORT, SUITES, models, random_frames, rows
 from torch import Tensor
 
 from baselines.recurrent import Recurrent
-from benchmarks.experiment.cost import macs, parameters
+from benchmarks.experiment.cost import parameters
 from benchmarks.experiment.spec import Row
 from tau import TAU, Clip, Predictor
 from tau.spatial import TranslatingPredictor
 
 SMALL = Clip(past=4, future=4, height=16, width=16)
+# Of the mixers in one shell these have a graph of their own kind: attention, both, convolutions.
+MIXERS = ("swin", "uniformer", "moganet")
+COMPILED = [row for (_, mixer), row in MODELS.items() if mixer in (None, *MIXERS)]
 
 
 @pytest.fixture
@@ -181,7 +184,7 @@ def test_copies_pickles_and_reloaded_weights_give_equal_predictions(row, model, 
             assert torch.equal(other.eval()(past, 4), expected)
 
 
-@models
+@pytest.mark.parametrize("row", COMPILED, ids=lambda row: row.label)
 def test_in_place_compilation_changes_nothing(row):
     """What the trainer does on a GPU, here with a backend that only counts its graphs' runs."""
     torch.manual_seed(0)
@@ -311,5 +314,7 @@ def test_every_scale_of_every_suite_can_be_built(row):
             continue
         BUILT.add((row.model, options, clip))
         with torch.device("meta"):
-            model = row.build(clip, scale)
-        assert macs(model, replace(clip, future=1)) >= 0  # it runs at this size
+            model = row.build(clip, scale).eval()
+            past = torch.empty(1, clip.past, clip.channels, clip.height, clip.width)
+            with torch.no_grad():
+                assert model(past, 1).shape[1] == 1  # it runs at this size
