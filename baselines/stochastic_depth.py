@@ -18,10 +18,13 @@ class StochasticDepth(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Draw, and leave out or scale."""
-        if not self.training or self.rate == 0:
-            return x
-        drawn = torch.rand(len(x), *[1] * (x.dim() - 1), device=x.device)
-        return x * ((drawn >= self.rate) / (1 - self.rate))
+        return x * kept(x, self.rate) if self.training and self.rate > 0 else x
+
+
+def kept(x: Tensor, rate: float) -> Tensor:
+    """Drawn for each of x's N: 0 with probability `rate`, else 1 / (1 - rate): [N, 1, ...]."""
+    drawn = torch.rand(len(x), *[1] * (x.dim() - 1), device=x.device)
+    return (drawn >= rate) / (1 - rate)
 
 
 def check_rate(name: str, rate: float) -> None:

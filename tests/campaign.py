@@ -116,7 +116,7 @@ class Campaign:
         )
 
     def scores_of(self, out: Path) -> dict[str, bytes]:
-        """What each row's finished run scored, to the bit."""
+        """What each row's finished run scored, bit-exact."""
         found = {}
         for path in sorted((out / "runs").glob("*/record.json")):
             record = json.loads(path.read_text())

@@ -67,7 +67,7 @@ def command(tmp_path, clips_file, monkeypatch, request):
 
 
 def scores(out):
-    """What each run has scored, to the bit."""
+    """What each run has scored, bit-exact."""
     found = {}
     for path in sorted((Path(out) / "runs").glob("*/scores.npz")):
         with np.load(path) as arrays:

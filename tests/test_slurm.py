@@ -87,8 +87,8 @@ def test_an_array_of_jobs_that_are_requeued_makes_the_table_of_one_machine(tmp_p
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))
     job = submit(tmp_path)
     logs = [tmp_path / f"mmnist-{k}.log" for k in (1, 2)]
-    checkpoints = lambda: list((tmp_path / "results").glob("runs/*/checkpoint*"))  # noqa: E731
-    wait_for("both jobs train", lambda: len(checkpoints()) >= 2)
+    runs = tmp_path / "results" / "runs"
+    wait_for("both jobs train", lambda: len(list(runs.glob("*/checkpoint*"))) >= 2)
     subprocess.run(["scontrol", "requeue", f"{job}_1"], check=True)
     subprocess.run(["scancel", "--batch", "--signal=USR1", f"{job}_2"], check=True)
     wait_for("the jobs end", lambda: not queued(job))

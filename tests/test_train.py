@@ -1,4 +1,4 @@
-"""Training resumes to the bit, stops at a non-finite loss, and does what its options say."""
+"""Training resumes bit-exact, stops at a non-finite loss, and does what its options say."""
 
 from __future__ import annotations
 

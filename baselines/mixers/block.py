@@ -12,6 +12,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from baselines.stochastic_depth import kept
+
 
 @dataclass(frozen=True)
 class Site:
@@ -36,9 +38,7 @@ class Block(nn.Module):
         """The branch, without it for some samples in training: [B, ...] -> same shape."""
         if not self.training or self.drop_path == 0:
             return branch
-        keep = torch.rand(len(branch), device=branch.device) >= self.drop_path
-        factor = (keep / (1 - self.drop_path)).to(branch.dtype)
-        return branch * factor.reshape(-1, *[1] * (branch.dim() - 1))
+        return branch * kept(branch, self.drop_path).to(branch.dtype)
 
 
 class LayerNorm2d(nn.LayerNorm):

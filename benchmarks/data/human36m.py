@@ -25,7 +25,7 @@ from tau.predictor import Clip
 FOLDERS = ("human36m", "human", "Human3.6M", "h36m", "")
 LISTS = ("train.txt", "test.txt")
 SIDE = 256
-STEP = 5  # of the 50 frames a second, every fifth
+STEP = 5  # of the 50 frames per second, every fifth
 SPAN = 70  # frames from the first to the last that a line of a list names
 MOST = SPAN // STEP + 1
 VALIDATION, TEST = ("S8",), ("S9", "S11")  # subjects
@@ -141,8 +141,8 @@ class Human36M(StoredDataset):
         ),
         manual=(
             "Register at http://vision.imar.ro/human3.6m and sign its agreement. Save the videos' "
-            "frames (50 a second) as DIR/human36m/images/S1_Directions.54138969_000001.jpg and so "
-            "on. OpenSTL has the lists: put train.txt and test.txt into DIR/human36m."
+            "frames (50 per second) as DIR/human36m/images/S1_Directions.54138969_000001.jpg and "
+            "so on. OpenSTL has the lists: put train.txt and test.txt into DIR/human36m."
         ),
     )
 
