@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from benchmarks import lpips
 from benchmarks.metrics import FRAME, METRICS, Column, Metric, by_tiles
 from benchmarks.names import choose
-from benchmarks.totals import MEAN_MAE, MEAN_MSE, ROOT_MSE
+from benchmarks.totals import MEAN_MAE, MEAN_MSE, ROOT_MSE, anomaly_correlation
 
 SCALES = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)  # exponents of MS-SSIM, the finest scale first
 SIZE, SIGMA = 11, 1.5  # of its window, in pixels
@@ -120,7 +120,8 @@ MS_SSIM = Metric(
     convention="MS-SSIM at the true data range, five scales, Gaussian 11x11 window",
 )
 FURTHER: dict[str, Metric] = {
-    metric.name: metric for metric in (RMSE, MS_SSIM, MEAN_MSE, MEAN_MAE, ROOT_MSE)
+    metric.name: metric
+    for metric in (RMSE, MS_SSIM, MEAN_MSE, MEAN_MAE, ROOT_MSE, anomaly_correlation())
 }
 
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Literal, Self
+from typing import Any, Literal, Protocol, Self, runtime_checkable
 
 import numpy as np
 import torch
@@ -191,6 +191,21 @@ class Column:
         return replace(self, factor=factor, unit=f"×{factor:g}")
 
 
+class HasClimatology(Protocol):
+    """What a metric may ask of a data set."""
+
+    def climatology(self) -> Array:
+        """The mean training frame: [C, H, W], in [0, 1]."""
+
+
+@runtime_checkable
+class Fits(Protocol):
+    """A metric's function that depends on the data set, and not on its frames alone."""
+
+    def fit(self, data: HasClimatology) -> tuple[Any, str]:
+        """The function for a data set, and a digest of what its scores depend on."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Metric(Column):
     """A metric of predicted frames; called as (pred, true, data_range) -> [B, T].
@@ -203,6 +218,7 @@ class Metric(Column):
     A table prints the mean over sequences and frames. Where that is no mean, such as a root or a
     ratio of totals over a whole test set, `function` gives K parts of a score, [B, T, K], and
     `combine` makes the table's number of their means: [..., K] -> [...], at the top of a module.
+    A `function` that needs more of the data set than its frames has a method `fit` (see `of`).
     """
 
     function: Callable[[Tensor, Tensor, float], Tensor]
@@ -214,6 +230,13 @@ class Metric(Column):
     def __call__(self, pred: Tensor, true: Tensor, data_range: float) -> Tensor:
         """Score frames: [B, T, C, H, W] -> [B, T], or [B, T, K] if there is a `combine`."""
         return self.function(pred, true, data_range)
+
+    def of(self, data: HasClimatology) -> Self:
+        """The metric for a data set: fitted to it, where its function has to be."""
+        if not isinstance(self.function, Fits):
+            return self
+        function, digest = self.function.fit(data)
+        return replace(self, function=function, digest=digest)
 
     def number(self, scores: NDArray[np.floating]) -> float:
         """A table's number, of the scores [sequences, frames] or [sequences, frames, K]."""

@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.metrics import FRAME, Array, Metric, by_tiles
+from benchmarks.metrics import FRAME, Array, HasClimatology, Metric, by_tiles
 from benchmarks.names import choose
 
 PARTS = 3  # of an event: hits, misses, false alarms
@@ -48,23 +48,33 @@ class Errors:
 
     def _score(self, pred: Tensor, true: Tensor) -> Tensor:
         errors = (pred.double() - true.double()).abs() ** self.power
-        if self.channels:
-            if max(self.channels) >= errors.shape[2]:
-                raise ValueError(
-                    f"frames have {errors.shape[2]} channels; expected more than "
-                    f"{max(self.channels)}, which is scored"
-                )
-            errors = errors[:, :, list(self.channels)]
-        if self.latitudes:
-            if errors.shape[-2] != len(self.latitudes):
-                raise ValueError(
-                    f"frames have {errors.shape[-2]} rows; expected {len(self.latitudes)}, one for "
-                    "each latitude"
-                )
-            weights = torch.tensor(self.latitudes, dtype=torch.float64).deg2rad().cos()
-            errors = errors * (weights / weights.mean()).to(errors.device)[:, None]
-        scores = errors.mean(FRAME)
+        scores = _mean_of_frames(errors, self.latitudes, self.channels)
         return scores[..., None] if self.is_total else scores
+
+
+def _mean_of_frames(values: Tensor, latitudes: Sequence[float], channels: Sequence[int]) -> Tensor:
+    """Means over pixels and chosen channels, weighted by latitude: [b, t, C, H, W] -> [b, t]."""
+    if channels:
+        if max(channels) >= values.shape[2]:
+            raise ValueError(
+                f"frames have {values.shape[2]} channels; expected more than {max(channels)}, "
+                "which is scored"
+            )
+        values = values[:, :, list(channels)]
+    if latitudes:
+        if values.shape[-2] != len(latitudes):
+            raise ValueError(
+                f"frames have {values.shape[-2]} rows; expected {len(latitudes)}, one for each "
+                "latitude"
+            )
+        weights = torch.tensor(latitudes, dtype=torch.float64).deg2rad().cos()
+        values = values * (weights / weights.mean()).to(values.device)[:, None]
+    return values.mean(FRAME)
+
+
+def _broken_are_nan(parts: Tensor, pred: Tensor) -> Tensor:
+    """Parts [b, t, K], all NaN where a predicted frame holds one."""
+    return parts.masked_fill(pred.isnan().flatten(2).any(2)[..., None], torch.nan)
 
 
 def root(means: Array) -> Array:
@@ -156,13 +166,15 @@ def latitude_weighted_mae(latitudes: Sequence[float]) -> Metric:
 def of_channels(
     metric: Metric, name: str, channels: Sequence[int], factor: float = 1.0, unit: str = ""
 ) -> Metric:
-    """An error metric of some channels alone, called after `name` and printed `factor` times.
+    """An error or the ACC of some channels alone, called after `name` and printed `factor` times.
 
     For a variable among several that are scaled apart, `factor` leads to its unit. Raises
     ValueError for a metric of another kind.
     """
-    if not isinstance(metric.function, Errors):
-        raise ValueError(f"metric {metric.name!r} has no channels to choose from; expected errors")
+    if not isinstance(metric.function, Errors | Anomalies):
+        raise ValueError(
+            f"metric {metric.name!r} has no channels to choose from; expected errors or the ACC"
+        )
     function = replace(metric.function, channels=tuple(channels))
     return replace(
         metric,
@@ -185,8 +197,90 @@ def _checked(latitudes: Sequence[float]) -> tuple[float, ...]:
     return found
 
 
-def _digest(function: Errors | Events) -> str:
+def _digest(function: Errors | Anomalies | Events) -> str:
     return hashlib.sha256(repr(function).encode()).hexdigest()
+
+
+# --- anomalies ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Anomalies:
+    """Mean products of a frame's anomalies, which are its distances from a climatology.
+
+    Three parts: of predicted and true ones, of predicted ones with themselves, and of true ones.
+    Pixels weigh and channels count as in `Errors`. A plan has it fitted to the data set
+    (`Metric.of`); before that it scores no frames. A value that travels; called as (pred, true,
+    data_range) -> [B, T, 3]. Raises ValueError without a climatology or for frames that do not fit.
+    """
+
+    latitudes: tuple[float, ...] = ()
+    channels: tuple[int, ...] = ()
+    climatology: Array | None = field(default=None, compare=False, repr=False)  # [C, H, W]
+    climatology_sha256: str = ""
+
+    def fit(self, data: HasClimatology) -> tuple[Self, str]:
+        """The same with the climatology of a data set, and the digest of what it depends on."""
+        climatology = data.climatology()
+        digest = hashlib.sha256(climatology.astype("<f4").tobytes()).hexdigest()
+        fitted = replace(self, climatology=climatology, climatology_sha256=digest)
+        return fitted, _digest(fitted)
+
+    def __call__(self, pred: Tensor, true: Tensor, data_range: float) -> Tensor:
+        """Score frames: [B, T, C, H, W] -> [B, T, 3]."""
+        if self.climatology is None:
+            raise ValueError(
+                "the anomaly correlation has no climatology; Metric.of(dataset) gives it the data "
+                "set's"
+            )
+        if self.climatology.shape != pred.shape[2:]:
+            raise ValueError(
+                f"frames are {tuple(pred.shape[2:])}; expected {self.climatology.shape}, as the "
+                "climatology is"
+            )
+        normal = torch.from_numpy(data_range * self.climatology)
+        return by_tiles(
+            lambda p, t: self._score(p, t, normal.to(p.device)), pred, true, chunk=None, parts=(3,)
+        )
+
+    def _score(self, pred: Tensor, true: Tensor, normal: Tensor) -> Tensor:
+        predicted, observed = (x.double() - normal for x in (pred, true))
+        products = (predicted * observed, predicted.square(), observed.square())
+        means = [_mean_of_frames(of, self.latitudes, self.channels) for of in products]
+        return _broken_are_nan(torch.stack(means, -1), pred)
+
+
+def correlation(means: Array) -> Array:
+    """Of mean products of anomalies [..., 3]; 0 where nothing differs from the climatology."""
+    products, predicted, observed = np.moveaxis(means.astype(float), -1, 0)
+    lengths = np.sqrt(predicted * observed)
+    found: Array = np.divide(products, lengths, out=np.zeros_like(products), where=lengths != 0)
+    return found
+
+
+def anomaly_correlation(latitudes: Sequence[float] | None = None) -> Metric:
+    """Anomaly correlation coefficient (ACC) of Rasp et al. 2020, WeatherBench, Section 2.3.
+
+    The correlation, about 0, of how predicted and true frames differ from the data set's
+    climatology, over a whole test set; pixels weigh cos(latitude) over its mean if `latitudes` are
+    given, those of a frame's rows in degrees. Raises ValueError unless they lie within ±90.
+    """
+    is_weighted = latitudes is not None
+    function = Anomalies(() if latitudes is None else _checked(latitudes))
+    weighing = ", which weigh cos(latitude) over its mean" * is_weighted
+    return Metric(
+        name="acc" + "_latitude" * is_weighted,
+        heading="ACC",
+        unit="cos φ" * is_weighted,
+        better="higher",
+        digits=4,
+        function=function,
+        combine=correlation,
+        convention="correlation of predicted and true differences from the mean training frame, "
+        f"over all sequences, frames, channels and pixels{weighing}; not clipped; 0 where there is "
+        "no difference",
+        digest=_digest(function),
+    )
 
 
 # --- events --------------------------------------------------------------------------------------
@@ -216,15 +310,14 @@ class Events:
         )
 
     def _score(self, pred: Tensor, true: Tensor, levels: Sequence[float]) -> Tensor:
-        broken = pred.isnan().flatten(2).any(2)
-        pred, true = (self._pooled(x) for x in (pred, true))
+        pooled = [self._pooled(x) for x in (pred, true)]
         found = []
         for level in levels:
             # in the frames' own type, where a level of 8 bits is that of a pixel
-            predicted, observed = (x >= x.new_tensor(level) for x in (pred, true))
+            predicted, observed = (x >= x.new_tensor(level) for x in pooled)
             found += [predicted & observed, ~predicted & observed, predicted & ~observed]
         shares = torch.stack([of.double().mean(FRAME) for of in found], -1)
-        return shares.masked_fill(broken[..., None], torch.nan)
+        return _broken_are_nan(shares, pred)
 
     def _pooled(self, frames: Tensor) -> Tensor:
         if self.pool == 1:

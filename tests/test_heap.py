@@ -57,44 +57,20 @@ def start_training(how: str) -> subprocess.Popen:
     )
 
 
-@pytest.fixture(scope="module")
-def trainings():
+@on_glibc
+@pytest.mark.slow
+def test_kept_memory_is_not_faulted_in_again_until_it_is_given_back():
+    """In the main thread and in another, whose heap grows in its first steps."""
     started = {how: start_training(how) for how in ("stock", "keep")}
-    results = {}
-    for how, process in started.items():
-        out, _ = process.communicate(timeout=600)
-        assert process.returncode == 0
-        results[how] = json.loads(out)
-    return results
-
-
-@on_glibc
-@pytest.mark.slow
-def test_kept_memory_is_not_faulted_in_again(trainings):
-    stock, kept = (trainings[how]["faults"] for how in ("stock", "keep"))
-    assert min(stock) > 3 * BUFFER  # each step: its activations and their gradients
-    kept, stock = kept[:MAIN_STEPS], stock[:MAIN_STEPS]
-    assert sum(kept[2:]) < sum(stock[2:]) / 5  # the heap may still grow now and then
-    assert min(kept) < 100
-
-
-@on_glibc
-@pytest.mark.slow
-def test_a_thread_keeps_memory_too(trainings):
-    stock, kept = (trainings[how]["faults"][-THREAD_STEPS:] for how in ("stock", "keep"))
-    assert sum(kept[2:]) < sum(stock[2:]) / 5  # its heap grows in the first steps
-    assert min(kept) < 100
-
-
-@on_glibc
-@pytest.mark.slow
-def test_keeping_twice_is_keeping(trainings):
-    assert trainings["keep"]["kept"] == [True, True]
-
-
-@on_glibc
-@pytest.mark.slow
-def test_kept_memory_can_be_given_back(trainings):
+    outputs = {how: process.communicate(timeout=600)[0] for how, process in started.items()}
+    assert [process.returncode for process in started.values()] == [0, 0]
+    trainings = {how: json.loads(output) for how, output in outputs.items()}
+    assert min(trainings["stock"]["faults"]) > 3 * BUFFER  # activations and their gradients
+    for steps in (slice(0, MAIN_STEPS), slice(MAIN_STEPS, None)):
+        stock, kept = (trainings[how]["faults"][steps] for how in ("stock", "keep"))
+        assert sum(kept[2:]) < sum(stock[2:]) / 5  # the heap may still grow now and then
+        assert min(kept) < 100
+    assert trainings["keep"]["kept"] == [True, True], "keeping twice is keeping"
     assert trainings["keep"]["released"] > 3 * BUFFER
 
 

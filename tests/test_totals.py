@@ -7,6 +7,7 @@ import math
 import pickle
 import re
 from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -35,9 +36,11 @@ from benchmarks.totals import (
     ROOT_MSE,
     SCORES,
     Errors,
+    anomaly_correlation,
     event_score,
     latitude_weighted_mae,
     latitude_weighted_rmse,
+    of_channels,
 )
 
 GRID = np.linspace(-87.1875, 87.1875, 32)  # of WeatherBench at 5.625 degrees
@@ -118,6 +121,87 @@ def test_what_does_not_fit_the_frames_is_refused():
     for latitudes in ((), (0.0, 90.5), (math.nan,)):
         with pytest.raises(ValueError, match=r"latitudes are .*expected degrees from -90 to 90"):
             latitude_weighted_mae(latitudes)
+
+
+# --- anomalies -----------------------------------------------------------------------------------
+
+
+class Climate(NamedTuple):
+    """A data set of which nothing is known but its mean frame."""
+
+    frame: np.ndarray
+
+    def climatology(self) -> np.ndarray:
+        return self.frame
+
+
+def anomaly_correlation_by_loops(pred, true, climatology, latitudes, channels) -> float:
+    products = [0.0, 0.0, 0.0]
+    for n, t, c, h, w in np.ndindex(pred.shape):
+        if c in channels:
+            weight = math.cos(math.radians(latitudes[h]))
+            f, o = (x[n, t, c, h, w] - climatology[c, h, w] for x in (pred, true))
+            for i, product in enumerate((f * o, f * f, o * o)):
+                products[i] += weight * product
+    return products[0] / math.sqrt(products[1] * products[2])
+
+
+def test_the_anomaly_correlation_is_that_of_plain_loops():
+    pred, true = (x.astype(float) for x in noisy(3, 2, 3, 4, 5))
+    climate = Climate(np.random.default_rng(3).uniform(0, 1, (3, 4, 5)))
+    latitudes = (-80.0, -10.0, 30.0, 85.0)
+    of_two = of_channels(anomaly_correlation(latitudes), "wind", (0, 2)).of(climate)
+    for metric, weights, channels in (
+        (anomaly_correlation().of(climate), (0.0,) * 4, (0, 1, 2)),
+        (anomaly_correlation(latitudes).of(climate), latitudes, (0, 1, 2)),
+        (of_two, latitudes, (0, 2)),
+    ):
+        expected = anomaly_correlation_by_loops(pred, true, climate.frame, weights, channels)
+        assert number(metric, pred, true) == pytest.approx(expected, rel=1e-12)
+        frames = tensors(255 * pred, 255 * true)
+        assert metric.number(metric(*frames, 255.0).numpy()) == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_anomaly_correlation_tells_skill_over_the_climatology():
+    _, true = noisy(4, 3, 1, 8, 8)
+    climate = Climate(true.mean((0, 1), dtype=float))
+    metric = anomaly_correlation().of(climate)
+    normal = np.tile(climate.frame.astype(np.float32), (4, 3, 1, 1, 1))
+    assert number(metric, true, true) == pytest.approx(1, abs=1e-6)
+    assert number(metric, 2 * normal - true, true) == pytest.approx(-1, abs=1e-6)
+    assert number(metric, (normal + true) / 2, true) == pytest.approx(1, abs=1e-6)
+    zero = anomaly_correlation().of(Climate(np.zeros((1, 8, 8))))
+    assert number(zero, np.zeros_like(true), true) == 0, "0/0: the climatology has no skill"
+    true[0, 0, 0, 0, 0] = np.nan
+    assert math.isnan(number(metric, true, normal))
+
+
+def test_an_anomaly_correlation_needs_a_climatology_that_fits():
+    x = torch.zeros(1, 1, 1, 8, 8)
+    with pytest.raises(ValueError, match="has no climatology; Metric"):
+        anomaly_correlation()(x, x, 1.0)
+    with pytest.raises(ValueError, match=r"frames are \(1, 8, 8\); expected \(2, 8, 8\)"):
+        anomaly_correlation().of(Climate(np.zeros((2, 8, 8))))(x, x, 1.0)
+    assert ROOT_MSE.of(Climate(np.zeros((2, 8, 8)))) is ROOT_MSE
+
+
+def test_the_climatology_is_the_mean_training_frame_and_part_of_the_key(
+    suite, dataset, clips_file, tmp_path
+):
+    """Of 40 clips the first 32 are trained on."""
+    clips = np.load(clips_file)
+    assert dataset.train_sequences == 32
+    np.testing.assert_allclose(dataset.climatology(), clips[:32].mean((0, 1)) / 255, atol=1e-7)
+    clips[0] = 255 - clips[0]
+    np.save(tmp_path / "other.npy", clips)
+    panels = (replace(suite.panels[0], columns=(anomaly_correlation(),)),)
+    found = [
+        plan_panel(replace(suite, panels=panels), "smoke", data, "cpu", rows=["Conv"])[0]
+        for data in (dataset, Arrays(tmp_path / "other.npy"))
+    ]
+    digests = [run.metrics["acc"].digest for run in found]
+    assert digests[0] != digests[1] and anomaly_correlation().digest not in digests
+    assert pickle.loads(pickle.dumps(found[0])).metrics["acc"] == found[0].metrics["acc"]
 
 
 # --- events --------------------------------------------------------------------------------------
@@ -224,6 +308,8 @@ EVERY = (
     ),
     *(event_score(name, THRESHOLDS, RANGE) for name in SCORES),
     event_score("csi", [74], RANGE, pool=4),
+    anomaly_correlation().of(Climate(np.full((1, 10, 8), 0.4))),
+    anomaly_correlation(GRID[:10]).of(Climate(np.full((1, 10, 8), 0.4))),
 )
 
 
@@ -295,7 +381,7 @@ def test_a_mean_as_parts_has_the_p_value_of_the_mean():
 # --- the command ---------------------------------------------------------------------------------
 
 CSI = event_score("csi", (30, 60), (0, 100), pool=2)
-COLUMNS = (MSE, ROOT_MSE, CSI, latitude_weighted_mae(GRID[:16]))
+COLUMNS = (MSE, ROOT_MSE, CSI, latitude_weighted_mae(GRID[:16]), anomaly_correlation())
 
 
 @pytest.fixture
@@ -333,7 +419,7 @@ def test_totals_go_from_the_command_to_table_record_page_and_back(command, tmp_p
     rebuild = [*command[:4], "--report", str(path), "--against", str(path), "--out"]
     capsys.readouterr()
     assert main([*rebuild, str(tmp_path / "again")]) == 0
-    assert "8 equal" in capsys.readouterr().out
+    assert "10 equal" in capsys.readouterr().out
     for name, content in written.items():
         assert (tmp_path / "again" / "tables" / name).read_bytes() == content
     assert (tmp_path / "again" / "records" / path.name).read_bytes() == path.read_bytes()
@@ -345,7 +431,10 @@ def test_totals_in_the_datas_own_unit_are_stored_found_again_and_verified(suite,
     rng = np.random.default_rng(0)
     np.save(tmp_path / "rain.npy", rng.uniform(-20, 30, (20, 4, 1, 8, 8)).astype(np.float32))
     dataset = Arrays(tmp_path / "rain.npy", data_range=(-20, 30))
-    columns = (ROOT_MSE, latitude_weighted_rmse(GRID[:8]), event_score("csi", [0, 9], (-20, 30)))
+    columns = (
+        *(ROOT_MSE, latitude_weighted_rmse(GRID[:8]), event_score("csi", [0, 9], (-20, 30))),
+        anomaly_correlation(GRID[:8]),
+    )
     panels = (replace(suite.panels[0], columns=columns),)
     (run,) = plan_panel(
         replace(suite, panels=panels),
@@ -359,7 +448,10 @@ def test_totals_in_the_datas_own_unit_are_stored_found_again_and_verified(suite,
     assert 15 < stored.means["rmse_total"] < 25  # of two uniform values, 20.4; not of [0, 1]
     assert 0.3 < stored.means["csi_m"] < 0.45
     ((text, agrees),) = compare_scores(run, stored, columns)
-    assert agrees and re.match(r"rmse_total \S+, rmse_latitude \S+, csi_m \S+ \(", text)
+    assert agrees and re.match(
+        r"rmse_total \S+, rmse_latitude \S+, csi_m \S+, acc_latitude \S+ \(", text
+    )
+    assert abs(stored.means["acc_latitude"]) < 0.3  # of noise
     assert find_run(run, tmp_path / "runs").means == stored.means
     scores = stored.scores()
     scores["csi_m"][0, 0, 0] += 0.1

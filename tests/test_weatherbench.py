@@ -28,10 +28,12 @@ from benchmarks.data.recordings import Recording
 from benchmarks.data.weather_files import LATITUDES, first_hour, open_year, read_frames
 from benchmarks.data.weatherbench import T2M, TCC, U10, V10, R, SpacedWindows, T, U, V, _starts
 from benchmarks.experiment import cost
+from benchmarks.experiment.plan import plan_panel
 from benchmarks.experiment.spec import Training
 from benchmarks.report.table import check_published, published_values
 from benchmarks.run import main
 from benchmarks.suites import find_suite
+from benchmarks.totals import correlation
 
 LEVELS = (50, 100, 150, 200, 250, 300, 400, 500, 600, 700, 850, 925, 1000)
 HOURS = 48
@@ -92,6 +94,16 @@ def test_windows_cross_new_year_and_leave_out_the_last_hour_and_window(root):
     assert dataset.value_range == (170, 340) and dataset.clip.past == 12
     assert dataset.provenance["train_years"] == "2010-2011"
     assert "inputs at hours -11 to 0, targets at hours 1 to 12" in dataset.caption
+
+
+def test_the_climatology_is_the_mean_of_all_training_hours(root):
+    both = np.concatenate([values(T2M, 2010), values(T2M, 2011)])
+    expected = (both.mean(0, dtype=float, keepdims=True) - 170) / 170
+    np.testing.assert_allclose(open_t2m(root).climatology(), expected, atol=1e-6)
+    (run,) = plan_panel(
+        find_suite("weatherbench"), "smoke", open_t2m(root), "cpu", rows=["Last frame"]
+    )
+    assert run.metrics["acc_latitude"].function.climatology.shape == (1, 32, 64)
 
 
 def test_the_real_years_give_the_released_loaders_counts():
@@ -360,10 +372,17 @@ def test_a_table_of_official_files_is_in_kelvin_and_weighs_rows_by_latitude(tmp_
     chosen = [starts[i * len(starts) // 8] for i in range(8)]
     errors = np.stack([both[s + 12 : s + 24] - both[s + 11] for s in chosen])
     weights = np.cos(np.deg2rad(LATITUDES)) / np.cos(np.deg2rad(LATITUDES)).mean()
+    normal = np.concatenate([values(T2M, year) for year in range(2010, 2016)]).mean(0)
+    f = np.stack([both[s + 11] - normal for s in chosen])[:, None]
+    o = np.stack([both[s + 12 : s + 24] - normal for s in chosen])
+    f, o = np.broadcast_arrays(f, o)
     expected = {
         "rmse_total": np.sqrt((errors**2).mean()),
         "rmse_latitude": np.sqrt((errors**2 * weights[:, None]).mean()),
         "mae_mean": np.abs(errors).mean(),
+        "acc_latitude": correlation(
+            np.array([(of * weights[:, None]).mean() for of in (f * o, f * f, o * o)])
+        ),
     }
     for name, value in expected.items():
         assert record["means"][name] == pytest.approx(value, rel=1e-4), name

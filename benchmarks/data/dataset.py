@@ -11,11 +11,13 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.data.sources import Source
 from tau.predictor import Clip
 
+CLIMATOLOGY_BATCH = 32  # sequences that are read at a time for their mean
 SAMPLE = 16  # sequences of a split that tell data apart whose content nobody describes
 
 
@@ -132,6 +134,18 @@ class Dataset(ABC):
     def digest(self) -> str:
         """SHA-256 of `provenance`, which identifies the training source and the test set."""
         return hashlib.sha256(json.dumps(self.provenance, sort_keys=True).encode()).hexdigest()
+
+    def climatology(self) -> NDArray[np.float64]:
+        """The mean frame of an epoch's training sequences: [C, H, W], in [0, 1].
+
+        For metrics of anomalies alone: it reads them all.
+        """
+        count, size = self.train_sequences, CLIMATOLOGY_BATCH
+        total = np.zeros((self.clip.channels, self.clip.height, self.clip.width))
+        for step in range(-(-count // size)):
+            batch = self.batch(0, step, size, "cpu")[: count - step * size]
+            total += batch.double().sum((0, 1)).numpy()
+        return total / (count * self.clip.frames)
 
     def check_unchanged(self) -> None:  # noqa: B027 - nothing to check is a good default
         """Raise OSError if files that were opened have changed since; nothing to check here."""

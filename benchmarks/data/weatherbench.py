@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks.data.array_file import ArrayFile
 from benchmarks.data.cache import Block, Findings, Prepared
@@ -31,6 +32,7 @@ from benchmarks.data.weather_files import (
 )
 from tau.predictor import Clip
 
+CHUNK = 1_000  # frames that are read at a time for their mean
 VERSION = 1  # of the reader; raise it when the frames it gives change
 SPLITS = ("train", "validation", "test")
 Years = tuple[int, int]  # the first and the last
@@ -121,6 +123,7 @@ class WeatherBench(StoredDataset):
         clip = Clip(past, future, self.clip.channels, *GRID)
         offsets = self.offsets or tuple(range(1 - clip.past, clip.future + 1))
         self._prepared = _prepare(self, root, periods)
+        self._train_frames = _inside(self._prepared.recordings, train_years, self.step)
         starts = {
             split: _starts(self._prepared.recordings, years, self.step, offsets)
             for split, years in periods.items()
@@ -151,6 +154,18 @@ class WeatherBench(StoredDataset):
             ),
         )
         self.notes = self._prepared.notes
+
+    def climatology(self) -> NDArray[np.float64]:
+        """The mean frame of the training years, every hour of which counts once."""
+        total = np.zeros((self.clip.channels, *GRID))
+        for recording in self._train_frames:
+            end = recording.start + recording.length
+            for start in range(recording.start, end, CHUNK):
+                frames = self._prepared.frames[start : min(start + CHUNK, end)]
+                total += frames.sum(0, dtype=np.float64)
+        low, high = self.value_range
+        mean = total / sum(recording.length for recording in self._train_frames)
+        return (mean - low) / (high - low)
 
     def checks(self) -> list[Check]:
         """Windows of each split: what the real files give."""
@@ -193,6 +208,12 @@ def _starts(
     recordings: Iterable[Recording], years: Years, step: int, offsets: Sequence[int]
 ) -> np.ndarray:
     """Places of the first frames of a split's windows, by the released rule (`WeatherBench`)."""
+    inside = _inside(recordings, years, step)
+    return cut(inside, offsets[-1] - offsets[0] + 1, 1)[:-1]
+
+
+def _inside(recordings: Iterable[Recording], years: Years, step: int) -> list[Recording]:
+    """The parts of recordings that lie in these years, without their last hour."""
     first = first_hour(years[0]) // step
     end = -(-(first_hour(years[1] + 1) - 1) // step)
     inside = []
@@ -201,7 +222,7 @@ def _starts(
         if a < b:
             start = recording.start + a - recording.first
             inside.append(Recording(recording.name, a, start, b - a))
-    return cut(inside, offsets[-1] - offsets[0] + 1, 1)[:-1]
+    return inside
 
 
 def _prepare(dataset: WeatherBench, root: Path | None, periods: Mapping[str, Years]) -> Prepared:

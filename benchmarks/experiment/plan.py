@@ -356,7 +356,7 @@ def plan_panel(
     choose(f"suite {suite.name!r}: scale", scale, suite.training)
     for label in rows or ():
         choose(f"suite {suite.name!r}: row", label, [row.label for row in suite.rows])
-    metrics = further(panel.columns)
+    metrics = tuple(metric.of(dataset) for metric in further(panel.columns))
     _check_metrics(metrics, dataset)
     runs: list[Run] = []
     is_own_length = epochs is not None or minutes is not None  # for which the reasons do not hold

@@ -20,7 +20,7 @@ from benchmarks.experiment.schedule import Pool, call_for_rows
 from benchmarks.experiment.spec import Suite
 from benchmarks.experiment.store import StoredRun
 from benchmarks.metrics import Column, Metric
-from benchmarks.totals import Errors, Events
+from benchmarks.totals import Anomalies, Errors, Events
 
 Floats = NDArray[np.float64]
 Other = Callable[[Floats, Floats, float], Any]  # of two frames [C, H, W] and their range
@@ -66,7 +66,7 @@ def compare_scores(
     data_range = run.clip.data_range
     low, high = stored.record["value_range"]
     texts, agree = [], True
-    metrics = [column for column in columns if isinstance(column, Metric)]
+    metrics = [run.metrics[column.name] for column in columns if isinstance(column, Metric)]
     checked = []
     for metric in metrics:
         if (by_others := other_of(metric)) is None:
@@ -96,6 +96,8 @@ def other_of(metric: Metric) -> Other | None:
     """The same score by others; None if none of them computes it."""
     if isinstance(metric.function, Errors):
         return partial(errors, metric.function)
+    if isinstance(metric.function, Anomalies):
+        return partial(anomalies, metric.function)
     if isinstance(metric.function, Events):
         return partial(events, metric.function)
     return others().get(metric.name)
@@ -103,11 +105,23 @@ def other_of(metric: Metric) -> Other | None:
 
 def errors(of: Errors, pred: Floats, true: Floats, data_range: float) -> Any:
     """A frame's mean error by NumPy's weighted average."""
-    found = np.abs(pred - true) ** of.power
-    found = found[list(of.channels)] if of.channels else found
-    weights = np.cos(np.deg2rad(of.latitudes)) if of.latitudes else None
-    mean = np.average(found.mean((0, 2)), weights=weights)
+    mean = weighted_mean(of, np.abs(pred - true) ** of.power)
     return [mean] if of.is_total else mean
+
+
+def anomalies(of: Anomalies, pred: Floats, true: Floats, data_range: float) -> Any:
+    """A frame's mean products of anomalies, likewise."""
+    assert of.climatology is not None
+    anomaly = np.stack([pred, true]) - data_range * of.climatology
+    first, second = anomaly[[0, 0, 1]], anomaly[[1, 0, 1]]
+    return [weighted_mean(of, product) for product in first * second]
+
+
+def weighted_mean(of: Errors | Anomalies, values: Floats) -> Any:
+    """Mean of a frame's values [C, H, W] over the channels that count, weighted by latitude."""
+    chosen = values[list(of.channels)] if of.channels else values
+    weights = np.cos(np.deg2rad(of.latitudes)) if of.latitudes else None
+    return np.average(chosen.mean((0, 2)), weights=weights)
 
 
 def events(of: Events, pred: Floats, true: Floats, data_range: float) -> Any:
