@@ -105,10 +105,10 @@ class Converter:
 
     def _display_matrix(self, frame: Any) -> np.ndarray:
         """Rows x' = a x + c y, y' = b x + d y, as [[a, b], [c, d]]: quarter turns and mirrors."""
-        found = [data for data in frame.side_data if data.type.name == "DISPLAYMATRIX"]
-        if not found:
+        found = frame.side_data.get("DISPLAYMATRIX")
+        if found is None:
             return np.eye(2)
-        matrix = np.frombuffer(found[0], np.int32, 9).reshape(3, 3)[:2, :2] / ONE
+        matrix = np.frombuffer(found, np.int32, 9).reshape(3, 3)[:2, :2] / ONE
         if abs(matrix).tolist() not in QUARTER_TURNS:
             raise ValueError(
                 f"{self.path} is to be shown turned or stretched, by the matrix {matrix.tolist()}"
