@@ -39,10 +39,9 @@ class ConvLSTM(Recurrent):
     """A stack of ConvLSTM layers on patches, read out by a 1x1 convolution; no biases.
 
     The defaults are the published Moving MNIST size: 11.68 M parameters, 56.79 G MACs for
-    10 -> 10 frames. The published accuracies come from OpenSTL up to v0.3.0, whose cell computes
-    h' = o tanh(g), so the memory c never reaches the output; v1.0.0 has the paper's cell, as this
-    has. Either also owns two unused convolutions a layer, hence 15.08 M parameters; the
-    MACs are the same.
+    10 -> 10 frames. OpenSTL's accuracies come from v0.3.0, whose cell computes h' = o tanh(g), so
+    the memory c never reaches the output; v1.0.0 has the paper's cell, as this has. Either also
+    owns two unused convolutions per layer, hence 15.08 M parameters; the MACs are the same.
 
     Options as in `Recurrent`; patch is 2 for the other three data sets.
     """

@@ -105,7 +105,7 @@ class MIM(Recurrent):
     (TAU's Table 6 leaves the read-out out: 179.17), 37.95 M parameters. The paper's own model is
     `hidden=(64, 64, 64, 64)`: 45.23 G.
 
-    The published accuracies come from OpenSTL's port (v0.3.0 and v1.0.0), which keeps the cell
+    OpenSTL's accuracies come from its port (v0.3.0 and v1.0.0), which keeps the cell
     state of each MIM-S from one batch to the next, test batches too, and cuts its gradient at every
     step. Here it starts at 0 with each sequence and gradients flow through it, as in the authors'
     code, at the same cost. The port also owns an unused convolution in each MIM-N, hence its

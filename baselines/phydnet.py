@@ -121,11 +121,10 @@ class PhyDNet(Recurrent):
     10 -> 10 frames. Built as the authors released it last, with separate encoders. Frames are in
     [0, 1].
 
-    `loss` is the paper's. OpenSTL's port (v0.3.0 and v1.0.0), whose accuracies are published beside
-    TAU's, takes that scalar L for a prediction and minimises mean((L - future)^2), whose pull fades
-    as L nears the mean pixel. Parameters are the same. The port's count, 15.3275 G, includes the
-    matrix products of the moment error, 0.0022 G, which are part of `loss` here and not of
-    inference.
+    `loss` is the paper's. OpenSTL's port (v0.3.0 and v1.0.0) takes that scalar L for a prediction
+    and minimises mean((L - future)^2), whose pull fades as L nears the mean pixel. Parameters are
+    the same. The port's count, 15.3275 G, includes the matrix products of the moment error,
+    0.0022 G, which are part of `loss` here and not of inference.
 
     Teacher forcing: one draw decides for the whole batch and all future frames. Its probability
     falls linearly from 1 to 0 over `sampling_stop` of the training; the default falls by the

@@ -85,9 +85,9 @@ class PredRNNpp(Recurrent):
     (TAU's Table 6 leaves the read-out out: 171.73), 35.31 M parameters. The paper's own model is
     `hidden=(128, 64, 64, 64)`: 74.75 G.
 
-    The published accuracies come from OpenSTL up to v0.3.0, whose cell applies W_c to m, not to c;
+    OpenSTL's accuracies come from v0.3.0 or earlier, whose cell applies W_c to m, not to c;
     v1.0.0 has the paper's cell, as this has, at the same cost. Either also owns an unused
-    convolution a layer, hence 38.58 M parameters. Without the authors' layer normalisation and
+    convolution per layer, hence 38.58 M parameters. Without the authors' layer normalisation and
     time-reversed training, as published.
 
     Options as in `Recurrent`; fewer than two layers are a ValueError. patch is 2 for the other

@@ -21,7 +21,7 @@ class StochasticDepth(nn.Module):
         return x * kept(x, self.rate) if self.training and self.rate > 0 else x
 
 
-def kept(x: Tensor, rate: float) -> Tensor:
+def kept(x: Tensor, rate: float | Tensor) -> Tensor:
     """Drawn for each of x's N: 0 with probability `rate`, else 1 / (1 - rate): [N, 1, ...]."""
     drawn = torch.rand(len(x), *[1] * (x.dim() - 1), device=x.device)
     return (drawn >= rate) / (1 - rate)

@@ -9,13 +9,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from baselines.stochastic_depth import check_rate
+from baselines.stochastic_depth import check_rate, kept
 from tau.predictor import Clip, Predictor, rollout
 
 # Sub-bands of a clip by the filters, L or H, of time, rows and columns.
 BANDS = ("LLL", "LLH", "LHL", "LHH", "HLL", "HLH", "HHL", "HHH")
 DETAILS = tuple(band for band in BANDS if band not in ("LLL", "LLH"))
-STEPS = 60_250  # of the released training on TaxiBJ: 50 epochs of 1,205 batches
+STEPS = 60_250  # of a training on TaxiBJ: 50 epochs of 1,205 batches
 
 
 def haar(x: Tensor, dims: Sequence[int]) -> list[Tensor]:
@@ -136,9 +136,7 @@ class WaSTBlock(nn.Module):
     def _kept(self, x: Tensor, factor: Tensor) -> Tensor:
         if not self.training or self.drop_path == 0:
             return x
-        rate = self.drop_path * factor
-        drawn = torch.rand(len(x), 1, 1, 1, device=x.device)
-        return x * ((drawn >= rate) / (1 - rate))
+        return x * kept(x, self.drop_path * factor)
 
 
 class Embedding(nn.Module):

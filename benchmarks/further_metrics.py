@@ -136,7 +136,7 @@ def find_metric(text: str) -> Metric:
     if name == lpips.NAME:
         if not file:
             raise ValueError(
-                "lpips needs its weights, which do not come along: lpips=FILE; docs/metrics.md has "
+                "lpips needs its weights, which are not bundled: lpips=FILE; docs/metrics.md has "
                 "the lines that make the file"
             )
         return lpips.with_weights(Path(file))

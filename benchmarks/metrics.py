@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Literal, Protocol, Self, runtime_checkable
+from typing import Literal, Protocol, Self
 
 import numpy as np
 import torch
@@ -198,14 +198,6 @@ class HasClimatology(Protocol):
         """The mean training frame: [C, H, W], in [0, 1]."""
 
 
-@runtime_checkable
-class Fits(Protocol):
-    """A metric's function that depends on the data set, and not on its frames alone."""
-
-    def fit(self, data: HasClimatology) -> tuple[Any, str]:
-        """The function for a data set, and a digest of what its scores depend on."""
-
-
 @dataclass(frozen=True, kw_only=True)
 class Metric(Column):
     """A metric of predicted frames; called as (pred, true, data_range) -> [B, T].
@@ -233,10 +225,8 @@ class Metric(Column):
 
     def of(self, data: HasClimatology) -> Self:
         """The metric for a data set: fitted to it, where its function has to be."""
-        if not isinstance(self.function, Fits):
-            return self
-        function, digest = self.function.fit(data)
-        return replace(self, function=function, digest=digest)
+        fit = getattr(self.function, "fit", None)
+        return self if fit is None else replace(self, function=fit(data))
 
     def number(self, scores: NDArray[np.floating]) -> float:
         """A table's number, of the scores [sequences, frames] or [sequences, frames, K]."""

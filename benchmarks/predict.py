@@ -45,7 +45,7 @@ def arguments() -> argparse.ArgumentParser:
         description="Forecast the frames that follow, with a trained model.",
     )
     add = parser.add_argument
-    add("run", metavar="RUN", help="the folder of a finished run, or a model that comes along")
+    add("run", metavar="RUN", help="folder of a finished run, or a bundled model such as ours-hour")
     add("input", metavar="INPUT", type=Path, help="frames: what --data of benchmarks.run takes")
     add(
         "--out",

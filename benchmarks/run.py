@@ -21,7 +21,7 @@ from benchmarks.command import end_process, run_command
 from benchmarks.data import DATASETS
 from benchmarks.experiment.execute import describe
 from benchmarks.experiment.fabric import is_first_process, launched_by_torchrun
-from benchmarks.experiment.hardware import keep_freed_memory
+from benchmarks.experiment.hardware import elsewhere, keep_freed_memory, this_machine
 from benchmarks.experiment.logs import LOGGERS, check_loggers
 from benchmarks.experiment.plan import (
     OF_OWN_DATA,
@@ -111,9 +111,14 @@ def arguments() -> argparse.ArgumentParser:
         help="folder with the official files, your own file or folder, or 'synthetic'",
     )
     add("--dataset", metavar="NAME", help="another data set than the suite's, such as kth")
-    add("--past", metavar="T", type=_positive, help="your own data: frames given (sequences: half)")
+    add("--past", metavar="T", type=_positive, help="your own data: frames given (default: half)")
     add("--future", metavar="T", type=_positive, help="your own data: frames to predict")
-    add("--stride", metavar="T", type=_positive, help="your own recordings: from window to window")
+    add(
+        "--stride",
+        metavar="T",
+        type=_positive,
+        help="your own recordings: frames between starts of windows",
+    )
     add(
         "--data-range",
         metavar="R",
@@ -156,7 +161,7 @@ def arguments() -> argparse.ArgumentParser:
         default=True,
         help="continue checkpoints and keep finished runs (default)",
     )
-    add("--fresh", dest="resume", action="store_false", help="move stored runs aside, start anew")
+    add("--fresh", dest="resume", action="store_false", help="move stored runs aside, start over")
     add(
         "--checkpoint-seconds",
         metavar="S",
@@ -202,10 +207,14 @@ def arguments() -> argparse.ArgumentParser:
         choices=LOGGERS,
         nargs="+",
         default=(),
-        help="write curves to these too; wandb sends them to your account there",
+        help="also log curves to these; wandb uploads to your account",
     )
     add("--quiet", action="store_true", help="print errors, the table and the paths alone")
-    add("--verify", action="store_true", help="have others score the samples and count the models")
+    add(
+        "--verify",
+        action="store_true",
+        help="compute scores and costs again by scikit-image and fvcore",
+    )
     return parser
 
 
@@ -359,8 +368,11 @@ def _plan(found: Suite, options: Options, cluster: Cluster | None) -> tuple[Suit
     suite = adapt(with_models(found, options.add or ()), options)
     suite = with_metrics(suite, options.metrics or ())
     check_published(suite)  # a wrong published name is an error now, not after training
+    machine = cluster.machine if cluster else None
+    if options.report and options.device not in ("auto", *this_machine(options.device).devices):
+        machine = elsewhere(options.device)  # what is stored is read without it
     with redirect_stderr(io.StringIO()) if options.quiet else nullcontext():
-        runs = plan(suite, options, cluster.machine if cluster else None)
+        runs = plan(suite, options, machine)
     return suite, runs if options.shard is None else _part(runs, options)
 
 
@@ -369,7 +381,8 @@ def _look_up(runs: Sequence[Run], folder: Path) -> list[StoredRun]:
     stored = [planned(run, look_up(run, folder), folder) for run in runs]
     if all(run.record["status"] == NOT_RUN for run in stored):
         raise ValueError(
-            f"no stored run of this plan in {folder}; --dry-run shows what is looked for"
+            f"no stored run of this plan in {folder}; --dry-run shows what is looked for. Where "
+            "there is no GPU, --device cuda finds runs of one, with --precision if it was not bf16"
         )
     return stored
 

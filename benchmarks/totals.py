@@ -168,20 +168,22 @@ def of_channels(
 ) -> Metric:
     """An error or the ACC of some channels alone, called after `name` and printed `factor` times.
 
-    For a variable among several that are scaled apart, `factor` leads to its unit. Raises
-    ValueError for a metric of another kind.
+    For a variable among several that are scaled apart, `factor` leads to its unit: its square does
+    for a squared error, and the ACC has none. Raises ValueError for a metric of another kind.
     """
     if not isinstance(metric.function, Errors | Anomalies):
         raise ValueError(
             f"metric {metric.name!r} has no channels to choose from; expected errors or the ACC"
         )
     function = replace(metric.function, channels=tuple(channels))
+    power = metric.degree // 2 if metric.combine is root else metric.degree
+    units = (metric.unit, unit if power == 1 else f"{unit}^{power}" * bool(power and unit))
     return replace(
         metric,
         name=f"{metric.name}_{name}",
         heading=f"{metric.heading} {name}",
-        unit=", ".join(filter(None, (metric.unit, unit))),
-        factor=factor,
+        unit=", ".join(filter(None, units)),
+        factor=factor**power,
         function=function,
         convention=f"of {name} alone, {metric.convention}",
         digest=_digest(function),
@@ -216,15 +218,12 @@ class Anomalies:
 
     latitudes: tuple[float, ...] = ()
     channels: tuple[int, ...] = ()
-    climatology: Array | None = field(default=None, compare=False, repr=False)  # [C, H, W]
-    climatology_sha256: str = ""
+    # [C, H, W]; a run's key has the data set's provenance instead, which determines it
+    climatology: Array | None = field(default=None, compare=False, repr=False)
 
-    def fit(self, data: HasClimatology) -> tuple[Self, str]:
-        """The same with the climatology of a data set, and the digest of what it depends on."""
-        climatology = data.climatology()
-        digest = hashlib.sha256(climatology.astype("<f4").tobytes()).hexdigest()
-        fitted = replace(self, climatology=climatology, climatology_sha256=digest)
-        return fitted, _digest(fitted)
+    def fit(self, data: HasClimatology) -> Self:
+        """The same with the climatology of a data set."""
+        return replace(self, climatology=data.climatology())
 
     def __call__(self, pred: Tensor, true: Tensor, data_range: float) -> Tensor:
         """Score frames: [B, T, C, H, W] -> [B, T, 3]."""
@@ -263,7 +262,9 @@ def anomaly_correlation(latitudes: Sequence[float] | None = None) -> Metric:
 
     The correlation, about 0, of how predicted and true frames differ from the data set's
     climatology, over a whole test set; pixels weigh cos(latitude) over its mean if `latitudes` are
-    given, those of a frame's rows in degrees. Raises ValueError unless they lie within ±90.
+    given, those of a frame's rows in degrees. WeatherBench's released scorer instead takes the mean
+    of the scored truth for the climatology, and subtracts the anomalies' means. Raises ValueError
+    unless latitudes lie within ±90.
     """
     is_weighted = latitudes is not None
     function = Anomalies(() if latitudes is None else _checked(latitudes))
@@ -277,8 +278,8 @@ def anomaly_correlation(latitudes: Sequence[float] | None = None) -> Metric:
         function=function,
         combine=correlation,
         convention="correlation of predicted and true differences from the mean training frame, "
-        f"over all sequences, frames, channels and pixels{weighing}; not clipped; 0 where there is "
-        "no difference",
+        f"not centred, over all sequences, frames, channels and pixels{weighing}; not clipped; 0 "
+        "where there is no difference",
         digest=_digest(function),
     )
 

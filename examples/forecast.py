@@ -1,4 +1,4 @@
-"""A forecast of a trained model that comes along, beside the truth: python forecast.py.
+"""A forecast of a bundled trained model, beside the truth: python forecast.py.
 
 Writes forecast.png: the frames that the model was given, those that followed, and its forecast.
 """

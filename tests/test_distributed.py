@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from contextlib import redirect_stderr
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,11 +20,13 @@ import torch
 from conftest import run_folders
 from torch import nn
 
-from benchmarks.data import Arrays
+from benchmarks.data import Arrays, MovingMNIST
 from benchmarks.data.cache import CACHE_VARIABLE
 from benchmarks.data.generated import MovingTextures
 from benchmarks.experiment import hardware, schedule, server
-from benchmarks.experiment.group import Group, Synchronised
+from benchmarks.experiment.execute import _naming_lost
+from benchmarks.experiment.group import Group, LostProcessError, Synchronised
+from benchmarks.experiment.plan import plan_panel
 from benchmarks.experiment.schedule import Pool, execute_here
 from benchmarks.run import main
 from tau import TAU, Clip
@@ -174,7 +177,8 @@ def test_torchrun_continues_what_devices_began_and_prints_one_table(story):
 
 
 def test_parts_of_a_batch_are_the_batch(clips_file):
-    for dataset in (Arrays(clips_file), MovingTextures("small", Clip(2, 2, 1, 16, 16))):
+    textures = MovingTextures("small", Clip(2, 2, 1, 16, 16))
+    for dataset in (Arrays(clips_file), textures, MovingMNIST(None)):
         parts = [dataset.share(1, 5, 6, "cpu", rank, 3) for rank in range(3)]
         assert torch.equal(torch.cat(parts), dataset.batch(1, 5, 6, "cpu"))
 
@@ -189,6 +193,36 @@ def test_synchronised_batch_normalisation_leaves_a_model_as_it_was(device):
     assert any(isinstance(m, nn.SyncBatchNorm) for m in model.modules()) == (device == "cuda")
     synchronised.undo()
     assert [type(module) for module in model.modules()] == modules
+
+
+def lets_the_other_down(run):
+    """The second process fails; the first does not heed the signal that it gets for that."""
+    if os.environ["RANK"] == "1":
+        raise ValueError("the cause")
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    time.sleep(600)
+
+
+def test_the_cause_is_told_and_not_who_was_killed_for_it(suite, dataset, monkeypatch):
+    monkeypatch.setattr(schedule, "execute", lets_the_other_down)
+    monkeypatch.setattr(schedule, "GRACE_SECONDS", 0.5)
+    (run,) = plan_panel(suite, "smoke", dataset, "cpu", rows=["Conv"], processes=2)
+    found: dict[str, object] = {}
+    with Pool(1, 1, "cpu") as pool:
+        pool.start(lets_the_other_down, run)
+        while not found:
+            found = pool.outcomes()
+    (outcome,) = found.values()
+    assert isinstance(outcome, ValueError) and str(outcome) == "the cause"
+
+
+def test_what_the_library_said_of_a_lost_process_is_told(suite, dataset):
+    (run,) = plan_panel(suite, "smoke", dataset, "cpu", rows=["Conv"], processes=2)
+    with (
+        pytest.raises(LostProcessError, match="it said: NCCL error: no space in /dev/shm"),
+        _naming_lost(run),
+    ):
+        raise RuntimeError("NCCL error: no space in /dev/shm")
 
 
 # What is refused

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from benchmarks.data import Human36M
 from benchmarks.data.__main__ import main
+from benchmarks.data.array_file import ChangedError
 from benchmarks.data.human36m import read_frame, read_list
 
 
@@ -103,6 +105,20 @@ def test_a_damaged_frame_is_named_when_it_is_read(root: Path) -> None:
     data = Human36M(root)
     with pytest.raises(ValueError, match=r"S11_.*\.jpg is no JPEG, or damaged"):
         list(data.test(None, 3, "cpu"))
+
+
+def test_a_frame_that_is_written_again_is_other_data(root: Path) -> None:
+    data = Human36M(root)
+    data.check_unchanged()
+    sent = pickle.dumps(data)
+    for path in (root / "human36m" / "images").glob("S11*"):
+        Image.new("RGB", (256, 256), (9, 9, 9)).save(path, quality=50)
+    for opened in (data, pickle.loads(sent)):
+        with pytest.raises(ChangedError, match=r"a frame below .* was changed"):
+            opened.check_unchanged()
+    again = Human36M(root)
+    assert again.digest != data.digest
+    assert again.provenance["train_frames_sha256"] == data.provenance["train_frames_sha256"]
 
 
 def test_without_files_the_error_says_where_they_come_from(tmp_path: Path) -> None:

@@ -8,8 +8,9 @@ import signal
 from dataclasses import replace
 
 import pytest
+import torch
 
-from benchmarks.experiment import length
+from benchmarks.experiment import length, schedule
 from benchmarks.experiment.execute import execute
 from benchmarks.experiment.fabric import make_fabric
 from benchmarks.experiment.length import filling, seconds_per_step, settle
@@ -102,6 +103,27 @@ def test_a_stopped_run_ends_where_it_would_have_ended(suite, dataset, tmp_path, 
     resumed = execute(run, tmp_path / "part")
     assert resumed.means == whole.means and calls == ["TAU", "TAU"]
     assert resumed.record["training"] == whole.record["training"]
+
+
+@pytest.mark.parametrize(("minutes", "threads"), [(0.01, 2), (None, 4)])
+def test_a_row_alone_has_the_threads_that_it_has_beside_others(
+    suite, dataset, tmp_path, monkeypatch, minutes, threads
+):
+    """Or a table of equal time could not be made of two commands."""
+    given = []
+
+    class Recording(schedule.Pool):
+        def __init__(self, size, threads, device, view):
+            given.append((size, threads))
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(schedule, "Pool", Recording)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    epochs = None if minutes else 1
+    runs = planned(suite, dataset, minutes, epochs=epochs, rows=["TAU"])
+    with pytest.raises(KeyboardInterrupt):
+        schedule.execute_all(runs, tmp_path, jobs=2)
+    assert given == [(1, threads)]
 
 
 @pytest.mark.parametrize("content", ["", "{}", '{"key": "another", "epochs": 3, "sequences": 4}'])

@@ -11,12 +11,15 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from conftest import run_folders
 
 from benchmarks import run
 from benchmarks.data import open_dataset
 from benchmarks.experiment import schedule as workers
+from benchmarks.experiment.hardware import elsewhere
 from benchmarks.experiment.plan import Options, adapt, plan, plan_panel
+from benchmarks.experiment.store import CHECKSUM, RECORD, write_record
 from benchmarks.report import figures
 from benchmarks.run import arguments, main
 from benchmarks.suites import convergence, find_suite, with_models
@@ -111,6 +114,30 @@ def test_report_rebuilds_without_training(mine, tmp_path, capsys, monkeypatch):
     assert {p.name: p.read_bytes() for p in tables.iterdir()} == before
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="has a GPU")
+def test_runs_of_a_gpu_are_reported_without_one(mine, tmp_path, capsys):
+    """As on a login node: what was stored there is a run's record with another key."""
+    assert main([*mine, "--report", "--device", "cuda"]) == 2
+    assert "--device cuda finds runs of one" in capsys.readouterr().err
+    assert main(mine) == 0
+    asked = Options(**{k: v for k, v in vars(arguments().parse_args(mine)).items() if k != "list"})
+    asked = dataclasses.replace(asked, device="cuda")
+    runs = tmp_path / "out" / "runs"
+    of_row = {json.loads((f / RECORD).read_text())["row"]: f for f in run_folders(tmp_path / "out")}
+    for planned in plan(adapt(find_suite(asked.suite), asked), asked, elsewhere("cuda")):
+        shutil.copytree(of_row[planned.row.label], runs / planned.folder)
+        record = json.loads((runs / planned.folder / RECORD).read_text())
+        del record[CHECKSUM]
+        device = {**record["device"], "type": "cuda", "name": "a GPU"}
+        write_record(
+            runs / planned.folder,
+            {**record, "key": planned.key, "folder": planned.folder, "device": device},
+        )
+    for more in ([], ["--devices", "1"]):
+        assert main([*mine, "--report", "--device", "cuda", *more]) == 0
+        assert "a GPU" in capsys.readouterr().out
+
+
 @pytest.mark.figures
 def test_a_record_alone_rebuilds_its_table_and_curves(mine, tmp_path, capsys):
     """Without the runs and without the data, as it is committed."""
@@ -168,7 +195,8 @@ def test_a_record_that_was_changed_is_refused(part, option, tmp_path, capsys):
     path.write_text(json.dumps(entries))
     other = [] if option == "--report" else ["--report", str(committed)]
     assert main([*other, option, str(path), "--out", str(tmp_path / "out")]) == 2
-    assert "PredRNN, seed 0: its checksum is not its content's" in capsys.readouterr().err
+    wrong = f"{entries[1]['row']}, seed 0: its checksum is not its content's"
+    assert wrong in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
 
 

@@ -22,13 +22,10 @@ def runs(monkeypatch):
     from benchmarks.experiment.plan import Options, adapt, plan
     from benchmarks.suites import ablation
 
-    def costs(runs, pool, call):
-        rows = {}
-        for run in runs:
-            rows.setdefault(run.row.label, []).append(run)
-        return [(of, Trial(1, 1, COSTS[label], {})) for label, of in rows.items()]
+    def costs(runs, call):
+        return {run.folder: Trial(1, 1, COSTS[run.row.label], {}) for run in runs}
 
-    monkeypatch.setattr(sharding, "call_for_rows", costs)
+    monkeypatch.setattr(sharding, "call_on_cpu", costs)
     options = Options("ablation", scale="smoke", device="cpu", rows=list(COSTS), seeds=2)
     return plan(adapt(ablation.SUITE, options), options)
 

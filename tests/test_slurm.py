@@ -55,6 +55,7 @@ def submit(folder: Path) -> str:
     command = " ".join(f"'{word}'" for word in (sys.executable, "-m", "benchmarks.run", *TABLE))
     for old, new in (
         ("python -m benchmarks.run --suite mmnist --scale standard --seeds 3", command),
+        (" --precision bf16", ""),
         ("--out results", "--out results --checkpoint-seconds 1"),
         ("--array=1-4", "--array=1-2"),
         ("#SBATCH --gpus-per-task=1\n", ""),

@@ -120,6 +120,15 @@ def test_options_out_of_range_are_refused(options, message):
         open_dataset("kth", synthetic=True, **options)
 
 
+def test_the_climatology_is_the_mean_of_many_textures(small):
+    class Few(MovingTextures):
+        train_sequences = 500
+
+    averaged = Dataset.climatology(Few("small", small.clip))
+    assert small.climatology().shape == averaged.shape
+    assert abs(averaged - small.climatology()).max() < 0.06
+
+
 def test_sizes_out_of_range_are_refused(small):
     with pytest.raises(ValueError, match="size is 0; expected a positive integer"):
         small.batch(0, 0, 0, "cpu")

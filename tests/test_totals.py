@@ -112,6 +112,19 @@ def test_weighted_errors_are_those_of_a_plain_loop_over_rows_and_chosen_channels
     )
 
 
+def test_a_variable_among_several_is_in_its_unit_or_the_square_of_it():
+    told = {}
+    for metric in (ROOT_MSE, MEAN_MSE, MEAN_MAE, anomaly_correlation(GRID)):
+        of_t = of_channels(metric, "t", (0,), 170, "K")
+        told[of_t.name] = (of_t.factor, of_t.unit)
+    assert told == {
+        "rmse_total_t": (170, "K"),
+        "mse_mean_t": (170**2, "K^2"),
+        "mae_mean_t": (170, "K"),
+        "acc_latitude_t": (1, "cos φ"),
+    }
+
+
 def test_what_does_not_fit_the_frames_is_refused():
     x = torch.zeros(1, 1, 2, 16, 32)
     with pytest.raises(ValueError, match="frames have 16 rows; expected 32, one for each latitude"):
@@ -185,23 +198,27 @@ def test_an_anomaly_correlation_needs_a_climatology_that_fits():
     assert ROOT_MSE.of(Climate(np.zeros((2, 8, 8)))) is ROOT_MSE
 
 
-def test_the_climatology_is_the_mean_training_frame_and_part_of_the_key(
-    suite, dataset, clips_file, tmp_path
-):
+def test_a_plan_fits_the_metric_to_the_mean_training_frame(suite, dataset, clips_file):
     """Of 40 clips the first 32 are trained on."""
-    clips = np.load(clips_file)
+    expected = np.load(clips_file)[: dataset.train_sequences].mean((0, 1)) / 255
     assert dataset.train_sequences == 32
-    np.testing.assert_allclose(dataset.climatology(), clips[:32].mean((0, 1)) / 255, atol=1e-7)
-    clips[0] = 255 - clips[0]
-    np.save(tmp_path / "other.npy", clips)
     panels = (replace(suite.panels[0], columns=(anomaly_correlation(),)),)
-    found = [
-        plan_panel(replace(suite, panels=panels), "smoke", data, "cpu", rows=["Conv"])[0]
-        for data in (dataset, Arrays(tmp_path / "other.npy"))
-    ]
-    digests = [run.metrics["acc"].digest for run in found]
-    assert digests[0] != digests[1] and anomaly_correlation().digest not in digests
-    assert pickle.loads(pickle.dumps(found[0])).metrics["acc"] == found[0].metrics["acc"]
+    run = plan_panel(replace(suite, panels=panels), "smoke", dataset, "cpu", rows=["Conv"])[0]
+    for planned in (run, pickle.loads(pickle.dumps(run))):
+        found = planned.metrics["acc"].function.climatology
+        np.testing.assert_allclose(found, expected, atol=1e-7)
+
+
+def test_a_report_fits_no_metric_and_its_faults_are_named(suite, dataset):
+    class Own(Arrays):
+        def climatology(self):
+            raise KeyError("mean.npy")
+
+    panels = (replace(suite.panels[0], columns=(anomaly_correlation(),)),)
+    own = Own(dataset._train.array.path)
+    with pytest.raises(ValueError, match=r"metric 'acc' on .*: KeyError: 'mean\.npy'"):
+        plan_panel(replace(suite, panels=panels), "smoke", own, "cpu")
+    assert plan_panel(replace(suite, panels=panels), "smoke", own, "cpu", scores=False)
 
 
 # --- events --------------------------------------------------------------------------------------

@@ -23,9 +23,16 @@ from conftest import run_folders
 
 from benchmarks import load
 from benchmarks.experiment import store
-from benchmarks.experiment.execute import execute
+from benchmarks.experiment.execute import (
+    describe,
+    execute,
+    lock_of,
+    put_in_place,
+    store_failure,
+)
 from benchmarks.experiment.fabric import make_fabric
 from benchmarks.experiment.plan import plan_panel
+from benchmarks.experiment.ray_cluster import Tasks
 from benchmarks.experiment.spec import Row, Suite, Training
 from benchmarks.experiment.store import CHECKPOINT, PREVIOUS
 from benchmarks.experiment.train import (
@@ -35,6 +42,7 @@ from benchmarks.experiment.train import (
     make_schedule,
     train,
 )
+from benchmarks.experiment.view import View
 from benchmarks.run import main
 from benchmarks.stopping import Stopped, stoppable
 from tau import TAU, Predictor
@@ -454,6 +462,36 @@ def test_kill_9_and_the_same_command_give_the_same_result(clips_file, tmp_path):
     scores = [store.read_run(folder).scores() for folder in (whole, killed)]
     for name, values in scores[0].items():
         assert (values == scores[1][name]).all()
+
+
+def test_what_failed_elsewhere_leaves_the_checkpoints_here(suite, dataset, tmp_path):
+    (run,) = plan_panel(suite, "smoke", dataset, "cpu", rows=["Conv"], precision="fp32")
+    runs = tmp_path / "runs"
+    (runs / run.folder).mkdir(parents=True)
+    (runs / run.folder / CHECKPOINT).write_bytes(b"hours of training")
+    failed = store_failure(tmp_path / "node" / "runs", describe(run), "out of memory")
+    name = f"runs/{run.folder}/{store.FAILURE}"
+    content = {name: (failed.folder / store.FAILURE).read_bytes()}
+    assert put_in_place(run, runs, content).record["reason"] == "out of memory"
+    assert (runs / run.folder / CHECKPOINT).read_bytes() == b"hours of training"
+
+
+def test_what_a_node_has_sent_back_waits_for_its_place(suite, dataset, tmp_path, capsys):
+    """Another command has the run in work; or a disk is full."""
+    (run,) = plan_panel(suite, "smoke", dataset, "cpu", rows=["Conv"], precision="fp32")
+    failed = store_failure(tmp_path / "node" / "runs", describe(run), "out of memory")
+    content = {f"runs/{run.folder}/{store.FAILURE}": (failed.folder / store.FAILURE).read_bytes()}
+    tasks = object.__new__(Tasks)
+    tasks._folder, tasks._names, tasks._sent, tasks._told = tmp_path / "runs", {}, {}, set()
+    tasks._sent[run.folder] = (run, content)
+    tasks.view = View()
+    lock = lock_of(tasks._folder, run)
+    lock.acquire()
+    assert tasks._put_in_place() == tasks._put_in_place() == {} and not tasks.is_idle
+    assert capsys.readouterr().err.count("its files are kept, and wait for their place") == 1
+    lock.release()
+    (stored,) = tasks._put_in_place().values()
+    assert stored.record["reason"] == "out of memory" and tasks.is_idle
 
 
 def _wait_for_step(out: Path, beyond: int) -> int:

@@ -106,6 +106,17 @@ def test_the_climatology_is_the_mean_of_all_training_hours(root):
     assert run.metrics["acc_latitude"].function.climatology.shape == (1, 32, 64)
 
 
+def test_each_choice_of_years_has_prepared_frames_of_its_own(root):
+    """Or two panels would overwrite each other's, and a training fail at its end."""
+    one = open_t2m(root)
+    other = open_t2m(root, train_years=(2011, 2011))
+    one.check_unchanged()
+    again = pickle.loads(pickle.dumps(one))
+    assert again.digest == one.digest != other.digest
+    (first,), (second,) = one.test(1, 1, "cpu"), again.test(1, 1, "cpu")
+    assert torch.equal(first, second)
+
+
 def test_the_real_years_give_the_released_loaders_counts():
     """Of hourly years without a gap; counts that OpenSTL's loader gives, computed apart."""
     for cls in (WeatherBenchT2M, WeatherBenchMV, WeatherBenchMVReleased):
@@ -249,6 +260,14 @@ def test_times_are_read_by_the_epoch_that_each_file_tells(tmp_path, epoch):
     assert hours.tolist() == [first_hour(2016) + i for i in range(HOURS)]
 
 
+def test_times_may_have_a_fill_value(tmp_path):
+    path = write_weather(tmp_path, T2M, first_of(2016), values(T2M, 2016))
+    hours = open_year(path, T2M, 2016).hours
+    with h5py.File(path, "r+") as file:
+        file["time"].attrs["_FillValue"] = np.int64(-1)
+    assert (open_year(path, T2M, 2016).hours == hours).all()
+
+
 def test_packed_and_classic_files_give_the_same_frames(tmp_path):
     of = values(T2M, 2016)
     plain = write_weather(tmp_path / "plain", T2M, first_of(2016), of)
@@ -292,7 +311,7 @@ def test_packed_and_classic_files_give_the_same_frames(tmp_path):
 )
 def test_axes_that_are_not_the_published_ones_are_refused(tmp_path, options, message):
     path = write_weather(tmp_path, T2M, first_of(2016), values(T2M, 2016), **options)
-    with pytest.raises(ValueError, match=f"{path.name}: .*{message}.*download {path.name} again"):
+    with pytest.raises(ValueError, match=f"{path.name}: .*{message}.*replace {path.name}"):
         open_year(path, T2M, 2016)
 
 

@@ -12,6 +12,7 @@ import os
 import threading
 import tokenize
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
@@ -29,6 +30,11 @@ HEADER_FAULTS = (  # what NumPy raises besides ValueError, depending on the plac
 )
 
 Place = int | slice | tuple[int, slice]
+
+CHANGED = (
+    "was changed, replaced or removed since it was opened; expected data that stay as they are "
+    "until the command ends: run it again"
+)
 
 
 class ChangedError(OSError):
@@ -74,10 +80,18 @@ class ArrayFile(ABC):
 
     def changed(self) -> NoReturn:
         """Raise ChangedError."""
-        raise ChangedError(
-            f"{self.path} was changed, replaced or removed since it was opened; expected data that "
-            "stay as they are until the command ends: run it again"
-        )
+        raise ChangedError(f"{self.path} {CHANGED}")
+
+
+def check_stamps(stamps: Mapping[Path, Stamp], what: str = CHANGED) -> None:
+    """Raise ChangedError, saying `what` happened, for a file that has another stamp now."""
+    for path, stamp in stamps.items():
+        try:
+            unchanged = Stamp.of(path) == stamp
+        except FileNotFoundError:
+            unchanged = False
+        if not unchanged:
+            raise ChangedError(f"{path} {what}")
 
 
 class NumpyFile(ArrayFile):

@@ -85,14 +85,17 @@ def cache_root() -> Path:
     return (Path(cache) if cache else Path(pooch.os_cache("spatiotemporal-benchmarks"))).resolve()
 
 
-def cache_folder(name: str, path: Path) -> Path:
-    """Where the set `name` is prepared whose files are in `path`: one folder for each such path.
+def cache_folder(name: str, path: Path, **settings: str | int) -> Path:
+    """Where the set `name` is prepared whose files are in `path`, read with these settings.
 
-    Equal names, links and relative paths do not meet: the resolved path is part of the name.
+    Each path and each choice of settings has a folder of its own. Equal names, links and relative
+    paths do not meet: the resolved path is part of the name.
     """
     readable = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-")[:60] or "data"
-    place = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:12]
-    return cache_root() / f"{readable}-{place}.frames"
+    place = hashlib.sha256(os.fsencode(path.resolve()))
+    if settings:
+        place.update(json.dumps(sorted(settings.items())).encode(errors="surrogateescape"))
+    return cache_root() / f"{readable}-{place.hexdigest()[:12]}.frames"
 
 
 def is_prepared_folder(folder: Path) -> bool:

@@ -138,14 +138,23 @@ class Dataset(ABC):
     def climatology(self) -> NDArray[np.float64]:
         """The mean frame of an epoch's training sequences: [C, H, W], in [0, 1].
 
-        For metrics of anomalies alone: it reads them all.
+        For metrics of anomalies alone: it reads them all. A subclass may know it from elsewhere;
+        what it reads for that belongs into `provenance`, as it is not part of a key by itself.
         """
-        count, size = self.train_sequences, CLIMATOLOGY_BATCH
-        total = np.zeros((self.clip.channels, self.clip.height, self.clip.width))
-        for step in range(-(-count // size)):
-            batch = self.batch(0, step, size, "cpu")[: count - step * size]
-            total += batch.double().sum((0, 1)).numpy()
-        return total / (count * self.clip.frames)
+        count, size = self.train_sequences, min(CLIMATOLOGY_BATCH, self.train_sequences)
+        steps = range(-(-count // size))
+        return self._mean_frame(
+            self.batch(0, step, size, "cpu")[: count - step * size] for step in steps
+        )
+
+    def _mean_frame(self, batches: Iterable[Tensor]) -> NDArray[np.float64]:
+        """The mean over sequences and frames of batches: [C, H, W]."""
+        total, frames = torch.zeros((), dtype=torch.float64), 0
+        for batch in batches:
+            total = total + batch.sum((0, 1), dtype=torch.float64)
+            frames += batch.shape[0] * batch.shape[1]
+        mean: NDArray[np.float64] = (total / frames).numpy()
+        return mean
 
     def check_unchanged(self) -> None:  # noqa: B027 - nothing to check is a good default
         """Raise OSError if files that were opened have changed since; nothing to check here."""

@@ -88,8 +88,6 @@ def _prepare(
     settings: dict[str, str],
 ) -> tuple[Prepared, list[str]]:
     """The frames of `files`, and what was found at them earlier, which is not told by reading."""
-    for option, value in pictures.described.items():  # each has a set of its own
-        name = f"{option}-{value}-{name}"
     prepared = prepare_files(
         name,
         path,

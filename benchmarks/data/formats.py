@@ -367,6 +367,7 @@ class Unpacked(ArrayFile):
     ) -> None:
         super().__init__(source.path, source.shape, np.dtype(np.float64), source.stamp)
         self.axes = source.axes
+        self.attributes = getattr(source, "attributes", {})
         self._source, self._scale, self._offset = source, scale, offset
         self._missing, self._unsigned = missing, unsigned
 

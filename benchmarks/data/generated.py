@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.data.dataset import Dataset, random_words, spans, to_device, unit_interval
@@ -51,9 +52,17 @@ class MovingTextures(Dataset):
 
     def batch(self, seed: int, step: int, size: int, device: torch.device | str) -> Tensor:
         """Fresh sequences for training: [size, past + future, C, H, W] in [0, 1]."""
+        return self.share(seed, step, size, device, 0, 1)
+
+    def share(
+        self, seed: int, step: int, size: int, device: torch.device | str, rank: int, processes: int
+    ) -> Tensor:
+        """Its part of a batch, which is made by itself."""
         if size < 1:
             raise ValueError(f"size is {size}; expected a positive integer")
-        return self._generate(range(size), device, "train", seed, step)
+        part = size // processes
+        places = range(rank * part, (rank + 1) * part)
+        return self._generate(places, device, "train", seed, step)
 
     def validation(
         self, sequences: int, batch_size: int, device: torch.device | str
@@ -68,6 +77,10 @@ class MovingTextures(Dataset):
         """The first `sequences` of the 1,000 test sequences."""
         batches = spans(sequences, self.test_sequences, batch_size)
         return (self._generate(range(*batch), device, "test") for batch in batches)
+
+    def climatology(self) -> NDArray[np.float64]:
+        """The waves' mean, as their phases are uniform and their sum stays in [0, 1]."""
+        return np.full((self.clip.channels, self.clip.height, self.clip.width), 0.5)
 
     def _generate(self, index: range, device: torch.device | str, *stream: str | int) -> Tensor:
         frames = np.stack([texture(self._full, self.name, *stream, i) for i in index])

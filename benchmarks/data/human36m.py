@@ -5,6 +5,7 @@ Frames are read from the user's own image files as they are needed; nothing is d
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
@@ -14,11 +15,11 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from benchmarks.data.array_file import ChangedError
-from benchmarks.data.dataset import Check
+from benchmarks.data.array_file import CHANGED, ChangedError, check_stamps
+from benchmarks.data.dataset import SAMPLE, Check
 from benchmarks.data.originals import check_readable, open_image
 from benchmarks.data.sources import Source, find, missing_files
-from benchmarks.data.stored import StoredDataset, smaller
+from benchmarks.data.stored import StoredDataset, evenly_spaced, smaller
 from benchmarks.files import Stamp, sha256
 from tau.predictor import Clip
 
@@ -80,14 +81,22 @@ def read_frame(path: Path) -> np.ndarray:
 
 
 class Clips:
-    """Clips of the lists in `folder`, whose frames are read from their files: 5 frames apart."""
+    """Clips of the lists in `folder`, whose frames are read from their files: 5 frames apart.
 
-    def __init__(self, folder: Path, clips: Sequence[Listed], lists: Sequence[Path]) -> None:
+    `length` frames of each are used. Raises FileNotFoundError or the like for the first that is no
+    file to be read.
+    """
+
+    def __init__(
+        self, folder: Path, clips: Sequence[Listed], lists: Sequence[Path], length: int
+    ) -> None:
         videos = sorted({clip.video for clip in clips})
         numbers = {video: number for number, video in enumerate(videos)}
         self.folder, self.videos = folder.absolute(), videos
         self.places = np.array([(numbers[c.video], c.first) for c in clips], np.int32)
         self.stamps = {path.absolute(): Stamp.of(path) for path in lists}
+        self.length = length
+        self._stamped = self._frame_stamps()  # an error now, not hours after training began
 
     def __len__(self) -> int:
         return len(self.places)
@@ -105,13 +114,36 @@ class Clips:
         return np.array(clips, np.uint8)
 
     def check_unchanged(self) -> None:
-        """Raise ChangedError if a list is no longer what it was."""
-        for path, stamp in self.stamps.items():
-            if not path.exists() or Stamp.of(path) != stamp:
-                raise ChangedError(
-                    f"{path} was changed, replaced or removed since it was opened; expected data "
-                    "that stay as they are until the command ends: run it again"
-                )
+        """Raise ChangedError if a list, or the file of a frame, is no longer what it was."""
+        check_stamps(self.stamps)
+        try:
+            unchanged = self._frame_stamps() == self._stamped
+        except OSError:
+            unchanged = False
+        if not unchanged:
+            raise ChangedError(f"a frame below {self.folder} {CHANGED}")
+
+    def content(self) -> str:
+        """SHA-256 of the names and sizes of the frames' files, and of the content of some."""
+        frames = self._frames()
+        digest = hashlib.sha256()
+        for path in frames:
+            name = path.relative_to(self.folder).as_posix()
+            digest.update(f"{name} {path.stat().st_size}\n".encode("latin-1"))
+        for index in evenly_spaced(SAMPLE, len(frames)):
+            digest.update(frames[index].read_bytes())
+        return digest.hexdigest()
+
+    def _frames(self) -> list[Path]:
+        paths = (path for index in range(len(self)) for path in self.paths(index, self.length))
+        return list(dict.fromkeys(paths))
+
+    def _frame_stamps(self) -> str:
+        """SHA-256 of all frames' stamps; raises OSError for the first that cannot be read."""
+        digest = hashlib.sha256()
+        for path in self._frames():
+            digest.update(repr(Stamp.of(check_readable(path))).encode())
+        return digest.hexdigest()
 
 
 class Human36M(StoredDataset):
@@ -170,7 +202,7 @@ class Human36M(StoredDataset):
             )
         self._listed = {path.name: read_list(path) for path in lists}
         splits = {
-            split: Clips(folder, clips, lists)
+            split: Clips(folder, clips, lists, clip.frames)
             for split, clips in _divide(self._listed, by_subject).items()
         }
         super().__init__(
@@ -182,12 +214,11 @@ class Human36M(StoredDataset):
             downsample=downsample,
             provenance={
                 **{f"{path.stem}_list_sha256": sha256(path) for path in lists},
+                **{f"{split}_frames_sha256": clips.content() for split, clips in splits.items()},
                 "split": "subjects" if by_subject else "lists",
             },
             caption=self._caption(splits, by_subject),
         )
-        for clips in splits.values():
-            _check_frames(clips, clip.frames)  # an error now, not hours after training began
 
     def checks(self) -> list[Check]:
         """Clips, videos, and test clips that share frames: what the real lists give."""
@@ -234,12 +265,3 @@ def shared(train: Sequence[Listed], test: Sequence[Listed], frames: int = 8) -> 
     return sum(
         any((clip.video, clip.first + STEP * n) in seen for n in range(frames)) for clip in test
     )
-
-
-def _check_frames(clips: Clips, length: int) -> None:
-    """Raise FileNotFoundError or the like for the first frame that is no file to be read."""
-    checked: set[Path] = set()
-    for index in range(len(clips)):
-        for path in clips.paths(index, length):
-            if path not in checked:
-                checked.add(check_readable(path))

@@ -100,13 +100,14 @@ def generate(
     digits: int,
     frames: int,
     device: torch.device | str = "cpu",
+    part: slice = slice(None),
 ) -> Tensor:
-    """`size` sequences of the named random stream: [size, frames, 64, 64] uint8.
+    """`size` sequences of the named random stream, or a part of them: [size, frames, 64, 64] uint8.
 
     Digits are drawn from `images` [N, 28, 28] uint8 with replacement. A longer sequence begins
     as the shorter one.
     """
-    words = random_words(size * digits * 4, *stream).reshape(size, digits, 4)
+    words = random_words(size * digits * 4, *stream).reshape(size, digits, 4)[part]
     chosen = torch.from_numpy((words[..., 0] % np.uint64(len(images))).astype(np.int64))
     angle = 2 * np.pi * unit_interval(words[..., 3])
     corners = torch.from_numpy(trajectories(unit_interval(words[..., 1:3]), angle, frames))
@@ -400,8 +401,15 @@ class MovingMNIST(Dataset):
 
     def batch(self, seed: int, step: int, size: int, device: torch.device | str) -> Tensor:
         """Fresh sequences for training: [size, past + future, 1, H, W] in [0, 1]."""
+        return self.share(seed, step, size, device, 0, 1)
+
+    def share(
+        self, seed: int, step: int, size: int, device: torch.device | str, rank: int, processes: int
+    ) -> Tensor:
+        """Its part of a batch, of which the rest is drawn, but not rendered."""
         if size < 1:
             raise ValueError(f"size is {size}; expected a positive integer")
+        part = size // processes
         return self._finish(
             generate(
                 self._images,
@@ -410,6 +418,7 @@ class MovingMNIST(Dataset):
                 digits=self._digits,
                 frames=self.clip.frames,
                 device=device,
+                part=slice(rank * part, (rank + 1) * part),
             )
         )
 

@@ -12,7 +12,7 @@ import struct
 import tokenize
 import zipfile
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -20,7 +20,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from benchmarks.data.array_file import ChangedError
+from benchmarks.data.array_file import check_stamps
 from benchmarks.data.cache import (
     Block,
     Findings,
@@ -32,6 +32,10 @@ from benchmarks.data.cache import (
 )
 from benchmarks.files import Stamp, check_regular
 
+CUT_OFF = (
+    "was changed, cut off or removed while frames were prepared from it; none are kept: wait until "
+    "it is whole, and run the command again"
+)
 MOST_PIXELS = 1 << 22  # of an image or a video's frame; those of the data sets have a tenth
 
 # What libraries raise at damaged files: NumPy, h5py, PIL, PyAV, zipfile, gzip.
@@ -101,12 +105,15 @@ def prepare_files(
     shape: Sequence[int],
     dtype: type[np.uint8] | type[np.float32],
     total: int | None = None,
+    *,
+    version: int,
     **settings: str | int,
 ) -> Prepared:
     """Open the frames that are prepared of `files`, below the data folder `root`, or prepare them.
 
-    All that `reader` reads is to be in `files`; its own `settings` are those of `fingerprint`, the
-    other arguments those of `prepare`, which this calls. Raises what these raise; and, before
+    All that `reader` reads is to be in `files`. Its `version` and its own `settings`, each choice
+    of which has a folder, are those of `fingerprint`; the other arguments those of `prepare`, which
+    this calls. Raises what these raise; and, before
     `reader` begins, the error of `check_readable` for each of `files`; and ChangedError if one of
     them was changed, cut off or removed while they were read, whatever came of it.
     """
@@ -117,23 +124,14 @@ def prepare_files(
         try:
             yield from reader(findings)
         except (OSError, ValueError):
-            _check_unchanged(stamps)
+            check_stamps(stamps, CUT_OFF)
             raise
-        _check_unchanged(stamps)
+        check_stamps(stamps, CUT_OFF)
 
     try:
-        source = fingerprint(root, files, **settings)
+        source = fingerprint(root, files, version=version, **settings)
     except FileNotFoundError:
         for path in files:
             check_regular(path)
         raise
-    return prepare(cache_folder(name, root), source, watched, shape, dtype, total)
-
-
-def _check_unchanged(stamps: Mapping[Path, Stamp]) -> None:
-    for path, stamp in stamps.items():
-        if not path.exists() or Stamp.of(path) != stamp:
-            raise ChangedError(
-                f"{path} was changed, cut off or removed while frames were prepared from it; none "
-                "are kept: wait until it is whole, and run the command again"
-            )
+    return prepare(cache_folder(name, root, **settings), source, watched, shape, dtype, total)

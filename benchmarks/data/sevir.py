@@ -36,7 +36,7 @@ VALUE_RANGE = (0.0, 255.0)
 SPLITS = ("train", "validation", "test")
 ENDS = (datetime.datetime(2019, 1, 1), datetime.datetime(2019, 6, 1))  # of the first two, inclusive
 EVENTS = {"train": 11_906, "validation": 3_020, "test": 4_053}  # in the field, a third of its clips
-REMEDY = "download it again"
+REMEDY = "delete it and download it again"
 URL = "https://sevir.s3.amazonaws.com"
 PERIODS = {
     "STORMEVENTS": ("0101_0630", "0701_1231"),
@@ -125,7 +125,7 @@ def open_events(path: Path, shape: tuple[int, ...], events: Sequence[Event]) -> 
     Raises ValueError that names the file if it has another shape or type, or lacks an event; where
     the file has an array `id`, it must have the events' ids.
     """
-    remedy = f"download {path.name} again"
+    remedy = f"delete {path.name} and download it again"
     with open_hdf5(path, remedy) as file, reading_hdf5(path, remedy):
         vil, ids = (find_object(file, name, remedy) for name in (KIND, "id"))
         if not isinstance(vil, h5py.Dataset) or vil.shape is None:
@@ -298,11 +298,13 @@ class SEVIR(StoredDataset):
             for event in of_split:
                 events.setdefault(event.file, []).append(event)
         paths = {name: find(base, ("data", ""), name) for name in events}
+        packed = any(file.unpack for file in self.source.files) if self.source else False
+        unpacked = f", once {base} is moved away" * packed
         if missing := [name for name, path in paths.items() if path is None]:
             raise FileNotFoundError(
                 f"{len(missing)} of the {len(events)} files that {base / CATALOGUE} names are not "
                 f"in {base / 'data'}: {missing[0]}{', ...' * (len(missing) > 1)}; `python -m "
-                f"benchmarks.data download {self.name} --data {root}` gets them"
+                f"benchmarks.data download {self.name} --data {root}` gets them{unpacked}"
             )
         return {
             name: open_events(path, shape, events[name])
@@ -322,8 +324,9 @@ class SEVIR(StoredDataset):
 class SEVIRLowRes(SEVIR):
     """SEVIR-LR, as released with Earthformer: 7 frames to 6, 10 minutes apart, [1, 128, 128].
 
-    The events and splits of `SEVIR`, an event's 25 frames reduced to pixels of 3 km; three windows
-    of an event begin 6 frames after each other. `root` holds the folder sevir_lr.
+    The events and splits of `SEVIR`, an event's 25 frames reduced to pixels of 3 km: by the largest
+    of each 3x3 pixels, if public code for it is what was run, while `SEVIR(downsample=3)` averages.
+    Three windows of an event begin 6 frames after each other. `root` holds the folder sevir_lr.
     """
 
     name = "sevir-lr"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import lru_cache
@@ -9,12 +10,15 @@ from typing import ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.data.dataset import Dataset, divide_by_255, random_words, spans, to_device
 from benchmarks.data.recordings import Readable
 from tau.predictor import Clip
+
+CLIMATOLOGY_BYTES = 1 << 26  # of training sequences that are averaged at a time
 
 
 class StoredDataset(Dataset):
@@ -95,6 +99,15 @@ class StoredDataset(Dataset):
     ) -> Iterator[Tensor]:
         """Test sequences: all, or `sequences` of them, evenly spaced over the whole split."""
         return self._stream(self._test, sequences, batch_size, device)
+
+    def climatology(self) -> NDArray[np.float64]:
+        """The mean frame of the training sequences, which are read once and in order."""
+        bytes_each = 4 * math.prod(self._train.read([0], self.clip.frames).shape)
+        batches = spans(None, len(self._train), max(1, CLIMATOLOGY_BYTES // bytes_each))
+        return self._mean_frame(
+            self._convert(self._train.read(np.arange(a, b), self.clip.frames), "cpu")
+            for a, b in batches
+        )
 
     def check_unchanged(self) -> None:
         """Raise ChangedError if a file that sequences are read from is no longer what it was."""

@@ -20,6 +20,9 @@ LONGITUDES = tuple(5.625 * column for column in range(GRID[1]))
 AT_A_TIME = 240  # hours that are read
 ROUNDING = 1e-3  # of a range: how far beyond it values are taken for its ends
 
+# What has been unpacked is not downloaded again.
+REMEDY = "replace {}; to download its zip again, move {} away first"
+
 UNITS = {"seconds": 1 / 3600, "minutes": 1 / 60, "hours": 1, "days": 24}  # in hours
 SINCE = re.compile(
     r"(seconds|minutes|hours|days) since (\d{1,4})-(\d{1,2})-(\d{1,2})"
@@ -78,7 +81,7 @@ def open_year(path: Path, variable: Variable, year: int) -> Year:
     Raises ValueError, naming the file, if it lacks the variable, its levels or the grid of 5.625
     degrees from south to north, or has hours that are not in order or not of the year.
     """
-    remedy = f"download {path.name} again"
+    remedy = REMEDY.format(path.name, path.parent)
     values = _array(path, variable.name, remedy)
     hours = _hours(path, year, remedy)
     shape: tuple[int, ...] = (len(hours), *GRID)
@@ -194,7 +197,7 @@ def _checked(path: Path, variable: Variable, values: np.ndarray, hours: np.ndarr
         raise ValueError(
             f"{path}: {variable.name} of {when:%Y-%m-%d %H:%M} holds {wrong:g}; expected "
             f"{variable.low:g} to {variable.high:g} {variable.unit}: it is damaged, or in another "
-            f"unit: download {path.name} again"
+            f"unit: {REMEDY.format(path.name, path.parent)}"
         )
     clipped: np.ndarray = frames.clip(variable.low, variable.high)
     return clipped

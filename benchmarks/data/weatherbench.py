@@ -242,8 +242,9 @@ def _prepare(dataset: WeatherBench, root: Path | None, periods: Mapping[str, Yea
     if lost:
         more = f" and {len(lost) - 3} more" * (len(lost) > 3)
         raise FileNotFoundError(
-            f"{dataset.name} needs {', '.join(lost[:3])}{more}; {root} lacks them. `python -m "
-            f"benchmarks.data download {dataset.name} --data {root}` gets every year"
+            f"{dataset.name} needs {', '.join(lost[:3])}{more}; {root} lacks them. Put them there, "
+            "or move the variable's folder away: then `python -m benchmarks.data download "
+            f"{dataset.name} --data {root}` gets every year"
         )
 
     def read(findings: Findings) -> Iterator[Block]:
@@ -264,6 +265,7 @@ def _prepare(dataset: WeatherBench, root: Path | None, periods: Mapping[str, Yea
         version=VERSION,
         step=step,
         variables=repr(variables),
+        years=repr(years),
     )
 
 

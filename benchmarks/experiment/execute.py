@@ -97,7 +97,8 @@ def _naming_lost(run: Run) -> Iterator[None]:
             raise
         raise LostProcessError(
             f"{run.row.label}: another of the {run.processes} processes has ended, so this one "
-            "ends too; checkpoints stay, and the same command continues"
+            "ends too; checkpoints stay, and the same command continues; it said: "
+            f"{printable(str(error))[:300]}"
         ) from error
 
 
@@ -145,14 +146,17 @@ def find_run(run: Run, runs: Path) -> StoredRun | None:
 def put_in_place(run: Run, runs: Path, content: Mapping[str, bytes]) -> StoredRun:
     """Store the files of a run that was executed elsewhere, by their paths beside `runs`.
 
-    A run that is done already stays as it is. Raises BlockingIOError if another process works on
-    it, and ValueError if what is stored is damaged.
+    A run that is done already stays as it is; one that has failed there keeps its checkpoints from
+    here. Raises BlockingIOError if another process works on it, and ValueError if what is stored is
+    damaged.
     """
     with locked(runs, run):
         stored = find_run(run, runs)
         if stored is None or not stored.done:
             folder = runs / run.folder
-            for name in (store.FAILURE, store.CHECKPOINT, store.PREVIOUS):
+            is_done = any(Path(name).name == store.RECORD for name in content)
+            checkpoints = (store.CHECKPOINT, store.PREVIOUS) if is_done else ()
+            for name in (store.FAILURE, *checkpoints):
                 (folder / name).unlink(missing_ok=True)
             for name in sorted(content, key=lambda name: Path(name).name == store.RECORD):
                 files.write(runs.parent / name, partial(_write, content=content[name]))

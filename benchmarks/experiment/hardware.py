@@ -99,6 +99,11 @@ def this_machine(asked: str = "auto") -> Machine:
     )
 
 
+def elsewhere(device: str) -> Machine:
+    """A machine that has this device, which this one need not have."""
+    return Machine(frozenset({"cpu", device}), bf16=frozenset({"cuda"}), tf32=device == "cuda")
+
+
 def choose_device(asked: str, machine: Machine | None = None) -> str:
     """The device that was asked for; for "auto" a CUDA GPU if there is one.
 

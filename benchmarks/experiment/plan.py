@@ -296,7 +296,8 @@ def plan(suite: Suite, options: Options, machine: Machine | None = None) -> list
     device = choose_device(options.device, machine)
     scale = options.scale or _default_scale(suite, device)
     choose(f"suite {suite.name!r}: scale", scale, suite.training)
-    check_devices(options.devices, device)
+    if options.report is None:
+        check_devices(options.devices, device)
     processes = options.devices or group_size()
     runs: list[Run] = []
     missing: dict[str, FileNotFoundError] = {}
@@ -320,6 +321,7 @@ def plan(suite: Suite, options: Options, machine: Machine | None = None) -> list
             precision=options.precision,
             processes=processes,
             machine=machine,
+            scores=options.report is None or options.verify,
         )
         opener = None if options.data == SYNTHETIC_DATA else _opener(panel, scale, options)
         runs += [replace(run, reopen=opener) for run in found]
@@ -345,19 +347,23 @@ def plan_panel(
     precision: str = "auto",
     processes: int = 1,
     machine: Machine | None = None,
+    scores: bool = True,
 ) -> list[Run]:
     """All runs of a suite's panel (default: the first) on its data set, in table order.
 
     `rows` selects by label, by default all but those that the panel leaves out; `processes` share
-    each batch; `machine` is what trains them (None: this one). Raises ValueError.
+    each batch; `machine` is what trains them (None: this one). Without `scores` nothing is to be
+    scored, so no metric is fitted to the data. Raises ValueError.
     """
     panel = panel or suite.panels[0]
     machine = machine or this_machine(device)
     choose(f"suite {suite.name!r}: scale", scale, suite.training)
     for label in rows or ():
         choose(f"suite {suite.name!r}: row", label, [row.label for row in suite.rows])
-    metrics = tuple(metric.of(dataset) for metric in further(panel.columns))
-    _check_metrics(metrics, dataset)
+    metrics = further(panel.columns)
+    if scores:
+        metrics = tuple(_fitted(metric, dataset) for metric in metrics)
+        _check_metrics(metrics, dataset)
     runs: list[Run] = []
     is_own_length = epochs is not None or minutes is not None  # for which the reasons do not hold
     left_out = {} if rows or is_own_length else suite.left_out(panel, scale)
@@ -453,6 +459,11 @@ def _functions(metrics: Iterable[Metric]) -> Iterator[Any]:
         yield metric.function
         if metric.combine is not None:
             yield metric.combine
+
+
+def _fitted(metric: Metric, dataset: Dataset) -> Metric:
+    with _naming(metric, dataset):
+        return metric.of(dataset)
 
 
 def _check_metrics(metrics: Iterable[Metric], dataset: Dataset) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks.experiment.plan import Run
-from benchmarks.experiment.schedule import Pool, look_up, try_all
+from benchmarks.experiment.schedule import look_up, pool_for_trials, try_all
 from benchmarks.experiment.spec import Suite
 from benchmarks.experiment.store import CHECKPOINT
 from benchmarks.experiment.trial import Trial, count, try_run
@@ -21,7 +21,7 @@ def describe_plan(suite: Suite, runs: Sequence[Run], folder: Path) -> str:
     Raises ValueError for a row that cannot work.
     """
     small = runs[0].is_small
-    with Pool(1, None, runs[0].device) as pool:
+    with pool_for_trials(runs[0].device if small else "cpu") as pool:
         trials = try_all(runs, pool, try_run if small else count)
     sizes: dict[str, Trial] = {}
     for run in runs:

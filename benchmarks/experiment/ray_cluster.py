@@ -33,7 +33,7 @@ from benchmarks.experiment.engine import Died, Engine, outcome_of
 from benchmarks.experiment.execute import execute, put_in_place
 from benchmarks.experiment.hardware import Machine
 from benchmarks.experiment.plan import Options, Run
-from benchmarks.experiment.schedule import GRACE_SECONDS, POLL_SECONDS
+from benchmarks.experiment.schedule import POLL_SECONDS, STOP_SECONDS
 from benchmarks.experiment.store import CHECKPOINT, PREVIOUS, StoredRun
 from benchmarks.experiment.view import View
 from benchmarks.files import PARTIAL
@@ -136,7 +136,14 @@ class Cluster:
     def __init__(self, ray: ModuleType, options: Options) -> None:
         self._ray, self._options = ray, options
         nodes = [node for node in _look_at_all(ray) if node.cpus]
-        gpus = [node for node in nodes if node.gpus and "cuda" in node.machine.devices]
+        lending = [node for node in nodes if node.gpus]
+        gpus = [node for node in lending if "cuda" in node.machine.devices]
+        if gpus and len(gpus) < len(lending) and options.device != "cpu":
+            (useless, *_) = (node for node in lending if node not in gpus)
+            raise ValueError(
+                f"node {useless.address} of the Ray cluster lends a GPU that torch does not find "
+                "there, so a run would fail on it; mend it, or take it out of the cluster"
+            )
         if options.device == "cuda" and not gpus:
             raise ValueError(
                 "--device cuda, but no node of the Ray cluster lends a GPU that torch finds; use "
@@ -282,6 +289,10 @@ def _on(ray: ModuleType, node: str) -> Any:
 # --- tasks ---------------------------------------------------------------------------------------
 
 
+class BadNodeError(ValueError):
+    """A node, such as one that joined later, on which no run can work."""
+
+
 class _Order(NamedTuple):
     """What a task gets: a pickled call, and how to make it."""
 
@@ -296,6 +307,7 @@ class _Order(NamedTuple):
 class _Task(NamedTuple):
     run: Run
     began: Callable[[str], None]
+    is_queued: bool = True
 
 
 class _Inbox:
@@ -331,7 +343,8 @@ class Tasks(Engine):
         self._source = _source_digest()
         self._data: dict[str, Any] = {}  # by the data set's digest
         self._tasks: dict[str, _Task] = {}  # by the run's folder
-        self._queued: dict[str, Run] = {}
+        self._sent: dict[str, tuple[Run, Mapping[str, bytes]]] = {}  # not in their place yet
+        self._told: set[str] = set()  # of which it was said
         self._names: dict[Any, str] = {}  # by the task's reference
         self._folder.mkdir(parents=True, exist_ok=True)
         self._marker = self._folder / f".seen-by-nodes-{secrets.token_hex(6)}"
@@ -340,12 +353,12 @@ class Tasks(Engine):
     @property
     def is_idle(self) -> bool:
         """Whether no task is left."""
-        return not self._names
+        return not self._names and not self._sent
 
     @property
     def queued(self) -> Sequence[Run]:
         """Runs whose tasks wait for a node, or for what they say to arrive."""
-        return list(self._queued.values())
+        return [task.run for task in self._tasks.values() if task.is_queued]
 
     def start(
         self,
@@ -374,7 +387,6 @@ class Tasks(Engine):
             reference = self._task.remote(order, self._data[run.dataset.digest], self._inbox)
             self._names[reference] = run.folder
             self._tasks[run.folder] = _Task(run, began)
-            self._queued[run.folder] = run
 
     def outcomes(self) -> dict[str, Any]:
         """What tasks that have ended gave."""
@@ -383,12 +395,23 @@ class Tasks(Engine):
                 time.sleep(POLL_SECONDS)
             ended, _ = self._ray.wait(list(self._names), timeout=POLL_SECONDS)
             self._show()
-            return dict(self._end(reference) for reference in ended)
+            found: dict[str, Any] = {}
+            for reference in ended:
+                run, outcome = self._end(reference)
+                if isinstance(outcome, Mapping):
+                    self._sent[run.folder] = (run, outcome)
+                else:
+                    found[run.folder] = outcome
+            found |= self._put_in_place()
+            for outcome in found.values():
+                if isinstance(outcome, BadNodeError):  # it would take, and fail, all that wait
+                    raise outcome
+            return found
 
     def stop(self) -> None:
         """Cancel all tasks: they write their checkpoints within the grace, or are killed."""
         left = list(self._names)
-        deadline = time.monotonic() + GRACE_SECONDS
+        deadline = time.monotonic() + STOP_SECONDS
         try:
             for reference in left:
                 self._ray.cancel(reference)
@@ -403,24 +426,33 @@ class Tasks(Engine):
                 self._names.clear()
                 self._marker.unlink(missing_ok=True)
 
-    def _end(self, reference: Any) -> tuple[str, Any]:
-        name = self._names.pop(reference)
-        run = self._tasks.pop(name).run
-        self._queued.pop(name, None)
+    def _end(self, reference: Any) -> tuple[Run, Any]:
+        run = self._tasks.pop(self._names.pop(reference)).run
         try:
             outcome = self._ray.get(reference)
         except self._ray.exceptions.RayTaskError as error:
             lines = str(error).strip().splitlines()
-            return name, RuntimeError(printable(f"the task failed: {lines[-1]}"))
+            return run, RuntimeError(printable(f"the task failed: {lines[-1]}"))
         except self._ray.exceptions.RayError as error:
             said = printable(f"{type(error).__name__}: {error}")[:300]
-            return name, Died(0, said=f"Ray gave it up: {said}; the same command continues")
-        if isinstance(outcome, Mapping):
+            return run, Died(0, said=f"Ray gave it up: {said}; the same command continues")
+        return run, outcome
+
+    def _put_in_place(self) -> dict[str, Any]:
+        """Store what was sent back; what cannot be stored now is kept, and tried again."""
+        stored: dict[str, Any] = {}
+        for name, (run, content) in list(self._sent.items()):
             try:
-                outcome = put_in_place(run, self._folder, outcome)
-            except (ValueError, OSError) as error:
-                outcome = error
-        return name, outcome
+                stored[name] = put_in_place(run, self._folder, content)
+            except ValueError as error:
+                stored[name] = error
+            except OSError as error:
+                if name not in self._told:
+                    self.view.say_of(run, f"its files are kept, and wait for their place: {error}")
+                    self._told.add(name)
+                continue
+            del self._sent[name]
+        return stored
 
     def _show(self) -> None:
         """Show what tasks have said."""
@@ -429,7 +461,7 @@ class Tasks(Engine):
                 if name not in self._tasks:
                     continue
                 if isinstance(message, str):
-                    self._queued.pop(name, None)
+                    self._tasks[name] = self._tasks[name]._replace(is_queued=False)
                     self._tasks[name].began(message)
                 else:
                     self.view.receive(name, message)
@@ -444,7 +476,7 @@ def _work(order: _Order, data: bytes, inbox: Any) -> Any:
 
     address = ray.util.get_node_ip_address()
     if (source := _source_digest()) != order.source:  # of a node that came later
-        return ValueError(_other_source(address, source, order.source))
+        return BadNodeError(_other_source(address, source, order.source))
 
     def send(message: Any) -> None:
         with deferred():
@@ -473,9 +505,9 @@ def _with_data(call: Callable[..., Any], digest: str, run: Run, *args: Any) -> A
     try:
         dataset = pickle.loads(data)()
     except (OSError, ValueError) as error:
-        raise ValueError(f"{where}: {error}") from error
+        raise BadNodeError(f"{where}: {error}") from error
     if dataset.digest != digest:
-        raise ValueError(
+        raise BadNodeError(
             f"{where}: {dataset.name} has other content than where the command runs; expected the "
             "same files on all nodes"
         )

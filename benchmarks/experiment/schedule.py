@@ -44,7 +44,9 @@ from benchmarks.experiment.view import View
 from benchmarks.files import set_aside
 from benchmarks.stopping import Stopped, deferred, stoppable
 
-GRACE_SECONDS = 15.0  # for a step and its checkpoint; then the one before has to do
+GRACE_SECONDS = 15.0  # for a process that cannot go on
+STOP_SECONDS = 60.0  # for a step and its checkpoint, all at once; then the one before has to do
+TRIALS = 8  # at a time at most
 POLL_SECONDS = 1.0  # between looks at what runs here, and in other commands
 
 
@@ -192,7 +194,10 @@ class Pool(Engine):
                     continue
                 process.join()
                 pipe.close()
-                call.outcomes[rank] = Died(process.exitcode or 0) if outcome is None else outcome
+                if outcome is None:  # of one that another has let down: it is not the cause
+                    let_down = call.deadline is not None
+                    outcome = Died(-signal.SIGTERM if let_down else process.exitcode or 0)
+                call.outcomes[rank] = outcome
             call.end_what_one_let_down()
             if not call.running:
                 del self._running[name]
@@ -219,7 +224,7 @@ class Pool(Engine):
         """
         calls = self._running.items()
         processes = [end.process for _, call in calls for end in call.running.values()]
-        deadline = time.monotonic() + GRACE_SECONDS
+        deadline = time.monotonic() + STOP_SECONDS
         try:
             for _, call in calls:
                 for end in list(call.running.values())[:1]:
@@ -305,6 +310,13 @@ def call_for_rows(
     return [(of, results[of[0].folder]) for of in rows.values()]
 
 
+def call_on_cpu(runs: Sequence[Run], call: Callable[[Run], Any]) -> dict[str, Any]:
+    """Outcomes of a call with one run of each row that needs no GPU, by the folders of all runs."""
+    with pool_for_trials("cpu") as pool:
+        rows = call_for_rows(runs, pool, call)
+    return {run.folder: outcome for of_row, outcome in rows for run in of_row}
+
+
 def try_all(
     runs: Sequence[Run], pool: Engine, call: Callable[[Run], Trial] = try_run
 ) -> dict[str, Trial | Died]:
@@ -378,6 +390,8 @@ def execute_all(
     if engine is None:
         cores = torch.get_num_threads()
         size = jobs or (max(1, cores // threads) if threads else _default_jobs(runs[0]))
+        if runs[0].training.minutes is not None:  # a row alone has the time it has beside others
+            threads = threads or max(1, cores // (size * runs[0].processes))
         size = max(1, min(size, len(todo)))
         processes = size * runs[0].processes
         engine = Pool(size, threads or max(1, cores // processes), runs[0].device, view)
@@ -466,12 +480,24 @@ def execute_here(
     view = view or View(len(runs), quiet=not first)
     if log and first:
         _say_where(folder, log, view)
-    view.trials = {run.folder: try_run(run) for run in runs}
-    done: list[StoredRun] = []
+    rows = {(run.panel, run.row.label): run for run in runs}
+    tried = {row: try_run(run) for row, run in rows.items()}
+    view.trials = {run.folder: tried[run.panel, run.row.label] for run in runs}
+    done: dict[str, StoredRun] = {}
+    waiting, busy = list(runs), 0  # busy: runs in a row that another command has in work
     with view:
-        for run in runs:
+        while waiting:
+            run = waiting.pop(0)
             stored = fabric.broadcast(look_up(run, folder) if first else None)
             if stored is None or not stored.is_final:
+                if fabric.broadcast(_is_locked(folder, run) if first else None):
+                    waiting.append(run)
+                    busy += 1
+                    if busy == len(waiting):
+                        view.say_of(run, "another command is working on it; waiting for its result")
+                    if busy >= len(waiting):
+                        time.sleep(POLL_SECONDS)
+                    continue
                 view.starts(run, len(done) + 1)
                 progress.deliver_to(partial(view.receive, run.folder))
                 stored = execute(run, folder, checkpoint_seconds, log, view.trials[run.folder])
@@ -480,9 +506,10 @@ def execute_here(
                     raise ChildProcessError(f"{run.row.label}: {stored.record['reason']}")
             elif log:
                 view.say_of(run, "is stored already, so nothing is logged of it")
-            done.append(stored)
+            done[run.folder] = stored
+            busy = 0
     progress.deliver_to(None)
-    return done
+    return [done[run.folder] for run in runs]
 
 
 def look_up(run: Run, folder: Path) -> StoredRun | None:
@@ -516,6 +543,13 @@ def _is_locked(folder: Path, run: Run) -> bool:
         lock.release()
         return False
     return True
+
+
+def pool_for_trials(device: str) -> Pool:
+    """A pool to try or count rows in: several at a time on a CPU, one by one on a GPU's memory."""
+    cores = torch.get_num_threads()
+    size = min(cores, TRIALS) if device == "cpu" else 1
+    return Pool(size, cores // size, device)
 
 
 def _default_jobs(run: Run) -> int:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 
 from benchmarks.experiment.plan import Run
-from benchmarks.experiment.schedule import Pool, call_for_rows
+from benchmarks.experiment.schedule import call_on_cpu
 from benchmarks.experiment.trial import Trial, count
 
 
@@ -42,9 +42,8 @@ def shard(runs: Sequence[Run], number: int, parts: int) -> list[Run]:
 
 def _costs(runs: Sequence[Run]) -> dict[str, float]:
     """Multiply-adds of each run's training, by folder; 1 where they are unknown or it has none."""
-    costs: dict[str, float] = {}
-    with Pool(1, None, runs[0].device) as pool:
-        for of, outcome in call_for_rows(runs, pool, count):
-            macs = outcome.training_macs if isinstance(outcome, Trial) else None
-            costs |= {run.folder: float(max(1, macs or 1)) for run in of}
-    return costs
+    macs = {
+        folder: outcome.training_macs if isinstance(outcome, Trial) else None
+        for folder, outcome in call_on_cpu(runs, count).items()
+    }
+    return {folder: float(max(1, number or 1)) for folder, number in macs.items()}

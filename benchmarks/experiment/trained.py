@@ -16,7 +16,7 @@ from benchmarks.experiment.store import CODE, DAMAGED, RECORD, RERUN, check_file
 from benchmarks.names import nearest
 from tau import Clip, Predictor
 
-PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"  # runs that come along
+PRETRAINED = Path(__file__).resolve().parents[1] / "pretrained"  # bundled runs
 UNCONDITIONAL = ("tau.", "baselines.", "torch.nn.")  # where the objects lie that need no trust
 
 
@@ -107,9 +107,9 @@ def _as_tensor(past: Any) -> torch.Tensor:
 
 
 def load(folder: Path | str, device: str = "cpu", *, trust_code: bool = False) -> Trained:
-    """The trained predictor of a finished run, by its folder, or of one that comes along, by name.
+    """The trained predictor of a finished run, by its folder, or of a bundled one, by name.
 
-    Those that come along are in benchmarks/pretrained, such as "ours-hour". A run whose model is
+    The bundled ones are in benchmarks/pretrained, such as "ours-hour". A run whose model is
     not this project's own brings its code along, in code.json: that is run only with `trust_code`,
     which is to be given after a look at it. Raises FileNotFoundError if the folder holds no
     finished run, ValueError if files are damaged, and PermissionError for code that is not trusted.

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from benchmarks.experiment import cost
 from benchmarks.experiment.engine import Died
 from benchmarks.experiment.plan import Run
-from benchmarks.experiment.schedule import Pool, call_for_rows
+from benchmarks.experiment.schedule import call_on_cpu
 from benchmarks.experiment.spec import Suite
 from benchmarks.experiment.store import StoredRun
 from benchmarks.metrics import Column, Metric
@@ -42,9 +42,7 @@ def verify(suite: Suite, runs: Sequence[Run], stored: Sequence[StoredRun]) -> tu
     """
     done = [(run, of) for run, of in zip(runs, stored, strict=True) if of.done]
     columns = {panel.name: panel.columns for panel in suite.panels}
-    with Pool(1, None, runs[0].device) as pool:
-        rows = call_for_rows([run for run, _ in done], pool, count)
-    counted = {run.folder: outcome for of_row, outcome in rows for run in of_row}
+    counted = call_on_cpu([run for run, _ in done], count)
     lines, status = "", 0
     for run, of in done:
         counts = compare_counts(of, counted[run.folder])
@@ -196,7 +194,7 @@ def count(run: Run) -> tuple[int, int]:
     """Parameters and MACs of a run's model at its size, counted by fvcore."""
     from fvcore.nn import parameter_count
 
-    model = run.build().to(run.device)
+    model = run.build()
     return parameter_count(model)[""], cost.fvcore_macs(model, run.clip)
 
 

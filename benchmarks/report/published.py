@@ -132,8 +132,8 @@ CONVENTIONS = (
         ZOO,
         ("MMNIST STL",),
         "PSNR",
-        "Published PSNR of SimVP at 200 epochs comes from 8-bit subtraction that wraps around "
-        "(like psnr_uint8_wrap)",
+        "Published PSNR of SimVP and SimVP-v2 at 200 epochs comes from 8-bit subtraction that "
+        "wraps around (like psnr_uint8_wrap)",
     ),
     Convention(
         ZOO,

@@ -295,7 +295,8 @@ def _legend(lines: Sequence[Line], groups: Sequence[Group]) -> dict[str, str]:
     used = {mark for line in lines for mark in (*line.marks, *(c.mark for c in line.cells))}
     texts = {
         ONLY_PUBLISHED: "not measured here: published numbers only",
-        UNCERTAIN: "published, but which row it belongs to is inferred",
+        UNCERTAIN: "published, but uncertain: its row is inferred, it repeats another paper's "
+        "number, or it was found in an index of papers",
         NOT_FINITE: "at least one score is not a finite number",
         FLAWLESS: "a frame that is predicted without an error has an infinite score; such frames "
         f"are, of all predicted ones, {', '.join(_flawless(groups))}",

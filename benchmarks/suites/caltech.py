@@ -48,7 +48,7 @@ SUITE = Suite(
             sizes=sizes.CALTECH_PREDNET,
             training=at_scales(SMALL_LR, lr=1e-3),
             published="PredNet",
-            note=NOTES["PredNet"],
+            note="the published model has widths 3, 48, 96, 192; " + NOTES["PredNet"],
         ),
         Row(
             "CrevNet",

@@ -44,7 +44,8 @@ ROWS = (
         ConvLSTM,
         sizes=RECURRENT,
         training=at_scales(BRIEF, lr=5e-4),
-        note=NOTES["ConvLSTM"],
+        note="the published numbers are of Earthformer's ConvLSTM, from an index of papers: "
+        "another size and training",
     ),
     Row("PredRNN", PredRNN, sizes=RECURRENT, training=at_scales(BRIEF, lr=5e-4)),
     Row("SimVP", SimVP, sizes=sizes.WIDE_SIMVP, training=LR_1E3),

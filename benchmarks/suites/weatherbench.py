@@ -1,7 +1,8 @@
 """WeatherBench at 5.625 degrees as in OpenSTL: 12 hours of one field to the next 12.
 
-Temperature, wind, humidity and cloud cover, with models as released for them: Adam for 50 epochs of
-all training windows, cosine but for Ours, which is released with one cycle except on humidity. Our
+Temperature, wind, humidity and cloud cover, with models as released for them; ConvLSTM, PredRNN and
+PredFormer have the settings released for temperature. Adam (PredFormer: AdamW) for 50 epochs of all
+training windows, cosine but for Ours, which is released with one cycle except on humidity. Our
 cosine warms up over a tenth of the epochs, theirs does not.
 """
 
