@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,9 +15,22 @@ from benchmarks.report.table import build
 from benchmarks.suites import find_suite
 
 RECORDS = Path(__file__).resolve().parent.parent / "results" / "records"
-RECORD = RECORDS / "hour-quick-25-minutes.json"  # Last frame, PredRNN, Ours
+ROWS = ("Last frame", "PredRNN", "Ours")
 HOSTILE = "<img src=x onerror=alert(1)>\"&' </script>"
 SHAPE = (2, 3, 1, 8, 8)  # of the past; two sequences
+
+
+def _of_three_rows(folder: Path) -> Path:
+    """A committed record's entries of ROWS alone, in a file of the same name."""
+    committed = RECORDS / "hour-quick-25-minutes.json"
+    entries = json.loads(committed.read_text(encoding="utf-8"))
+    path = folder / committed.name
+    path.write_text(json.dumps([entry for entry in entries if entry["row"] in ROWS]))
+    return path
+
+
+FOLDER = tempfile.TemporaryDirectory()  # removed when the tests end
+RECORD = _of_three_rows(Path(FOLDER.name))
 
 
 class Filmed(records.RecordedRun):
