@@ -156,12 +156,10 @@ def arguments() -> argparse.ArgumentParser:
     add("--open", action="store_true", help="open the page in a browser")
     add("--dry-run", action="store_true", help="print the plan: runs, keys, sizes, cost")
     add(
-        "--resume",
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help="continue checkpoints and keep finished runs (default)",
+        "--fresh",
+        action="store_true",
+        help="move stored runs aside and start over, instead of continuing them",
     )
-    add("--fresh", dest="resume", action="store_false", help="move stored runs aside, start over")
     add(
         "--checkpoint-seconds",
         metavar="S",
@@ -283,8 +281,6 @@ def _run(options: Options) -> int:
         return _rebuild(Path(str(options.report)), options)
     found = find_suite(str(options.suite))
     if isinstance(found, DatasetTable):
-        trained = ("add", "against", "open", "log", "shard", *ON)
-        options.refuse(trained, f"suite {found.name}, which trains nothing")
         opened = open_datasets(found, options)
         return _print(report_datasets(found, opened, options.out, table_name(found, options)))
     if options.check is not None and not options.update and options.precision == "auto":
@@ -356,12 +352,17 @@ def _run_suite(found: Suite, options: Options, cluster: Cluster | None) -> int:
 def _plan(found: Suite, options: Options, cluster: Cluster | None) -> tuple[Suite, list[Run]]:
     """The suite as the options have it and its runs, or those of a part of it."""
     if options.dry_run or options.update or options.report:
-        options.refuse(("log",), "--dry-run, --update and --report, which log nothing")
+        what = "--dry-run, --update and --report"
+        options.refuse(("log", "checkpoint_seconds"), what)
+    if options.report:
+        options.refuse(("dry_run", "update", "jobs", "fresh"), "--report, which trains nothing")
     if options.dry_run or options.update:
         options.refuse(("verify", "against", "open"), "--dry-run and --update, which show no table")
     if launched_by_torchrun():
         options.refuse(("devices", "jobs"), "processes that torchrun started, which share each row")
     if options.update:
+        if launched_by_torchrun():
+            raise ValueError("--update does not work under torchrun: a reference is of one process")
         options.refuse(("devices",), "--update, as a reference is of one process")
         options.refuse(("metrics",), "--update, as a reference has the metrics of every run")
     check_loggers(options.log)
@@ -425,11 +426,27 @@ def _rebuild(path: Path, options: Options) -> int:
             f"{path} has runs on {', '.join(sorted(missing))}, which suite {suite.name!r} lacks; "
             "give the --suite, --dataset and --data that the table was made with"
         )
-    suite = records.with_columns(suite, runs)
+    there = options.out / "records" / f"{path.stem}.json"
+    if there.exists() and there.read_bytes() != path.read_bytes():
+        raise FileExistsError(
+            f"{there} is the record of another table, which this one would replace; give another "
+            "--out, or move it away"
+        )
+    before, suite = suite, records.with_columns(suite, runs)
+    for old, new in zip(before.panels, suite.panels, strict=True):
+        if lacking := [c.name for c in old.columns if c not in new.columns and old.name in runs]:
+            print(f"{path} has no {', '.join(lacking)} on {old.name}: left out", file=sys.stderr)
     labels = dict.fromkeys(run.record["row"] for of in runs.values() for run in of)
     earlier = _earlier(options, suite, list(labels))
     written = report(
-        suite, scale, runs, options.out, path.stem, draw=options.figures, earlier=earlier
+        suite,
+        scale,
+        runs,
+        options.out,
+        path.stem,
+        draw=options.figures,
+        earlier=earlier,
+        record=path.read_text(encoding="utf-8"),
     )
     return _print(written, options.check, show=options.open)
 
@@ -471,7 +488,7 @@ def _execute(
     columns = {panel.name: panel.columns for panel in suite.panels}
     view = View(len(runs), columns, quiet=options.quiet or not is_first_process())
     how: dict[str, Any] = {
-        "resume": options.resume,
+        "resume": not options.fresh,
         "checkpoint_seconds": options.checkpoint_seconds,
         "log": options.log,
         "view": view,
@@ -492,7 +509,7 @@ def _update(suite: Suite, runs: Sequence[Run], options: Options) -> int:
             options.out / f"runs-{threads}-threads",
             jobs=options.jobs,
             threads=threads,
-            resume=options.resume,
+            resume=not options.fresh,
             view=View(len(runs), quiet=options.quiet),
         )
     assert options.check is not None

@@ -12,7 +12,8 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from baselines import MIM, ConvBaseline, ConvLSTM, LastFrame, PredRNN, PredRNNpp, SimVP, SimVPv2
-from benchmarks.experiment import cost
+from benchmarks.experiment import cost, hardware
+from benchmarks.experiment.evaluate import evaluate, mean_squared_error
 from tau import TAU, Clip, Predictor
 
 CPU = torch.device("cpu")
@@ -534,3 +535,31 @@ def test_peak_memory_is_unknown_on_other_devices():
     with cost.peak_memory(torch.device("meta")) as peak:
         pass
     assert peak.bytes is None
+
+
+def test_a_group_is_timed_without_the_graph_that_it_does_not_train_with(monkeypatch):
+    monkeypatch.setattr(cost, "at_once", None)
+    assert measure(small(PredRNN, TINY), alone=False)["training_sequences_per_second"] > 0
+    with pytest.raises(TypeError, match="not callable"):
+        measure(small(PredRNN, TINY))
+
+
+def test_a_prediction_that_is_scored_is_in_float32_whatever_it_was_trained_in():
+    """Neither in bf16 nor in TF32; and outside as it was."""
+
+    class Asking(LastFrame):
+        allowed: tuple[bool, ...] = ()
+
+        def forward(self, past, horizon):
+            matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+            self.allowed = (matmul.allow_tf32, cudnn.allow_tf32, torch.is_grad_enabled())
+            return super().forward(past, horizon)
+
+    model = Asking(TINY)
+    sequences = torch.rand(2, TINY.frames, TINY.channels, TINY.height, TINY.width)
+    with hardware.tf32(True):
+        evaluate(model, [sequences], TINY)
+        assert model.allowed == (False, False, False)
+        mean_squared_error(model, [sequences], TINY)
+        assert model.allowed == (False, False, False)
+        assert torch.backends.cuda.matmul.allow_tf32 and torch.backends.cudnn.allow_tf32

@@ -184,6 +184,11 @@ def test_any_file_gives_a_name_that_is_short_and_safe(clips, file):
     assert len(found) <= NAME_BYTES
 
 
+def test_a_default_that_is_said_does_not_change_a_name():
+    said = ("--precision", "".join(["au", "to"]))  # another object than the default
+    assert name(*FEW, *said) == name(*FEW)
+
+
 def test_the_longest_name_of_a_file_has_less_than_200_bytes(clips):
     data = clips("x" * 99 + ".npy")
     suite, runs, asked = prepared(*FEW, *data, "--rows", "Conv-TT-LSTM", "E3D-LSTM")

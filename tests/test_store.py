@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import torch
 
 import benchmarks
 from benchmarks import files
+from benchmarks.experiment import execute as execution
 from benchmarks.experiment import store
 from benchmarks.experiment.execute import execute, find_run, locked
 from benchmarks.experiment.plan import plan_panel
@@ -30,11 +32,6 @@ def test_a_broken_record_is_named(tmp_path):
     (tmp_path / "record.json").write_text('{"half')
     with pytest.raises(ValueError, match=r"record\.json is not valid JSON"):
         store.read_run(tmp_path)
-
-
-def test_load_needs_a_finished_run(tmp_path):
-    with pytest.raises(FileNotFoundError, match="no finished run"):
-        benchmarks.load(tmp_path)
 
 
 def test_load_returns_the_evaluated_predictor(suite, dataset, tmp_path):
@@ -172,3 +169,28 @@ def test_an_entry_of_another_kind_is_named(done, tmp_path, name, value):
     (folder / "record.json").write_text(json.dumps(record | {name: value}))
     with pytest.raises(ValueError, match=r"record\.json"):
         find_run(run, tmp_path)
+
+
+def test_a_run_that_only_reads_its_last_checkpoint_tells_no_memory(
+    suite, dataset, tmp_path, monkeypatch
+):
+    run = plan_panel(suite, "smoke", dataset, "cpu", rows=["Conv"], precision="fp32")[0]
+    with monkeypatch.context() as patch:
+        patch.setattr(execution, "evaluate", None)  # as if it were stopped while it is tested
+        assert not execute(run, tmp_path).done
+    record = execute(run, tmp_path).record
+    assert record["steps"] == 8 and record["cost"]["peak_memory_bytes"] is None
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="needs git")
+def test_the_commit_of_a_project_around_the_package_is_not_taken_for_its_own(tmp_path, monkeypatch):
+    git = ["git", "-C", str(tmp_path), "-c", "user.name=x", "-c", "user.email=x"]
+    for command in (["init"], ["commit", "--allow-empty", "-m", "x"]):
+        subprocess.run([*git, *command], check=True, capture_output=True)
+    monkeypatch.setattr(store, "ROOT", tmp_path)
+    assert re.fullmatch("[0-9a-f]{40}", store.provenance("cpu")["commit"])
+    installed = tmp_path / "site-packages"
+    installed.mkdir()
+    monkeypatch.setattr(store, "ROOT", installed)
+    found = store.provenance("cpu")
+    assert (found["commit"], found["dirty"]) == (None, None)

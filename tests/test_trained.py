@@ -57,7 +57,7 @@ CLIP = Clip(2, 3, 1, 8, 8)
 @pytest.mark.parametrize("kind", ["uint8", "float64", "int64", "torch"])
 def test_predict_takes_and_gives_the_datas_own_unit(shape, kind):
     low, high = (0, 255) if kind == "uint8" else (200, 320)
-    trained = Trained(Double(CLIP).eval(), (200.0, 320.0), divided_by_255=kind == "uint8")
+    trained = Trained(Double(CLIP).eval(), CLIP, (200.0, 320.0), divided_by_255=kind == "uint8")
     past = np.random.default_rng(0).integers(low, low + (high - low) // 2, shape)
     past = torch.from_numpy(past).float() if kind == "torch" else past.astype(kind)
     for horizon in (None, 1, 7):
@@ -90,13 +90,13 @@ def test_predict_takes_and_gives_the_datas_own_unit(shape, kind):
 )
 def test_predict_says_what_it_expects(past, message):
     with pytest.raises(ValueError, match=message):
-        Trained(Double(CLIP).eval(), (200.0, 320.0), divided_by_255=False).predict(past)
+        Trained(Double(CLIP).eval(), CLIP, (200.0, 320.0), divided_by_255=False).predict(past)
 
 
 def test_labels_in_bytes_are_numbers_and_not_divided_by_255(tmp_path):
     """A mask of 0 and 1, which --data-range 1 trains on as it is."""
     past = np.random.default_rng(0).integers(0, 2, (2, 1, 8, 8)).astype(np.uint8)
-    trained = Trained(Double(CLIP).eval(), (0.0, 1.0), divided_by_255=False)
+    trained = Trained(Double(CLIP).eval(), CLIP, (0.0, 1.0), divided_by_255=False)
     for kind in (np.uint8, bool, np.uint16, ">f4", np.float16):
         predicted = trained.predict(past.astype(kind))
         assert predicted.dtype == np.float32

@@ -31,6 +31,7 @@ import torch
 
 OURS = ("tau", "baselines")  # of this project, what a model may be made of
 OBJECT = "object"  # marks a class, function or the like among encoded options
+TUPLE = "tuple"  # and a tuple, where that is asked for
 SKIPPED = "benchmarks"  # what measures: PROTOCOL stands for it in a key
 STDLIB = Path(ast.__file__).resolve().parent
 INSTALLED = {"site-packages", "dist-packages"}  # folders that hold other people's packages
@@ -44,12 +45,14 @@ class Source(NamedTuple):
 
 
 Code = Mapping[str, Source]  # by the module's name
+_beside: set[Path] = set()  # folders of imported files, whose modules these may import
 
 
 def import_file(path: Path) -> ModuleType:
     """Import a Python file by its path (a user's suite, or the model in it), once.
 
-    Raises FileNotFoundError, and ValueError if the file's name is that of another module.
+    It finds the modules beside it, as when Python runs it. Raises FileNotFoundError, and ValueError
+    if the file's name is that of another module.
     """
     path = path.resolve()
     if not path.is_file():
@@ -65,6 +68,9 @@ def import_file(path: Path) -> ModuleType:
         raise ValueError(f"{path} is not a Python file; expected a name that ends in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    if str(path.parent) not in sys.path:
+        sys.path.append(str(path.parent))
+        _beside.add(path.parent)
     try:
         spec.loader.exec_module(module)
     except BaseException:
@@ -85,7 +91,8 @@ def _other_module(name: str, path: Path) -> str:
     if found is None:
         return ""
     if found.origin is not None:
-        return "" if Path(found.origin).resolve() == path else found.origin
+        origin = Path(found.origin).resolve()
+        return "" if origin == path or origin.parent in _beside else found.origin
     folders = found.submodule_search_locations or ()
     return next((each for each in folders if not INSTALLED.isdisjoint(Path(each).parts)), "")
 
@@ -104,7 +111,8 @@ def code_of(model: type, others: Iterable[Any] = ()) -> dict[str, Source]:
     `others` are classes and functions. Imports are read from the source, those inside functions
     too. Followed are the modules beside the model's own, those of tau and baselines, and whatever
     else lies outside the standard library and the installed packages: helper modules of the user.
-    A name that is imported from a package is followed to where it is defined. Modules that are
+    A name that is imported from a module is followed to where it is defined; the modules of the
+    user's that pass it on, and the packages around all of them, count too. Modules that are
     imported by a name worked out at run time, and files of data, are not seen.
     """
     own = model.__module__.partition(".")[0]
@@ -114,6 +122,8 @@ def code_of(model: type, others: Iterable[Any] = ()) -> dict[str, Source]:
         name = pending.pop()
         if name in found or not _is_followed(name, own):
             continue
+        if package := "" if name.partition(".")[0] in OURS else name.rpartition(".")[0]:
+            pending.append(package)  # which is imported first; ours hold no code of their own
         if (source := _source(name)) is not None:
             found[name] = source
             pending += _imports(name, ast.parse(source.text))
@@ -172,6 +182,8 @@ def _imports(name: str, tree: ast.Module) -> Iterator[str]:
                 yield from (".".join(parts[: i + 1]) for i in range(len(parts)))
         elif isinstance(node, ast.ImportFrom):
             base = _absolute(node, name, is_package)
+            if base.partition(".")[0] not in OURS:
+                yield base
             for alias in node.names:
                 yield _definition(base, alias.name)
 
@@ -282,13 +294,27 @@ class _Carried(MetaPathFinder):
     def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
         """The spec of a module that was carried along; None for any other."""
         if (source := self.code.get(fullname)) is None:
-            return None
+            return self._folder(fullname)
         file = Path(source.file)
         folders = [str(file.parent)] if file.name == "__init__.py" else None
         loader = _TextLoader(fullname, source)
         return importlib.util.spec_from_file_location(
             fullname, file, loader=loader, submodule_search_locations=folders
         )
+
+    def _folder(self, name: str) -> ModuleSpec | None:
+        """The spec of a folder without __init__.py that modules were carried from, if it is one."""
+        folders: dict[str, None] = {}
+        for inside, source in self.code.items():
+            if inside.startswith(f"{name}."):
+                file = Path(source.file)
+                deep = inside.count(".") - name.count(".") + (file.name == "__init__.py")
+                folders[str(file.parents[deep - 1])] = None
+        if not folders:
+            return None
+        spec = ModuleSpec(name, None, is_package=True)
+        spec.submodule_search_locations = list(folders)
+        return spec
 
 
 _carried = _Carried()
@@ -319,10 +345,11 @@ def _loaded_text(module: ModuleType) -> str | None:
 # --- options of a model as JSON ------------------------------------------------------------------
 
 
-def encode(value: Any, what: str) -> Any:
+def encode(value: Any, what: str, *, tuples: bool = False) -> Any:
     """An option's value as JSON, the same for equal values; classes and functions by their names.
 
-    Raises ValueError, which begins with `what`, for a value that has no such form.
+    With `tuples`, they are told from lists, for `decode`. Raises ValueError, which begins with
+    `what`, for a value that has no such form.
     """
     if isinstance(value, Enum):
         return {OBJECT: f"{qualified_name(type(value))}.{value.name}"}
@@ -331,9 +358,10 @@ def encode(value: Any, what: str) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Mapping) and all(isinstance(key, str) for key in value):
-        return {key: encode(each, what) for key, each in value.items()}
+        return {key: encode(each, what, tuples=tuples) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [encode(each, what) for each in value]
+        parts = [encode(each, what, tuples=tuples) for each in value]
+        return {TUPLE: parts} if tuples and isinstance(value, tuple) else parts
     if isinstance(value, torch.dtype):
         return {OBJECT: f"torch:{str(value).removeprefix('torch.')}"}
     if inspect.isclass(value) or inspect.isroutine(value):
@@ -354,9 +382,11 @@ def encode(value: Any, what: str) -> Any:
 
 
 def decode(value: Any) -> Any:
-    """What `encode` was given, but for tuples, which come back as lists."""
+    """What `encode` was given; tuples come back as lists, unless it told them apart."""
     if isinstance(value, dict) and value.keys() == {OBJECT}:
         return find_object(value[OBJECT])
+    if isinstance(value, dict) and value.keys() == {TUPLE}:
+        return tuple(decode(each) for each in value[TUPLE])
     if isinstance(value, dict):
         return {key: decode(each) for key, each in value.items()}
     if isinstance(value, list):

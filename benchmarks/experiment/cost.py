@@ -12,7 +12,7 @@ import copy
 import statistics
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -55,10 +55,19 @@ def size(model: type[Predictor], clip: Clip, options: Mapping[str, Any]) -> tupl
     """
     try:
         built = build_on_meta(model, clip, options)
-        return parameters(built), macs(built, clip)
+        return parameters(built), _in_place(built, clip, torch.device("meta"))
     except Exception:  # without values, the model's own code may raise anything
         built = model(clip, **options)
-        return parameters(built), macs(built, clip)
+        number = parameters(built)
+        try:
+            return number, macs(built, clip)
+        except Exception:  # such as one that cannot be copied, as with weight_norm
+            return number, _in_place(built, clip, torch.device("cpu"))
+
+
+def _in_place(model: Predictor, clip: Clip, device: torch.device) -> int:
+    """The same as `macs` of a model that nothing else needs."""
+    return _counted(model.eval(), clip, device).get_total_flops() // 2
 
 
 def macs(model: Predictor, clip: Clip, train: bool = False) -> int:
@@ -223,11 +232,13 @@ def throughput(
     seconds: float = 0.3,
     repeats: int = 20,
     least: int = 1,
+    alone: bool = True,
 ) -> dict[str, float | None]:
     """Sequences per second in training and in inference, on random frames.
 
-    A training step is the loss, its gradient and an Adam step, launched as in training; it is None
-    without trainable parameters. Inference is the prediction of clip.future frames in eval mode.
+    A training step is the loss, its gradient and an Adam step, launched as in training, by one
+    process `alone` or by each of several; it is None without trainable parameters. Inference is the
+    prediction of clip.future frames in eval mode.
     Each is called once (on a GPU, three times) to warm up, then until `seconds` have passed or
     `repeats` calls are timed, but `least` calls or more; the median counts, and a GPU is waited
     for. Where one call is enough, a first one that takes `seconds` counts alone on the CPU, where
@@ -257,14 +268,14 @@ def throughput(
         past, _ = clip.split(sequences)
         try:
             model.eval()
-            with torch.inference_mode(), autocast:
+            with torch.no_grad(), autocast:
                 measure(names[1], lambda: model(past, clip.future))
             if weights:
                 model.train()
-                optimiser = torch.optim.Adam(weights, fused=True)
+                optimiser = torch.optim.Adam(weights, fused=can_fuse(weights))
 
                 gradients = gradients_of(model.loss, clip, autocast)
-                launch = at_once(model, device, gradients)
+                launch = at_once(model, device, gradients) if alone else gradients
 
                 def step() -> None:
                     optimiser.zero_grad()
@@ -358,10 +369,10 @@ def _matmul_precision(device: torch.device, precision: str) -> Iterator[torch.au
     """Set TF32 as `precision` says; yields the autocast to compute in."""
     if precision not in ("fp32", "tf32", "bf16"):
         raise ValueError(f"precision is {precision!r}; expected 'fp32', 'tf32' or 'bf16'")
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32
-    matmul.allow_tf32 = cudnn.allow_tf32 = precision == "tf32"
-    try:
+    with hardware.tf32(precision == "tf32"):
         yield torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16")
-    finally:
-        matmul.allow_tf32, cudnn.allow_tf32 = before
+
+
+def can_fuse(weights: Iterable[Tensor]) -> bool:
+    """Whether Adam can update the weights in one pass: torch cannot so with complex ones."""
+    return all(weight.is_floating_point() for weight in weights)

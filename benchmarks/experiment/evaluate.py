@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.experiment.group import ALONE, Group
+from benchmarks.experiment.hardware import tf32
 from benchmarks.metrics import METRICS, Metric, mse
 from tau import Clip, Predictor
 
@@ -36,7 +37,11 @@ class Evaluation(NamedTuple):
 
 @contextmanager
 def _predicting() -> Iterator[None]:
-    with torch.inference_mode(), torch.compiler.set_stance("force_eager"):
+    """Without gradients, in float32 and eagerly.
+
+    Not in inference mode: what a model keeps of such a forward, no later training could use.
+    """
+    with torch.no_grad(), tf32(False), torch.compiler.set_stance("force_eager"):
         yield
 
 
@@ -52,8 +57,9 @@ def evaluate(
     """Score each predicted frame of each sequence, and keep the first few predictions.
 
     `batches` are whole sequences [B, past + future, C, H, W]; errors are given in the unit in which
-    these span `value_range`. The model predicts in eval mode and float32, whatever it was trained
-    in. Raises ValueError if there are no sequences, or predictions do not have the future's shape.
+    these span `value_range`. The model predicts in eval mode and float32 (neither bf16 nor TF32),
+    whatever it was trained in. Raises ValueError if there are no sequences, or predictions do not
+    have the future's shape.
     """
     model.eval()
     span = (value_range[1] - value_range[0]) / clip.data_range
@@ -113,16 +119,17 @@ def _joined(found: Sequence[_Found], clip: Clip) -> Evaluation:
 def mean_squared_error(
     model: Predictor,
     batches: Iterable[Tensor],
+    clip: Clip,
     value_range: tuple[float, float] = UNIT_RANGE,
     group: Group = ALONE,
 ) -> float:
     """Validation: the `mse` metric, averaged over all frames of all sequences."""
     model.eval()
-    span = (value_range[1] - value_range[0]) / model.clip.data_range
+    span = (value_range[1] - value_range[0]) / clip.data_range
     totals: list[tuple[int, float, int]] = []  # of each batch: its number, error and frames
     for number, sequences in group.share(batches):
-        past, future = model.clip.split(sequences)
-        scores = mse(model(past.clone(), future.shape[1]), future)
+        past, future = clip.split(sequences)
+        scores = mse(model(past.clone(), clip.future), future)
         totals.append((number, float(scores.cpu().double().sum()), scores.numel()))
     _, errors, frames = zip(*sorted(chain(*group.gather(totals))), strict=True)
     return float(sum(errors) / sum(frames) * span ** METRICS["mse"].degree)

@@ -180,6 +180,8 @@ def _measure(
     dataset = run.dataset
     with cost.peak_memory(fabric.device) as peak:
         model, trained = train(run, folder, fabric, checkpoint_seconds, log)
+    # not of a run that only reads its last checkpoint
+    has_peak = trained["new_steps"] > 0 or trained["steps"] == 0
     group = Group.of(fabric)
     group.equal_buffers(model)
     if fabric.is_global_zero:
@@ -204,6 +206,7 @@ def _measure(
         run.training.precision,
         seconds=run.timing_seconds,
         least=LEAST_CALLS if run.timed else 1,
+        alone=run.processes == 1,
     )
     dataset.check_unchanged()  # last: what was read must be what the plan describes
     measured = {
@@ -219,7 +222,7 @@ def _measure(
             **counted.paper,
             **speed,
             **_epoch(speed, dataset.train_sequences, run.processes),
-            "peak_memory_bytes": peak.bytes,
+            "peak_memory_bytes": peak.bytes if has_peak else None,
         },
         "files": {
             name: files.sha256(folder / name) for name in store.RESULTS if (folder / name).exists()
@@ -257,7 +260,7 @@ def describe(run: Run) -> dict[str, Any]:
         "suite": run.suite,
         "row": run.row.label,
         "model": code.qualified_name(run.row.model),
-        "options": encoded_options(run.row, run.scale),
+        "options": encoded_options(run.row, run.scale, tuples=bool(code.belongs_to_user(run.code))),
         "seed": run.seed,
         "key": run.key,
         "folder": run.folder,

@@ -17,6 +17,8 @@ from __future__ import annotations
 import ctypes
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -166,6 +168,18 @@ def resolve_precision(precision: str, device: str, machine: Machine | None = Non
     if precision == "bf16" and device != "cpu" and device not in machine.bf16:
         raise ValueError("precision 'bf16' is not native on this GPU; use fp32")
     return precision
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    """Whether CUDA may round what it multiplies to TF32, inside; afterwards as before."""
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32
+    matmul.allow_tf32 = cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32 = before
 
 
 def has_native_bf16(device: str) -> bool:

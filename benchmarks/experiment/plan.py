@@ -104,7 +104,7 @@ class Options:
     against: Path | None = None  # an earlier table's record, which the page compares with
     open: bool = False  # the page in a browser
     dry_run: bool = False
-    resume: bool = True
+    fresh: bool = False  # move stored runs aside instead of continuing them
     checkpoint_seconds: float | None = None
     jobs: int | None = None
     shard: str | None = None  # K/N: train the K-th of N parts of the plan, and write no table
@@ -437,10 +437,13 @@ def run_key(run: Run) -> str:
     return hashlib.sha256(text.encode(errors="backslashreplace")).hexdigest()[:12]
 
 
-def encoded_options(row: Row, scale: str) -> dict[str, Any]:
-    """The constructor's options at a scale as JSON; ValueError for one without such a form."""
+def encoded_options(row: Row, scale: str, *, tuples: bool = False) -> dict[str, Any]:
+    """The constructor's options at a scale as JSON; ValueError for one without such a form.
+
+    With `tuples`, these are told from lists, as a model of the user's own may need.
+    """
     return {
-        name: encode(value, f"row {row.label!r}: option {name!r}")
+        name: encode(value, f"row {row.label!r}: option {name!r}", tuples=tuples)
         for name, value in sorted(row.at(scale).items())
     }
 
@@ -553,11 +556,9 @@ def open_datasets(table: DatasetTable, options: Options) -> dict[str, Dataset | 
 
     Raises ValueError for an option that has no effect on a table of data sets.
     """
-    training = ("scale", "rows", "metrics", "seeds", "epochs", "minutes", "batch_size", "jobs")
-    options.refuse(
-        (*training, "check", "dataset", "figures", "verify"),
-        f"suite {table.name!r}, which trains nothing",
-    )
+    kept = ("suite", "data", "out", "report", "quiet")
+    others = [option.name for option in fields(options) if option.name not in kept]
+    options.refuse(others, f"suite {table.name!r}, which trains nothing")
     opened: dict[str, Dataset | Exception] = {}
     for entry in table.entries:
         try:
@@ -585,8 +586,12 @@ def table_name(suite: Suite | DatasetTable, options: Options, runs: Sequence[Run
     if runs and runs[0].processes > 1:
         asked["processes"] = runs[0].processes
     asked["metrics"] = [text.partition("=")[0] for text in options.metrics or ()] or None
-    unset = (None, False, "auto")
-    asked = {name: v for name, v in asked.items() if not any(v is other for other in unset)}
+    by_default = {"precision": "auto", "device": "auto"}
+    asked = {
+        name: value
+        for name, value in asked.items()
+        if value is not None and value is not False and value != by_default.get(name)
+    }
     parts = [suite.name, *(run.scale for run in runs[:1])]
     name = "-".join([*parts, *(_part(option, value) for option, value in asked.items())])
 

@@ -49,10 +49,11 @@ def _lines(
         if small:
             yield f"at the paper's size on {panel.name}:"
             for label, cost in {r.row.label: sizes[r.folder].paper for r in of_panel}.items():
-                yield (
-                    f"  {label:<16} {cost['paper_parameters'] / 1e6:8.2f}M "
-                    f"{cost['paper_macs'] / 1e9:9.3f} GMACs"
-                )
+                parameters, macs = cost["paper_parameters"], cost["paper_macs"]
+                if parameters is None or macs is None:
+                    yield f"  {label:<16} is not made for its frames"
+                else:
+                    yield f"  {label:<16} {parameters / 1e6:8.2f}M {macs / 1e9:9.3f} GMACs"
     yield f"{len(runs)} run{'s' * (len(runs) > 1)}, {_cost(runs, sizes)}; runs go to {folder}"
 
 

@@ -197,7 +197,8 @@ def check_file(path: Path, digest: str) -> None:
 
 def provenance(device: str) -> dict[str, Any]:
     """What a number was measured with: commit, dirty flag, versions, device."""
-    commit = _git("rev-parse", "HEAD")
+    top = _git("rev-parse", "--show-toplevel")  # which may be another project's around this one
+    commit = _git("rev-parse", "HEAD") if top and Path(top).resolve() == ROOT else None
     return {
         "commit": commit,
         "dirty": bool(_git("status", "--porcelain", "--", "tau", "baselines", "benchmarks"))

@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LambdaLR, LRScheduler, OneCycleLR
 
 from benchmarks import files
 from benchmarks.experiment.capture import WARM_UP, at_once, gradients_of
+from benchmarks.experiment.cost import can_fuse
 from benchmarks.experiment.evaluate import mean_squared_error
 from benchmarks.experiment.fabric import seed_generators
 from benchmarks.experiment.group import Group, Synchronised, ranked
@@ -102,6 +103,8 @@ def train(
 ) -> tuple[Predictor, dict[str, float]]:
     """Train a run's model from its start or its checkpoint; returns it with seconds and steps.
 
+    `new_steps` are those that were not in the checkpoint.
+
     The batch of a step is a function of (seed, step); what a model draws in it (stochastic depth,
     scheduled sampling) of (seed, step, rank), and in a validation of (seed, epoch, rank). So a
     checkpoint needs no
@@ -116,11 +119,12 @@ def train(
     fabric.seed_everything(run.seed, verbose=False)
     model = run.build()
     if not is_trainable(model):
-        return model.to(fabric.device), {"train": 0.0, "steps": 0}
+        return model.to(fabric.device), {"train": 0.0, "steps": 0, "new_steps": 0}
 
     model.begin_training(training.steps)
     loop = _Loop(run, model, folder, fabric, checkpoint_seconds, log)
     loop.restore()
+    first = loop.step
     progress = Progress(run.row.label, training.steps, loop.step, fabric.is_global_zero)
     try:
         loop.run_to_completion(progress)
@@ -130,7 +134,7 @@ def train(
         progress.say(f"stopped after step {loop.step} of {training.steps}, checkpoint written")
         raise
     loop.synchronised.undo()
-    return model, {"train": loop.clock.seconds, "steps": loop.step}
+    return model, {"train": loop.clock.seconds, "steps": loop.step, "new_steps": loop.step - first}
 
 
 class StepTimer:
@@ -346,7 +350,8 @@ class _Loop:
         sequences = self.dataset.validation(
             training.val_sequences, training.batch_size, self.fabric.device
         )
-        return mean_squared_error(self.model, sequences, self.dataset.value_range, group)
+        unit = self.dataset.value_range
+        return mean_squared_error(self.model, sequences, self.run.clip, unit, group)
 
     def save(self) -> None:
         """Write the checkpoint, keeping the one before, and the curve so far, atomically."""
@@ -461,9 +466,14 @@ def write_curve(folder: Path, curve: list[dict[str, float]]) -> None:
 
 
 def make_optimiser(model: nn.Module, training: Training) -> Optimizer:
-    """Adam or AdamW with betas 0.9 and 0.999, in its fused form (one pass over the weights)."""
+    """Adam or AdamW with betas 0.9 and 0.999, fused (see `can_fuse`) where it can be."""
     kind: type[Adam] = {"adam": Adam, "adamw": AdamW}[training.optimiser]
-    return kind(model.parameters(), lr=training.lr, weight_decay=training.weight_decay, fused=True)
+    return kind(
+        model.parameters(),
+        lr=training.lr,
+        weight_decay=training.weight_decay,
+        fused=can_fuse(model.parameters()),
+    )
 
 
 def cosine(epoch: int, training: Training) -> float:

@@ -24,20 +24,17 @@ UNCONDITIONAL = ("tau.", "baselines.", "torch.nn.")  # where the objects lie tha
 class Trained:
     """A trained predictor: called as one, or asked to `predict` in the data's own unit.
 
-    `model` is in eval mode; it takes and gives frames in [0, 1]. `value_range` is what 0 and 1
-    stand for in the data's unit; `divided_by_255` whether uint8 frames of it were divided so.
+    `model` is in eval mode; it takes and gives frames in [0, 1]. `clip` says how many frames are
+    given, and their size. `value_range` is what 0 and 1 stand for in the data's unit;
+    `divided_by_255` whether uint8 frames of it were divided so.
     """
 
     model: Predictor
+    clip: Clip
     value_range: tuple[float, float]
     divided_by_255: bool
 
-    @property
-    def clip(self) -> Clip:
-        """How many frames are given, and their size."""
-        return self.model.clip
-
-    @torch.inference_mode()
+    @torch.no_grad()
     def __call__(self, past: torch.Tensor, horizon: int) -> torch.Tensor:
         """Predict `horizon` frames after `past` [B, T, C, H, W] in [0, 1]."""
         return self.model(past, horizon)
@@ -98,7 +95,8 @@ def _as_tensor(past: Any) -> torch.Tensor:
     if isinstance(past, torch.Tensor):
         if past.dtype.is_complex:
             raise ValueError(f"past is {past.dtype}; {expected}")
-        return past if past.dtype == torch.uint8 else past.double()
+        frames: torch.Tensor = past.cpu()  # Metal has no float64
+        return frames if frames.dtype == torch.uint8 else frames.double()
     array = np.asarray(past)
     if array.dtype.kind not in "biuf":
         raise ValueError(f"past is {array.dtype}; {expected}")
@@ -131,7 +129,8 @@ def load(folder: Path | str, device: str = "cpu", *, trust_code: bool = False) -
         kind = code.find_object(names[0])
         if not (isinstance(kind, type) and issubclass(kind, Predictor)):
             raise ValueError(f"{names[0]} is not a class derived from tau.Predictor")
-        model = kind(Clip(**record["clip"]), **code.decode(record["options"]))
+        clip = Clip(**record["clip"])
+        model = kind(clip, **code.decode(record["options"]))
         state = torch.load(folder / "model.pt", map_location=device, weights_only=True)
         model.load_state_dict(state)
         low, high = map(float, record["value_range"])
@@ -141,7 +140,7 @@ def load(folder: Path | str, device: str = "cpu", *, trust_code: bool = False) -
             f"{folder} cannot be loaded ({type(error).__name__}: {error}); expected a run of this "
             f"version of the project: {RERUN}"
         ) from error
-    return Trained(model.to(device).eval(), (low, high), divided_by_255)
+    return Trained(model.to(device).eval(), clip, (low, high), divided_by_255)
 
 
 def _install_code(folder: Path, record: Mapping[str, Any], trusted: bool) -> None:

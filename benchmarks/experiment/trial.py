@@ -1,4 +1,4 @@
-"""What a row's own code does, tried before anything trains: one loss, one prediction, one scoring.
+"""What a row's own code does, tried before anything trains: a prediction, its scoring, a loss.
 
 A prediction of the wrong shape or type, frames too small for a metric, or a model that does not fit
 the frames is found here in seconds, instead of after hours of training.
@@ -20,7 +20,7 @@ from benchmarks.experiment.code import belongs_to_user
 from benchmarks.experiment.evaluate import evaluate
 from benchmarks.experiment.plan import Run
 from benchmarks.experiment.spec import Row
-from benchmarks.experiment.train import is_trainable
+from benchmarks.experiment.train import is_trainable, make_optimiser
 from benchmarks.metrics import METRICS
 from benchmarks.names import printable
 from tau import Predictor
@@ -41,12 +41,14 @@ class Trial(NamedTuple):
     parameters: int
     macs: int
     training_macs: int | None
-    paper: dict[str, int]
+    paper: dict[str, int | None]
     warning: str = ""
 
 
 def try_run(run: Run) -> Trial:
-    """Build a run's model, count it, and take one loss and one scored prediction of it.
+    """Build a run's model, count it, and take one scored prediction and one loss of it.
+
+    A model of the user's own takes a training step, in the precision of its training.
 
     Raises ValueError that names the row for whatever is wrong with it.
     """
@@ -56,7 +58,7 @@ def try_run(run: Run) -> Trial:
         sequences = next(iter(run.dataset.test(SEQUENCES, SEQUENCES, device)))
         low, high = _try_prediction(model, sequences[:, : run.clip.past].clone(), run.clip.future)
         evaluate(model, [sequences], run.clip, metrics=run.metrics)
-        _try_loss(model, *run.clip.split(sequences.clone()))
+        _try_step(run, model, *run.clip.split(sequences.clone()))
     return count(run)._replace(warning=_warning(run, low, high))
 
 
@@ -80,9 +82,18 @@ def count(run: Run) -> Trial:
     return Trial(parameters, macs, training, paper)
 
 
-def paper_cost(run: Run) -> dict[str, int]:
-    """Parameters and MACs of the run's row at the paper's size and clip."""
-    parameters, macs = cost.size(run.row.model, run.paper_clip, run.row.at("paper"))
+def paper_cost(run: Run) -> dict[str, int | None]:
+    """Parameters and MACs of the run's row at the paper's size and clip.
+
+    None for a model of the user's own that is not made for the paper's frames.
+    """
+    parameters: int | None = None
+    macs: int | None = None
+    try:
+        parameters, macs = cost.size(run.row.model, run.paper_clip, run.row.at("paper"))
+    except Exception:  # the user's own code may raise anything
+        if run.paper_clip == run.clip or not belongs_to_user(run.code):
+            raise
     return {"paper_parameters": parameters, "paper_macs": macs}
 
 
@@ -130,10 +141,12 @@ def naming(row: Row) -> Iterator[None]:
         raise ValueError(said if said.startswith(prefix) else f"{prefix}: {said}") from error
 
 
-def _try_loss(model: Predictor, past: Tensor, future: Tensor) -> None:
+def _try_step(run: Run, model: Predictor, past: Tensor, future: Tensor) -> None:
     if not is_trainable(model):
         return
-    loss = model.train().loss(past, future)
+    is_bf16 = run.training.precision == "bf16"
+    with torch.autocast(past.device.type, torch.bfloat16, enabled=is_bf16):
+        loss = model.train().loss(past, future)
     if not isinstance(loss, Tensor) or loss.numel() != 1 or not loss.is_floating_point():
         found = f"{loss.dtype} {tuple(loss.shape)}" if isinstance(loss, Tensor) else type(loss)
         raise ValueError(f"its loss is {found}; expected a floating-point scalar")
@@ -142,9 +155,12 @@ def _try_loss(model: Predictor, past: Tensor, future: Tensor) -> None:
             "its loss has no gradient, though the model has parameters to train; expected a loss "
             "that depends on them, computed with gradients on"
         )
+    if belongs_to_user(run.code):
+        loss.backward()
+        make_optimiser(model, run.training).step()
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _try_prediction(model: Predictor, past: Tensor, horizon: int) -> tuple[float, float]:
     """Smallest and largest value that an untrained model predicts."""
     prediction = model.eval()(past, horizon)
