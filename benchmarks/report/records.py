@@ -22,7 +22,7 @@ from benchmarks import files
 from benchmarks.experiment.spec import Panel, Suite
 from benchmarks.experiment.store import CHECKSUM, DAMAGED, StoredRun, Summary, checksum
 from benchmarks.further_metrics import recorded
-from benchmarks.metrics import Metric
+from benchmarks.metrics import Column, Metric, ToTarget
 
 LISTS = re.compile(r"\[\n\s+([^\[\]{}]*?)\n\s+\]")  # of numbers, each on a line of its own
 
@@ -121,19 +121,37 @@ def _checksum(entry: Mapping[str, Any]) -> str:
 
 
 def with_columns(suite: Suite, runs: Mapping[str, Sequence[StoredRun]]) -> Suite:
-    """The suite with the metrics that a record's `runs` have and its panels lack, as columns.
+    """The suite with the columns that a record's `runs` have: more than its panels have, or fewer.
 
-    Raises ValueError for one that is not of this project.
+    Raises ValueError for a metric that is not of this project, and if some runs lack a column that
+    others have.
     """
     panels = []
     for panel in suite.panels:
+        done = [run for run in runs.get(panel.name, ()) if run.done]
         digests: dict[str, str | None] = {}
-        for run in runs.get(panel.name, ()):
-            if run.done:
-                weights = run.record.get("metrics", {})
-                digests |= {name: weights.get(name) for name in run.summary.sequences}
-        for column in panel.columns:
-            digests.pop(column.name, None)
-        added = (recorded(name, digest) for name, digest in digests.items())
-        panels.append(replace(panel, columns=(*panel.columns, *added)))
-    return replace(suite, panels=panels)
+        for run in done:
+            weights = run.record.get("metrics", {})
+            digests |= {name: weights.get(name) for name in run.summary.sequences}
+        own = {column.name for column in panel.columns}
+        added = [recorded(name, digest) for name, digest in digests.items() if name not in own]
+        columns = []
+        for column in (*panel.columns, *added):
+            lacking = [run for run in done if not _has(run, column)]
+            if 0 < len(lacking) < len(done):
+                rows = ", ".join(dict.fromkeys(str(run.record["row"]) for run in lacking))
+                raise ValueError(
+                    f"of the record's runs on {panel.name}, those of {rows} lack {column.name}, "
+                    "which others have; report them apart"
+                )
+            if not lacking:
+                columns.append(column)
+        panels.append(replace(panel, columns=tuple(columns)))
+    return replace(suite, panels=tuple(panels))
+
+
+def _has(run: StoredRun, column: Column) -> bool:
+    """Whether a finished run has the numbers of a column."""
+    if isinstance(column, Metric):
+        return column.name in run.summary.sequences
+    return isinstance(column, ToTarget) or column.name in run.record["cost"]

@@ -42,10 +42,12 @@ def report(
     *,
     draw: bool = True,
     earlier: Earlier | None = None,
+    record: str | None = None,
 ) -> Report:
     """Write tables/`name`.tex and .md, records/`name`.json and, with `draw`, figures and a page.
 
-    They go below `out`; the page, report/`name`/index.html, compares with an `earlier` table.
+    They go below `out`; the page, report/`name`/index.html, compares with an `earlier` table. A
+    `record` is that of the runs, where they come from one: it stays as it is.
 
     `runs` are those of each panel, by its name. Reads the runs' files only. Runs that failed, were
     not run or are damaged are shown as such. A panel whose columns are all costs has no figures,
@@ -55,7 +57,9 @@ def report(
     checked = [(panel, [_checked(run, suite, panel) for run in of]) for panel, of in found]
     table = tables.build(suite, name, checked)
     shown = [run for _, of in checked for run in of]
-    written = _write(table, out, {f"records/{name}.json": records.to_text(suite, checked)})
+    written = _write(
+        table, out, {f"records/{name}.json": record or records.to_text(suite, checked)}
+    )
     if not draw or not any(run.done for run in shown):
         return replace(written, runs=tuple(shown))
     from benchmarks.report import figures, page  # here, as importing them takes a while
