@@ -19,7 +19,7 @@ from benchmarks.experiment.spec import Suite, Training
 from benchmarks.experiment.store import LENGTH
 from benchmarks.experiment.train import _Loop
 from benchmarks.metrics import PEAK_MEMORY
-from benchmarks.report import figures
+from benchmarks.report import figures, stats
 from benchmarks.report.markdown import markdown
 from benchmarks.report.table import build
 from benchmarks.run import main
@@ -163,7 +163,8 @@ def test_curves_of_unequal_epochs_are_over_sequences(suite, dataset, tmp_path, t
     assert longest == 240
 
 
-def test_rows_with_fewer_sequences_than_others_are_marked(suite, dataset, tmp_path):
+def test_rows_with_fewer_sequences_than_others_are_marked(suite, dataset, tmp_path, monkeypatch):
+    monkeypatch.setattr(stats, "LEAST_SEQUENCES", 4)
     short = replace(suite.rows[1], training={"smoke": {"sequences": 8}})
     suite = replace(suite, rows=(suite.rows[0], short, suite.rows[2]))
     runs = plan_panel(suite, "smoke", dataset, "cpu", precision="fp32")

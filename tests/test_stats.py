@@ -180,3 +180,13 @@ def test_best_group_of_one(scores: dict[str, np.ndarray]) -> None:
 def test_best_group_rejects_different_test_sets(scores: dict[str, np.ndarray]) -> None:
     with pytest.raises(ValueError, match="'short'"):
         stats.best_group(scores | {"short": np.zeros(3)}, lower_is_better=True)
+
+
+@pytest.mark.parametrize(("sequences", "is_told"), [(1, False), (9, False), (10, True)])
+def test_from_few_sequences_no_difference_is_told(sequences: int, is_told: bool) -> None:
+    a = np.linspace(1, 2, sequences)
+    assert (stats.paired_bootstrap(a, a + 1) < 0.05) == is_told
+    best = {"a"} if is_told else set()
+    assert stats.best_group({"a": a, "b": a + 1}, lower_is_better=True) == best
+    parts = np.stack([a, a], axis=-1)[None]
+    assert stats.best_group({"a": parts, "b": parts + 1}, True, lambda of: of[..., 0]) == best

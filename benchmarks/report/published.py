@@ -63,6 +63,13 @@ CONVENTIONS = (
         "MSE",
         "The paper does not state for how many epochs TAU was trained",
     ),
+    Convention(
+        PAPER,
+        ("Table 2", "Table 6"),
+        "MSE",
+        "Released codes clip the frames of PredRNN, PredRNN++, MIM and E3D-LSTM to [0, 1] before "
+        "their MSE",
+    ),
     Convention(PAPER, ("Table 3", "Table 6"), "MSEx100", "TaxiBJ's MSE is printed times 100"),
     Convention(
         PAPER,

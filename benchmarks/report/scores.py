@@ -20,6 +20,7 @@ from benchmarks.report import stats
 SIZES = (("parameters", "Params", "M", 1e-6), ("macs", "FLOPs", "G", 1e-9))
 
 MUST_AGREE: dict[str, Callable[[Mapping[str, Any]], Any]] = {
+    "protocol": lambda record: record["protocol"],
     "scale": lambda record: record["scale"],
     "data digest": lambda record: record["data"]["digest"],
     "clip": lambda record: record["clip"],
@@ -27,11 +28,14 @@ MUST_AGREE: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "precision": lambda record: record["precision"],
     "device type": lambda record: record["device"]["type"],
     "processes": lambda record: record["processes"],
+    "weights of metrics": lambda record: record.get("metrics", {}),
     "minutes": lambda record: record["training"].get("minutes"),
     "epochs": lambda record: (
         None if record["training"].get("minutes") else record["training"]["epochs"]
     ),
 }
+
+ALIKE = 0.99  # of the sequences of others: a batch size leaves out a remainder
 
 MUST_AGREE_IN_TIME: dict[str, Callable[[Mapping[str, Any]], Any]] = {
     "device": lambda record: record["device"]["name"],
@@ -46,7 +50,7 @@ def check_comparable(runs: Sequence[StoredRun], *, times: bool = False) -> None:
     rows trained for equal minutes, in whose number of epochs they may differ. Runs that trained
     nothing, such as the persistence baseline, have no epochs to compare.
     """
-    times = times or any(run.done and run.record["training"].get("minutes") for run in runs)
+    times = times or any(run.done and is_timed(run) for run in runs)
     for name, value in (MUST_AGREE | MUST_AGREE_IN_TIME if times else MUST_AGREE).items():
         found: dict[str, list[str]] = {}
         for run in runs:
@@ -63,8 +67,9 @@ def check_comparable(runs: Sequence[StoredRun], *, times: bool = False) -> None:
 def measure(suite: Suite, panel: Panel, runs: Sequence[StoredRun]) -> pd.DataFrame:
     """Numbers of a panel, one row per label that has runs, in the suite's order.
 
-    For each column `<name>` and `<name>_std`, in printed units, `<name>_best`, and
-    `<name>_infinite`, the share of predicted frames with an infinite score; the sizes `parameters`,
+    For each column `<name>` and `<name>_std`, in printed units, `<name>_missing`, the number of
+    seeds that have none, `<name>_best`, and `<name>_infinite`, the share of predicted frames with
+    an infinite score; the sizes `parameters`,
     `macs`, `paper_parameters`, `paper_macs`; `untrained`, for parameters of which none is
     trainable; the `lengths` of its trainings, with the sequences and minutes that they took;
     `is_shorter`, for rows whose means do not compare, as others trained on more sequences; the
@@ -85,11 +90,12 @@ def measure(suite: Suite, panel: Panel, runs: Sequence[StoredRun]) -> pd.DataFra
         by_label[run.record["row"]].append(run)
     check_comparable(runs, times=any(isinstance(column, Cost) for column in panel.columns))
 
-    rows = {label: _measure_row(of, suite, panel) for label, of in by_label.items() if of}
+    several = any(sum(run.done for run in of) > 1 for of in by_label.values())
+    rows = {x: _measure_row(of, suite, panel, several) for x, of in by_label.items() if of}
     frame = pd.DataFrame(rows.values(), index=list(rows))
     done = {x: [run for run in of if run.done] for x, of in by_label.items()}
     done = {label: of for label, of in done.items() if of}
-    compared = _compared(done)
+    compared = comparable(done)
     frame["is_shorter"] = [label in done and label not in compared for label in frame.index]
     for column in panel.columns:
         best: set[str] = set()
@@ -114,16 +120,21 @@ def paired(runs: Sequence[StoredRun], metric: Metric) -> NDArray[np.float64]:
     return np.stack(scores).astype(np.float64)
 
 
-def _compared(done: Mapping[str, Sequence[StoredRun]]) -> dict[str, Sequence[StoredRun]]:
+def comparable(done: Mapping[str, Sequence[StoredRun]]) -> dict[str, Sequence[StoredRun]]:
     """The rows whose means compare: in equal time all, else those that trained on the most.
 
     Rows that trained nothing compare with any.
     """
-    if any(run.record["training"].get("minutes") for of in done.values() for run in of):
+    if any(is_timed(run) for of in done.values() for run in of):
         return dict(done)
     trained = {x: max(trained_on(run.record) for run in of) for x, of in done.items()}
     most = max(trained.values(), default=0)
-    return {x: done[x] for x, sequences in trained.items() if sequences in (0, most)}
+    return {x: done[x] for x, of in trained.items() if not of or of >= ALIKE * most}
+
+
+def is_timed(run: StoredRun) -> bool:
+    """Whether a finished run belongs to a table of equal minutes."""
+    return bool(run.record["training"].get("minutes"))
 
 
 def trained_on(record: Mapping[str, Any]) -> int:
@@ -131,7 +142,10 @@ def trained_on(record: Mapping[str, Any]) -> int:
     return int(record["steps"] * record["training"]["batch_size"])
 
 
-def _measure_row(runs: Sequence[StoredRun], suite: Suite, panel: Panel) -> dict[str, Any]:
+def _measure_row(
+    runs: Sequence[StoredRun], suite: Suite, panel: Panel, several: bool
+) -> dict[str, Any]:
+    """Numbers of a row; `several` says that a row of the table has more than one seed."""
     finished = [run for run in runs if run.done]
     done = [run.record for run in finished]
     row: dict[str, Any] = {
@@ -154,12 +168,13 @@ def _measure_row(runs: Sequence[StoredRun], suite: Suite, panel: Panel) -> dict[
         name = column.name
         values = [_value(run, column, suite) for run in finished]
         row[name] = row[f"{name}_std"] = None
+        row[f"{name}_missing"] = values.count(None)
         if values and None not in values:  # None: was not measured
             summary = stats.over_seeds(
                 [column.factor * value for value in values if value is not None]
             )
             row[name], row[f"{name}_std"] = summary.mean, summary.std
-            if len(done) == 1 and (within := done[0]["cost"].get(f"{name}_spread")) is not None:
+            if not several and (within := done[0]["cost"].get(f"{name}_spread")) is not None:
                 row[f"{name}_std"] = column.factor * within
     for size, *_ in SIZES:
         for name in (size, f"paper_{size}"):

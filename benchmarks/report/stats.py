@@ -13,6 +13,7 @@ Combine = Callable[[Array], Array]  # parts of a score [..., K] -> numbers [...]
 
 RESAMPLES = 10_000
 SIGNIFICANCE = 0.05
+LEAST_SEQUENCES = 10  # of fewer, chance alone can give resamples that all have one sign
 CHUNK = 64  # resamples drawn at a time: bounds the memory, does not change the result
 
 
@@ -82,7 +83,8 @@ def paired_bootstrap(
     resampled means at least as far from zero as the observed one, both counts plus one (Davison
     and Hinkley, Bootstrap Methods, 1997, eq. 4.11), so it is never below 1 / (samples + 1).
     With `combine` the scores are parts [S, N, K], seeds may differ in number, and what is tested is
-    the difference of their `number`, less the observed one in each resample.
+    the difference of their `number`, less the observed one in each resample. Sequences are taken
+    as independent; fewer than LEAST_SEQUENCES of them tell nothing, and p is 1.
     Raises ValueError if the scores are not paired, empty or not finite.
 
     Examples:
@@ -113,7 +115,7 @@ def best_group(
     sequences; with `combine` parts [S, N, K], of which it makes the mean (see `number`). Where
     higher is better, a mean can be infinite, as PSNR is without an error: then the labels with such
     a mean are the group, and nothing is tested. Any other label with a score that is not finite (a
-    diverged run) is never in the group.
+    diverged run) is never in the group. Fewer than LEAST_SEQUENCES have no other group.
     Raises ValueError if the labels have different numbers of sequences.
 
     Examples:
@@ -132,6 +134,8 @@ def best_group(
     perfect = {label for label, mean in means.items() if mean == np.inf}
     if perfect and not lower_is_better:
         return perfect
+    if any(values.shape[seeds] < LEAST_SEQUENCES for values in arrays.values()):
+        return set()
     finite = {label: values for label, values in arrays.items() if np.isfinite(values).all()}
     if not finite:
         return set()
@@ -157,6 +161,8 @@ def _p_values(
     else:
         observed, resampled = _of_parts(others, one, combine)
     sequences = one.shape[0 if combine is None else 1]
+    if sequences < LEAST_SEQUENCES:
+        return np.ones(len(others))
     generator = np.random.default_rng(seed)
     extreme = np.zeros(len(others), dtype=np.int64)
     for start in range(0, samples, CHUNK):

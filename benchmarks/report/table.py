@@ -249,13 +249,14 @@ def letter(number: int) -> str:
     return (letter(before - 1) if before else "") + chr(ord("a") + last)
 
 
-def _is_misleading(frame: pd.DataFrame, column: Column) -> bool:
-    """Whether a row that trained nothing has the best SSIM, beside rows that were trained."""
-    if not column.name.startswith("ssim"):
-        return False
-    means = frame[column.name].astype(float).dropna()
-    trained = frame["lengths"].map(bool)
-    return bool(trained.any()) and not means.empty and not trained[means.idxmax()]
+def _is_misleading(group: Group) -> bool:
+    """Whether rows that trained nothing have the best SSIM, and not the best MSE."""
+    frame, trained = group.frame, group.frame["lengths"].map(bool)
+    names = [column.name for column in group.panel.columns]
+    means = {name: frame[name].astype(float).dropna() for name in names}
+    by_ssim = [of.idxmax() for x, of in means.items() if x.startswith("ssim") and not of.empty]
+    by_mse = means["mse"].idxmin() if "mse" in means and not means["mse"].empty else None
+    return by_mse in trained.index[trained] and not all(trained[by_ssim])
 
 
 def _remarks(row: pd.Series | None, group: Group) -> Iterator[str]:
@@ -273,6 +274,11 @@ def _remarks(row: pd.Series | None, group: Group) -> Iterator[str]:
     elif row["is_shorter"] and any(isinstance(c, Metric) for c in group.panel.columns):
         most = f"{group.most_sequences:,}"
         yield f"trained on {_range(trained_on)} sequences, where others have {most}"
+    for column in group.panel.columns:
+        if isinstance(column, ToTarget) and 0 < row[f"{column.name}_missing"] < len(row["seeds"]):
+            reached = len(row["seeds"]) - row[f"{column.name}_missing"]
+            yield f"the target was reached by {reached} of {len(row['seeds'])} seeds"
+            break
     if row["untrained"]:
         yield "not trained, as none of its parameters is trainable"
     failures = sorted(row["failures"], key=lambda failure: failure[1])
@@ -332,11 +338,11 @@ def _measured_cell(row: pd.Series | None, column: Column) -> Cell:
     if math.isinf(mean):
         mark = FLAWLESS if _is_flawless(row, column) else NOT_FINITE
         return Cell("∞" if mean > 0 else "−∞", bold=bold, mark=mark)
-    spread = "" if std is None else _number(std, mean, column.digits)
-    return Cell(_number(mean, mean, column.digits), spread, bold)
+    spread = "" if std is None else number_text(std, mean, column.digits)
+    return Cell(number_text(mean, mean, column.digits), spread, bold)
 
 
-def _number(value: float, mean: float, digits: int) -> str:
+def number_text(value: float, mean: float, digits: int) -> str:
     """A value with `digits` decimals; with three digits where these would not suit its mean."""
     suits = mean == 0 or 10.0 ** (1 - digits) <= abs(mean) < 1e7
     return f"{value:.{digits}f}" if suits else f"{value:.3g}"
@@ -347,7 +353,7 @@ def _size_cell(row: pd.Series | None, name: str, factor: float) -> Cell:
     if value is None:
         return Cell(ABSENT)
     scaled = value * factor
-    return Cell(f"{scaled:.2f}" if scaled >= 0.1 else f"{scaled:.1g}")
+    return Cell(f"{scaled:.2f}" if scaled >= 0.1 else f"{scaled:.2g}")
 
 
 def _published_cell(value: Value | None) -> Cell:
@@ -430,11 +436,17 @@ def _statements(suite: Suite, groups: Sequence[Group]) -> Iterator[str]:
     if within and not any("," in seeds for seeds in _seeds(groups)):
         yield "Speeds are the median ± half the IQR, after warming up"
     if suite.target is not None and any(isinstance(column, ToTarget) for _, column in columns):
-        yield f"The target is a validation MSE of {suite.target[0]:g}"
-    if any(_is_misleading(of, column) for of, column in columns):
+        yield f"The target is a validation MSE of {suite.target[0]:g}; {ABSENT} where not reached"
+    if any(_is_misleading(group) for group in groups):
         yield (
             "SSIM misleads where rows that trained nothing have the best: where most windows of a "
             "frame are plain, it rewards exact black, and a blurred forecast has none"
+        )
+    done = [run for group in groups for run in group.runs if run.done]
+    if any(run.record["test_sequences"] < stats.LEAST_SEQUENCES for run in done):
+        yield (
+            f"From fewer than {stats.LEAST_SEQUENCES} test sequences it cannot be told whether "
+            "finite means differ, and none is bold"
         )
     if any(of[f"{column.name}_best"].any() for of, column in columns):
         infinite = any(_is_flawless(row, c) for of, c in columns for _, row in of.iterrows())
@@ -442,7 +454,8 @@ def _statements(suite: Suite, groups: Sequence[Group]) -> Iterator[str]:
         yield (
             "Bold: the best mean, and every mean that does not differ from it significantly "
             f"(paired bootstrap over test sequences, {stats.RESAMPLES:,} resamples, two-sided, "
-            f"{stats.SIGNIFICANCE:.0%}; it does not cover the std over seeds"
+            f"{stats.SIGNIFICANCE:.0%}; it takes them as independent, and does not cover the std "
+            "over seeds"
             f"{'; infinite means are equally good and not tested' * infinite})"
             f"{'; rows that trained on fewer sequences are left out' * unequal}"
         )
