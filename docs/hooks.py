@@ -10,14 +10,11 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-from benchmarks.experiment.spec import Suite
-from benchmarks.report import records
 from benchmarks.report.field import state_of_the_field
-from benchmarks.report.leaderboard import leaderboard
+from benchmarks.report.leaderboard import leaderboard, read_table
 from benchmarks.report.page import write_page
 from benchmarks.report.table import build
 from benchmarks.report.write import figure_stem
-from benchmarks.suites import find_suite
 
 RESULTS = Path(__file__).resolve().parent.parent / "results"
 BOARDS = "<!-- leaderboard -->"  # what the boards stand in for, in docs/leaderboard.md
@@ -39,10 +36,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def _report(path: Path) -> str:
-    """The page of a record."""
-    name, _, runs = records.read(path)
-    suite = find_suite(name)
-    assert isinstance(suite, Suite), path
+    """The page of a record; raises ValueError as `read_table` does."""
+    suite, runs = read_table(path)
     panels = [(panel, runs[panel.name]) for panel in suite.panels if panel.name in runs]
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder)

@@ -46,6 +46,7 @@ def test_tables_that_print_the_same_are_one_row(text: str) -> None:
 def test_errors_printed_as_multiples_are_brought_to_one_scale(text: str) -> None:
     found = rows_of(text, "TaxiBJ, 4 to 4 frames")
     assert found["TAU, not stated: TAU, Table 3, Table 6"][0] == "0.344"
+    assert "printed times 100" not in text
 
 
 def test_the_lowest_error_comes_first(text: str) -> None:

@@ -5,8 +5,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.text import Annotation
 from PIL import Image
 
 from benchmarks.experiment.store import StoredRun
@@ -64,6 +67,7 @@ def make(label: str, seed: int = 0, channels: int = 1, future: int = FUTURE) -> 
         "status": "done",
         "row": label,
         "seed": seed,
+        "key": f"{level}{seed}",
         "data": {},
         "cost": {"parameters": 0 if label == "Last frame" else 10, "macs": 10**9 * level},
         "means": {"mse": float(mse.mean())},
@@ -83,6 +87,11 @@ def texts(figure: Figure) -> dict[str, str]:
     """All texts of a figure with their colours."""
     found = [text for axes in figure.axes for text in axes.texts]
     return {text.get_text(): to_hex(text.get_color()) for text in found}
+
+
+def markers(axes: Axes) -> list[Line2D]:
+    """The lines that are a marker alone."""
+    return [line for line in axes.lines if line.get_linestyle() == "None"]
 
 
 def pixels(figure: Figure) -> list[np.ndarray]:
@@ -105,12 +114,34 @@ def test_time_is_in_minutes() -> None:
     np.testing.assert_allclose(by_time.lines[0].get_xdata(), [1.5, 3, 4.5, 6])
 
 
-def test_epochs_that_a_seed_lacks_are_left_out() -> None:
-    short, gap = make("Ours", 1), make("Ours", 2)
-    short.stored["curve"] = short.stored["curve"].iloc[:3]
+def test_an_epoch_that_a_seed_has_no_number_of_is_left_out() -> None:
+    gap = make("Ours", 1)
     gap.stored["curve"].loc[0, "val_mse"] = None
-    by_epoch, _ = learning_curves([make("Ours"), short, gap], LABELS).axes
-    np.testing.assert_allclose(by_epoch.lines[0].get_xdata(), [2, 3])
+    by_epoch, _ = learning_curves([make("Ours"), gap], LABELS).axes
+    np.testing.assert_allclose(by_epoch.lines[0].get_xdata(), [2, 3, 4])
+
+
+def test_seeds_of_unequal_length_are_averaged_at_equal_shares_of_their_trainings() -> None:
+    """As in equal time, where a schedule spans as many epochs as a seed had time for."""
+    short = make("Ours", 1)  # of which an epoch takes twice as long
+    short.stored["curve"] = short.stored["curve"].iloc[:2]
+    by_epoch, by_time = learning_curves([make("Ours"), short], LABELS).axes
+    shares = np.array([1 / 2, 2 / 3, 5 / 6, 1])  # from the first epoch of the shorter
+    np.testing.assert_allclose(by_epoch.lines[0].get_xdata(), 3 * shares)
+    np.testing.assert_allclose(by_time.lines[0].get_xdata(), 4 * shares)
+    errors = np.asarray(by_epoch.lines[0].get_ydata())
+    first = (400 / 6 + 400 / 3 + 1) / 2  # the mean of epochs 2 and 1
+    last = (400 / 12 + 400 / 6 + 1) / 2  # of epochs 4 and 2
+    assert errors[[0, -1]] == pytest.approx([first, last])
+    assert errors[0] > errors[1] > errors[2] > errors[3]
+
+
+def test_a_gap_in_seeds_of_unequal_length_is_left_out() -> None:
+    long, short = make("Ours"), make("Ours", 1)
+    long.stored["curve"].loc[2, "val_mse"] = np.inf  # epoch 3
+    short.stored["curve"] = short.stored["curve"].iloc[:2]
+    by_epoch, _ = learning_curves([long, short], LABELS).axes
+    np.testing.assert_allclose(by_epoch.lines[0].get_xdata(), [1.5, 3])
 
 
 @pytest.mark.filterwarnings("error", "ignore::DeprecationWarning")
@@ -238,15 +269,24 @@ def test_a_row_has_one_colour_everywhere() -> None:
         strip(RUNS, LABELS),
     ]
     colours = {texts(figure)["Ours"] for figure in figures_}
-    assert colours == {to_hex(figures.COLOURS[2])}
-    assert texts(figures_[2])["SimVP"] == to_hex(figures.COLOURS[1])
+    assert colours == {to_hex(series.COLOURS[2])}
+    assert texts(figures_[2])["SimVP"] == to_hex(series.COLOURS[1])
 
 
-def test_more_rows_than_colours_change_the_line() -> None:
-    labels = [f"row {i}" for i in range(2 * len(figures.COLOURS))]
-    (axes,) = error_per_frame([make(label) for label in labels], labels).axes
-    styles = {(line.get_color(), str(line.get_linestyle())) for line in axes.lines}
-    assert len(styles) == len(labels)
+def test_more_rows_than_colours_change_line_and_marker() -> None:
+    labels = [f"row {i}" for i in range(2 * len(series.COLOURS))]
+    runs = [make(label) for label in labels]
+    (axes,) = error_per_frame(runs, labels).axes
+    lines = {(line.get_color(), str(line.get_linestyle())) for line in axes.lines}
+    leaders = {
+        (text.get_color(), str(text.arrow_patch.get_linestyle()))
+        for text in axes.texts
+        if isinstance(text, Annotation) and text.arrow_patch is not None
+    }
+    assert len(lines) == len(leaders) == len(labels)
+    for panel in trade_off(runs, labels).axes:
+        points = {(line.get_color(), line.get_marker()) for line in markers(panel)}
+        assert len(points) == len(labels)
 
 
 def test_names_at_line_ends_do_not_overlap() -> None:
@@ -344,6 +384,19 @@ def test_gif_shows_past_then_future_with_the_border_of_each(tmp_path: Path) -> N
         expected = 0xD0 if i < PAST else 0x7F
         assert np.abs(colour - expected).max() <= 8
     assert path.stat().st_size < 200_000
+
+
+def test_a_gif_says_which_runs_it_was_made_of(tmp_path: Path) -> None:
+    with Image.open(animate([*RUNS[::-1], FAILED], LABELS, tmp_path / "a.gif")) as gif:
+        assert gif.info["comment"] == b"10 11 20 21 30 31"
+    many = [make("Ours", seed) for seed in range(100)]
+    with Image.open(animate(many, LABELS, tmp_path / "b.gif")) as gif:
+        assert gif.info["comment"].decode() == series.keys_of(many)
+        assert len(gif.info["comment"]) > 255  # a block of GIF
+    samples = RUNS[0].samples()
+    tiles = [("forecast", "black", samples["future"][0])]
+    with Image.open(figures.film(samples["past"][0], tiles, tmp_path / "c.gif")) as gif:
+        assert "comment" not in gif.info
 
 
 def test_gif_wraps_many_rows(tmp_path: Path) -> None:
@@ -463,3 +516,26 @@ def test_trade_off_names_every_trained_row_in_both_panels() -> None:
         assert on_time[0] == pytest.approx(1.5)  # minutes: the mean of 1 and 2
         error = np.mean([run.record["means"]["mse"] for run in runs])
         assert on_macs[1] == on_time[1] == pytest.approx(error)
+
+
+def test_in_equal_time_error_is_drawn_against_parameters() -> None:
+    runs = [make(label) for label in LABELS]
+    for run in runs:
+        run.record["training"]["minutes"] = 7
+    by_macs, by_size = trade_off(runs, LABELS).axes
+    assert "FLOPs" in by_macs.get_xlabel() and by_size.get_xlabel() == "parameters (M)"
+    assert [line.get_xdata()[0] for line in markers(by_size)] == [10 / 1e6] * 2
+    assert trade_off(RUNS, LABELS).axes[1].get_xlabel() == "training time (min)"
+
+
+def test_rows_that_trained_on_fewer_sequences_are_hollow_and_not_on_the_front() -> None:
+    short = make("SimVP")  # costs less than Ours
+    short.record["steps"] = 10
+    figure = trade_off([short, make("Ours")], LABELS)
+    for axes in figure.axes:
+        faces = {line.get_color(): line.get_markerfacecolor() for line in markers(axes)}
+        assert faces == {series.COLOURS[1]: "white", series.COLOURS[2]: series.COLOURS[2]}
+        (front,) = [line for line in axes.lines if line.get_zorder() == 0]
+        assert len(front.get_xydata()) == 1
+    assert figures.HOLLOW in [text.get_text() for text in figure.texts]
+    assert not trade_off(RUNS, LABELS).texts

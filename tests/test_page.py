@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import base64
+import importlib.util
 import json
 import re
 import shutil
+import sys
 import webbrowser
+from dataclasses import replace
 from html.parser import HTMLParser
 from io import BytesIO
+from unittest.mock import MagicMock
 
 import numpy as np
 import pages
@@ -17,14 +21,17 @@ import pytest
 import vl_convert
 from PIL import Image
 
+from benchmarks.metrics import INFERENCE_SPEED
 from benchmarks.report import page as page_module
 from benchmarks.report import records
 from benchmarks.report.change import Earlier, compare, read_earlier
 from benchmarks.report.charts import MOST_POINTS, charts
 from benchmarks.report.leaderboard import boards, leaderboard
 from benchmarks.report.page import sort_key, sprite
+from benchmarks.report.series import COLOURS, keys_of
 from benchmarks.report.table import Cell, build
 from benchmarks.run import main
+from benchmarks.suites import weatherbench
 
 # --- the file ------------------------------------------------------------------------------------
 
@@ -68,10 +75,10 @@ def test_a_page_needs_nothing_beside_it_and_labels_are_text(tmp_path):
 def test_links_lead_to_files_that_exist(tmp_path):
     (tmp_path / "records").mkdir()
     shutil.copy(pages.RECORD, tmp_path / "records")
+    suite, table, panels = pages.parts()
     film = tmp_path / "figures" / "film #1.gif"
     film.parent.mkdir()
-    film.write_bytes(b"")
-    suite, table, panels = pages.parts()
+    Image.new("P", (1, 1)).save(film, comment=keys_of(panels[0][1]))
     done = panels[0][1][0]
     own = tmp_path / "runs" / "a b"
     own.mkdir(parents=True)
@@ -85,6 +92,32 @@ def test_links_lead_to_files_that_exist(tmp_path):
         "../../runs/a%20b/",
         "../../runs/a%20b/record.json",
     ]
+
+
+def test_a_film_that_was_not_made_of_the_runs_is_not_shown(tmp_path):
+    suite, table, panels = pages.parts()
+    panel, runs = panels[0]
+    film = tmp_path / "film.gif"
+    for comment in ("", "0123456789ab", keys_of(runs[:1]), None):
+        if comment is None:
+            film.write_bytes(b"no image")
+        else:
+            Image.new("P", (1, 1)).save(film, comment=comment)
+        path = page_module.write_page(suite, table, panels, tmp_path, films={panel.name: film})
+        assert "img" not in read(path).tags, comment
+
+
+def test_films_and_charts_find_their_data_behind_a_panel_of_costs_alone(tmp_path):
+    suite, _, ((panel, runs),) = pages.parts(kind=pages.Filmed)
+    costs = replace(panel, title="Speed", columns=(INFERENCE_SPEED,))
+    panels = [(costs, runs), (panel, runs)]
+    suite = replace(suite, panels=(costs, panel))
+    path = page_module.write_page(suite, build(suite, "two", panels), panels, tmp_path)
+    shown = read(path).data["panels"]
+    assert [of["name"] for of in shown] == [panel.name]
+    places = re.findall(r'class="(?:film|chart)" data-panel="(\d+)"', path.read_text("utf-8"))
+    assert places == ["0"] * 4  # a film and three charts
+    assert shown[0]["film"] is not None and len(shown[0]["charts"]) == 3
 
 
 @pytest.mark.parametrize(
@@ -184,8 +217,9 @@ def test_charts_show_means_and_ranges_over_seeds():
     assert "Ours" in curves.description and "Ours" in costs.description
 
 
-def test_charts_are_valid_vega_lite():
-    _, found = all_charts(pages.RECORD)
+@pytest.mark.parametrize("record", [pages.RECORD, pages.RECORDS / "mmnist-quick.json"])
+def test_charts_are_valid_vega_lite(record):
+    _, found = all_charts(record)
     for chart in found:
         for spec in chart.specs.values():
             spec = {**spec, "width": 300, "datasets": {"values": list(chart.values)}}
@@ -193,6 +227,49 @@ def test_charts_are_valid_vega_lite():
             assert '"shown"' in compiled
             svg = vl_convert.vegalite_to_svg(spec)
             assert "Ours" in svg and "NaN" not in svg
+
+
+def test_rows_that_trained_on_fewer_sequences_are_pale_and_named():
+    _, (_, costs, _) = all_charts(pages.RECORDS / "mmnist-quick.json")
+    pale = [value["row"] for value in costs.values if not value["compares"]]
+    assert pale == ["PhyDNet", "CrevNet", "SwinLSTM"]
+    assert f"fewer sequences: {', '.join(pale)}." in costs.description
+    points = costs.specs["FLOPs"]["layer"][1]
+    test = {"test": "datum.compares", "value": 1}
+    assert points["encoding"]["opacity"]["condition"] == test
+    assert "sequences" in [of["field"] for of in points["encoding"]["tooltip"]]
+
+
+def test_minutes_are_a_cost_unless_all_rows_had_the_same():
+    (_, (_, timed, _)), (_, (_, others, _)) = (
+        all_charts(path) for path in (pages.RECORD, pages.RECORDS / "mmnist-quick.json")
+    )
+    assert list(timed.specs) == ["FLOPs", "parameters"]
+    assert list(others.specs) == ["minutes", "FLOPs", "parameters"]
+    assert "Pale" not in timed.description
+
+
+def test_a_second_round_of_colours_has_another_dash_and_shape():
+    suite, _, ((_, runs),) = pages.parts()
+    labels = [*(f"row {i}" for i in range(len(COLOURS))), *(row.label for row in suite.rows)]
+    curves, costs, _ = charts(runs, labels)
+    places = ((curves, "epochs", "strokeDash"), (costs, "FLOPs", "shape"))
+    for chart, x, channel in places:
+        drawn = chart.specs[x]["layer"][1]["encoding"][channel]["scale"]["range"]
+        assert len(drawn) == len(labels) and drawn[0] != drawn[len(COLOURS)]
+
+
+def test_descriptions_round_no_number_away():
+    suite, _, panels = pages.parts(kind=records.RecordedRun)
+    (run,) = [run for run in panels[0][1] if run.record["row"] == "Ours"]
+    told = run.record["report"]
+    curve = [{**point, "val_mse": 1e-9 * point["val_mse"]} for point in told["curve"]]
+    frames = {"mse": [1e-9 * error for error in told["frame_means"]["mse"]]}
+    scale(run, 1e-9)
+    run.record["report"] = {**run.record["report"], "curve": curve, "frame_means": frames}
+    small = records.RecordedRun(run.folder, run.record)
+    for chart in charts([small], [row.label for row in suite.rows]):
+        assert re.search(r"Ours \d\.\d+e-0[78]", chart.description)
 
 
 def test_long_curves_are_thinned_to_their_ends():
@@ -212,16 +289,20 @@ def test_long_curves_are_thinned_to_their_ends():
 # --- change --------------------------------------------------------------------------------------
 
 
-def changed(change, rows=("Ours",)):
-    """What is said of the rows' MSE after `change` of their runs, and the whole change."""
-    suite, _, panels = pages.parts()
-    before = {panel.name: of for panel, of in panels}
-    _, _, after = pages.parts(kind=records.RecordedRun)
-    for run in after[0][1]:
+def changed(change, rows=("Ours",), both=lambda run: None):
+    """What is said of the rows' MSE after `change` of their runs, and the whole change.
+
+    `both` changes all runs first, also those before.
+    """
+    suite, _, ((panel, before),) = pages.parts(kind=records.RecordedRun)
+    _, _, ((_, after),) = pages.parts(kind=records.RecordedRun)
+    for run in (*before, *after):
+        both(run)
+    for run in after:
         if run.record["row"] in rows:
             change(run)
-    fresh = [records.RecordedRun(run.folder, run.record) for run in after[0][1]]
-    found = compare(suite, Earlier("old", before), {after[0][0].name: fresh})
+    old, new = ([records.RecordedRun(r.folder, r.record) for r in of] for of in (before, after))
+    found = compare(suite, Earlier("old", {panel.name: old}), {panel.name: new})
     return {line.row: line for line in found.lines if line.metric == "MSE"}, found
 
 
@@ -253,11 +334,28 @@ def test_noise_is_no_change():
     assert changed(noise)[0]["Ours"].verdict == "not significant"
 
 
-def test_other_sequences_and_diverged_runs_do_not_compare():
-    def other(run):
-        run.record["data"] = {**run.record["data"], "digest": "another"}
+def test_small_numbers_are_not_rounded_away():
+    lines, _ = changed(lambda run: scale(run, 0.9), both=lambda run: scale(run, 1e-9))
+    line = lines["Ours"]
+    assert (line.before, line.after, line.verdict) == ("8.92e-08", "8.02e-08", "better")
+    assert line.difference == "-8.92e-09"
+    larger, _ = changed(lambda run: scale(run, 1.1), both=lambda run: scale(run, 1e-9))
+    assert larger["Ours"].difference == "+8.92e-09"
 
-    assert changed(other)[0]["Ours"].verdict == "other test sequences"
+
+@pytest.mark.parametrize(
+    ("other", "verdict"),
+    [
+        ({"data": {"digest": "another"}}, "other test sequences"),
+        ({"protocol": 1}, "other protocol"),
+        ({"metrics": {"mse": "another digest"}}, "other weights"),
+    ],
+)
+def test_what_was_scored_otherwise_does_not_compare(other, verdict):
+    assert changed(lambda run: run.record.update(other))[0]["Ours"].verdict == verdict
+
+
+def test_diverged_runs_do_not_compare():
     assert changed(lambda run: scale(run, float("nan")))[0]["Ours"].verdict == "not finite"
 
 
@@ -293,6 +391,188 @@ def test_the_leaderboard_ranks_what_compares(tmp_path):
         assert re.findall(r"^\| \d+ \| ([^|]+) \|", board, re.MULTILINE)[:2] == expected
     assert "(results/report/hour-quick/index.html)" in text
     assert "| **89.16** |" in text
+
+
+def rewritten(path, change, source=pages.RECORD):
+    """A committed record in a file at `path`, each entry and what it reports changed."""
+    entries = json.loads(source.read_text(encoding="utf-8"))
+    for entry in entries:
+        change(entry, entry["report"])
+        entry["report"]["sha256"] = records._checksum(entry)
+    path.write_text(json.dumps(entries), encoding="utf-8")
+    return path
+
+
+def ranked(text):
+    """The rows of a leaderboard's tables, in order."""
+    return re.findall(r"^\| \d+ \| ([^|]+) \|", text, re.MULTILINE)
+
+
+def test_a_record_without_a_common_metric_is_ranked_by_its_own(tmp_path):
+    """Such as one of WeatherBench, whose scores are parts of numbers of the whole test set."""
+
+    def weather(entry, told):
+        errors = [error / 4096 for error in told["sequence_means"]["mse"]]
+        parts = [[error] for error in errors]
+        told |= {"suite": "weatherbench", "panel": "t2m"}
+        told["sequence_means"] = {"rmse_total": parts, "rmse_latitude": parts}
+        means = dict.fromkeys(told["sequence_means"], float(np.sqrt(np.mean(errors))))
+        entry |= {"means": means, "metrics": {m.name: m.digest for m in weatherbench.COLUMNS}}
+
+    rewritten(tmp_path / "weather.json", weather)
+    shutil.copy(pages.RECORD, tmp_path)
+    text = leaderboard(tmp_path)
+    assert [[m.name for m in board.metrics] for board in boards(tmp_path)] == [
+        *(["mse", "mae", "ssim", "psnr"], ["rmse_total", "rmse_latitude"])
+    ]
+    assert ranked(text) == ["Ours", "PredRNN", "Last frame"] * 2
+    assert "| RMSE ↓ | RMSE ↓ (cos φ) |" in text
+    assert "| Ours | **0.1475** | **0.1475** |" in text  # the root of 89.16 / 4096
+
+
+def test_an_entry_without_a_metric_takes_it_from_nobody(tmp_path):
+    def only_mse(entry, told):
+        entry["key"] += " of another"
+        told["sequence_means"] = {"mse": told["sequence_means"]["mse"]}
+
+    shutil.copy(pages.RECORD, tmp_path)
+    rewritten(tmp_path / "short.json", only_mse)
+    (board,) = boards(tmp_path)
+    assert [metric.name for metric in board.metrics] == ["mse", "mae", "ssim", "psnr"]
+    text = leaderboard(tmp_path)
+    assert ranked(text) == ["Ours", "Ours", "PredRNN", "PredRNN", "Last frame", "Last frame"]
+    assert text.count("| **89.16** | – | – | – |") == 1
+
+
+def test_a_metric_of_other_weights_is_another(tmp_path):
+    for digest in ("0a" * 32, "1b" * 32):
+
+        def further(entry, told, digest=digest):
+            entry["key"] += digest
+            entry["metrics"] = {"lpips": digest}
+            told["sequence_means"]["lpips"] = told["sequence_means"]["mse"]
+            entry["means"]["lpips"] = entry["means"]["mse"]
+
+        rewritten(tmp_path / f"{digest}.json", further)
+    (board,) = boards(tmp_path)
+    assert [metric.name for metric in board.metrics][-2:] == ["lpips", "lpips"]
+    assert [[entry.has(m) for m in board.metrics[-2:]] for entry in board.entries] == [
+        *([True, False], [True, False], [True, False]),
+        *([False, True], [False, True], [False, True]),
+    ]
+    text = leaderboard(tmp_path)
+    assert "weights of SHA-256 0a0a" in text and "weights of SHA-256 1b1b" in text
+
+
+def test_runs_in_several_records_stand_there_once_with_the_most_metrics(tmp_path):
+    def only_mse(entry, told):
+        told["sequence_means"] = {"mse": told["sequence_means"]["mse"]}
+
+    rewritten(tmp_path / "a.json", only_mse)
+    shutil.copy(pages.RECORD, tmp_path / "b.json")
+    (board,) = boards(tmp_path)
+    assert [entry.record for entry in board.entries] == ["b"] * 3
+
+
+def test_a_diverged_row_ranks_last(tmp_path):
+    def diverge(entry, told):
+        if entry["row"] == "Ours":
+            entry["means"]["mse"] = "NaN"
+            told["sequence_means"]["mse"] = ["NaN"] * len(told["sequence_means"]["mse"])
+
+    rewritten(tmp_path / "diverged.json", diverge)
+    assert ranked(leaderboard(tmp_path)) == ["PredRNN", "Last frame", "Ours"]
+
+
+def test_a_leaderboard_rounds_no_number_away(tmp_path):
+    def shrink(entry, told):
+        entry["means"]["mse"] *= 1e-9
+        told["sequence_means"]["mse"] = [1e-9 * x for x in told["sequence_means"]["mse"]]
+
+    rewritten(tmp_path / "small.json", shrink)
+    assert "| **8.92e-08** |" in leaderboard(tmp_path)
+
+
+OTHERS = {
+    "protocol": 1,
+    "processes": 2,
+    "precision": "fp32",
+    "clip": {"past": 2, "future": 18},
+    "device": {"type": "cpu", "name": "another", "threads": 1},
+}
+
+
+@pytest.mark.parametrize("name", [*OTHERS, "threads"])
+def test_what_must_agree_in_a_table_must_agree_on_a_board(tmp_path, name):
+    def other(entry, told):
+        entry["key"] += " of another"
+        if name == "threads":
+            entry["device"] |= {"threads": 3}
+        else:
+            entry[name] = OTHERS[name]
+
+    shutil.copy(pages.RECORD, tmp_path)
+    rewritten(tmp_path / "other.json", other)
+    one, another = boards(tmp_path)
+    assert len(one.entries) == len(another.entries) == 3
+    assert one[:3] != another[:3]  # which a reader can tell
+
+
+def test_threads_keep_rows_apart_in_equal_time_alone(tmp_path):
+    def other(entry, told):
+        entry["key"] += " of another"
+        entry["device"] |= {"threads": 3}
+
+    source = pages.RECORDS / "convergence-quick.json"
+    shutil.copy(source, tmp_path)
+    rewritten(tmp_path / "other.json", other, source)
+    (board,) = boards(tmp_path)
+    assert len(board.entries) == 6
+
+
+# --- the site ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def hooks(monkeypatch):
+    """docs/hooks.py; MkDocs need not be installed."""
+    for name in ("", ".config", ".config.defaults", ".structure", ".structure.files"):
+        monkeypatch.setitem(sys.modules, f"mkdocs{name}", MagicMock())
+    monkeypatch.setitem(sys.modules, "mkdocs.structure.pages", MagicMock())
+    path = pages.RECORDS.parents[1] / "docs" / "hooks.py"
+    spec = importlib.util.spec_from_file_location("hooks", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_site_shows_the_further_metrics_of_a_record(tmp_path, hooks):
+    def further(entry, told):
+        entry["metrics"] = {"rmse": None}
+        entry["means"]["rmse"] = 0.15
+        told["sequence_means"]["rmse"] = told["sequence_means"]["mse"]
+        told["infinite_shares"]["rmse"] = 0.0
+
+    text = hooks._report(rewritten(tmp_path / "further.json", further))
+    assert "rmse: mean of each frame" in text and ">0.1500<" in text
+
+
+@pytest.mark.parametrize(
+    ("place", "value", "told"),
+    [
+        ("panel", "KTH", "suite 'hour' on KTH"),
+        ("suite", "mine", "suite 'mine' on Moving MNIST"),
+        ("row", "Mine", "rows Mine:"),
+    ],
+)
+def test_a_record_of_what_the_suites_lack_is_refused_by_name(tmp_path, hooks, place, value, told):
+    def other(entry, report):
+        (entry if place == "row" else report)[place] = value
+
+    path = rewritten(tmp_path / "other.json", other)
+    for show in (hooks._report, lambda path: leaderboard(path.parent)):
+        with pytest.raises(ValueError, match=rf"other\.json is of .*{told}.*move the record out"):
+            show(path)
 
 
 def test_a_leaderboard_names_a_file_that_is_no_record(tmp_path):

@@ -60,6 +60,7 @@ def open_page(browser, address):
         page.goto(address)
         for plot in page.locator(".plot").all():
             plot.locator("svg.marks").wait_for()
+        sync_api.expect(page.locator(".where")).not_to_be_empty()  # the film's images are decoded
         return page
 
     yield of
@@ -72,10 +73,12 @@ def rows(page):
     return [text.strip() for text in page.locator("#results tbody th").all_inner_texts()]
 
 
+MIDDLE = "canvas.getContext('2d').getImageData(4, 4, 1, 1).data[0]"
+
+
 def pixel(page, tile):
     """The level at the middle of a tile of the film."""
-    canvas = page.locator(".tile canvas").nth(tile)
-    return canvas.evaluate("c => c.getContext('2d').getImageData(4, 4, 1, 1).data[0]")
+    return page.locator(".tile canvas").nth(tile).evaluate(f"canvas => {MIDDLE}")
 
 
 def level(sequence, frame):
@@ -169,8 +172,9 @@ def test_a_film_is_stepped_by_slider_and_keyboard(open_page):
     page.locator(".time").fill("5")
     assert where.inner_text() == "5: forecast 2"
     page.locator(".sequence").select_option(label="2")
-    page.wait_for_timeout(200)  # its images are decoded
-    assert pixel(page, 0) == level(1, 1)
+    truth = page.locator(".tile canvas").first.element_handle()
+    shows = f"([canvas, level]) => {MIDDLE} === level"  # once its images are decoded
+    page.wait_for_function(shows, arg=[truth, level(1, 1)])
 
 
 def test_a_film_shows_differences_on_demand(open_page):
@@ -189,7 +193,7 @@ def test_a_film_shows_differences_on_demand(open_page):
 
 def test_axes_of_epochs_have_whole_numbers_and_costs_a_number_at_each_tick(open_page):
     page = open_page()
-    for chart, axis in ((0, "epoch"), (1, "training time, min"), (1, "test MSE")):
+    for chart, axis in ((0, "epoch"), (1, "FLOPs of inference, G"), (1, "test MSE")):
         found = page.locator(".chart").nth(chart).locator(f"svg [aria-label*='{axis}'].role-axis")
         labels = found.first.locator(".role-axis-label text").all_text_contents()
         assert len(labels) >= 3 and "" not in labels and len(set(labels)) == len(labels), labels

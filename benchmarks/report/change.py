@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,9 +16,15 @@ from benchmarks.metrics import Metric
 from benchmarks.report import records, stats
 from benchmarks.report.scores import paired
 from benchmarks.report.series import by_row
+from benchmarks.report.table import number_text
 
 BETTER, WORSE, SAME, EQUAL = "better", "worse", "not significant", "equal"
-OTHER = "other test sequences"
+# What scores must have in common to compare, of a record and a metric's name; by the verdict.
+OTHERS: Mapping[str, Callable[[Mapping[str, Any], str], Any]] = {
+    "other test sequences": lambda record, _: (record["data"]["digest"], record["test_sequences"]),
+    "other protocol": lambda record, _: record["protocol"],
+    "other weights": lambda record, name: record.get("metrics", {}).get(name),
+}
 
 
 class Line(NamedTuple):
@@ -120,17 +126,18 @@ def _lines(
             column.factor * float(np.mean([run.means[column.name] for run in of]))
             for of in (old, new)
         )
-        shown = (f"{before:.{column.digits}f}", f"{after:.{column.digits}f}")
-        difference = f"{after - before:+.{column.digits}f}" if before != after else "0"
+        shown = [number_text(x, x, column.digits) for x in (before, after, after - before)]
+        sign = "+" * (after > before)
+        difference = f"{sign}{shown[2]}" if before != after else "0"
         verdict = _verdict(column, old, new)
-        yield Line(panel.name, label, column.title, *shown, difference, verdict)
+        yield Line(panel.name, label, column.title, shown[0], shown[1], difference, verdict)
 
 
 def _verdict(column: Metric, old: Sequence[StoredRun], new: Sequence[StoredRun]) -> str:
     """What the paired scores say of a difference."""
-    tested = {(run.record["data"]["digest"], run.record["test_sequences"]) for run in (*old, *new)}
-    if len(tested) > 1:
-        return OTHER
+    for verdict, value in OTHERS.items():
+        if len({value(run.record, column.name) for run in (*old, *new)}) > 1:
+            return verdict
     before, after = (paired(of, column) for of in (old, new))
     if np.array_equal(before, after, equal_nan=True):
         return EQUAL

@@ -9,10 +9,19 @@ import numpy as np
 
 from benchmarks.experiment.store import StoredRun
 from benchmarks.report.scores import curve_of
-from benchmarks.report.series import COLOURS, by_label, mean_curve
+from benchmarks.report.series import (
+    by_label,
+    costs_and_errors,
+    in_equal_time,
+    mean_curve,
+    style_of,
+)
 
 MOST_POINTS = 200  # of a learning curve that are drawn, evenly spaced
-DASHES = ([1, 0], [5, 3], [2, 2])  # of the first round of colours, the second, the third
+# By round of colours.
+DASHES = ([1, 0], [5, 3], [2, 2])
+SHAPES = ("circle", "square", "triangle-up")
+PALE = 0.35  # opacity of rows that trained on fewer sequences
 HEIGHT = 320
 ERROR = "MSE per frame"
 
@@ -48,12 +57,6 @@ def charts(
     return [chart for chart in found if chart.values]
 
 
-def style_of(label: str, labels: Sequence[str]) -> tuple[str, list[int]]:
-    """A row's colour and the dashes of its line."""
-    dashes, colour = divmod(list(labels).index(label), len(COLOURS))
-    return COLOURS[colour], DASHES[dashes % len(DASHES)]
-
-
 def _learning_curves(
     runs: Sequence[StoredRun], labels: Sequence[str], target: tuple[float, str] | None
 ) -> Chart:
@@ -73,7 +76,7 @@ def _learning_curves(
                 | {"minutes": point["seconds"] / 60}
                 | {name: point[name] for name in ("mean", "min", "max")}
             )
-        ends.append(f"{label} {curve['mean'].iloc[-1]:.1f}")
+        ends.append(f"{label} {curve['mean'].iloc[-1]:.4g}")
     count: Spec = {"axis": {"format": ",d", "tickMinStep": 1}}
     along = {
         "epochs": _field("epochs", "epoch", **count),
@@ -102,42 +105,42 @@ def _learning_curves(
 
 
 def _cost_and_error(runs: Sequence[StoredRun], labels: Sequence[str]) -> Chart:
-    """Test MSE against what a row costs: means over seeds, of rows that were trained."""
-    values: list[Spec] = []
-    for label, of in by_label(runs, labels).items():
-        errors = [run.means["mse"] for run in of]
-        if not all(run.trained for run in of) or not np.isfinite(errors).all():
-            continue
-        cost = of[0].record["cost"]
-        minutes = float(np.mean([run.record["seconds"]["train"] / 60 for run in of]))
-        values.append(
-            {"row": label, "mean": float(np.mean(errors)), "minutes": minutes}
-            | {"macs": cost["macs"] / 1e9, "parameters": cost["parameters"] / 1e6}
-            | {"min": min(errors), "max": max(errors)}
-        )
+    """Test MSE against what a row costs: means over seeds, of rows that were trained.
+
+    In equal time minutes are no cost. Rows that trained on fewer sequences than others are pale.
+    """
+    values = costs_and_errors(runs, labels)
     titles = {
         "minutes": ("minutes", "training time, min"),
         "FLOPs": ("macs", "FLOPs of inference, G"),
         "parameters": ("parameters", "parameters, M"),
     }
+    if in_equal_time(runs):
+        del titles["minutes"]
     y = _number("mean", f"test {ERROR}", [value["min"] for value in values])
+    opacity: Spec = {"condition": {"test": "datum.compares", "value": 1}, "value": PALE}
+    trained = _field("sequences", "training sequences", format=",.4~g")
 
     def spec(field: str, title: str) -> Spec:
-        at = {"x": _number(field, title, [value[field] for value in values]), "color": _row(labels)}
+        x = _number(field, title, [value[field] for value in values])
+        at = {"x": x, "color": _row(labels), "opacity": opacity}
         span = {"y": {**y, "field": "min"}, "y2": {"field": "max"}}
-        shown = {"y": y, "tooltip": _tooltip(at["x"], y)}
+        shown = {"y": y, "shape": _row(labels, SHAPES), "tooltip": [*_tooltip(x, y), trained]}
         name = {"y": y, "text": {"field": "row"}}
         return _spec(
             labels,
             _layer("rule", {}, **at, **span),
-            _layer("circle", {"size": 90, "opacity": 1}, **at, **shown),
+            _layer("point", {"filled": True, "size": 90}, **at, **shown),
             _layer("text", {"align": "left", "dx": 8, "limit": 160}, **at, **name),
         )
 
-    listed = ", ".join(f"{v['row']} {v['mean']:.1f} in {v['minutes']:.3g} min" for v in values)
+    field, title = next(iter(titles.values()))
+    listed = ", ".join(f"{v['row']} {v['mean']:.4g} at {v[field]:.3g}" for v in values)
+    pale = ", ".join(value["row"] for value in values if not value["compares"])
     return Chart(
         "Cost against error",
-        f"Test {ERROR} against cost: {listed}.",
+        f"Test {ERROR} against {title}: {listed}."
+        + f" Pale, as trained on fewer sequences: {pale}." * bool(pale),
         {name: spec(*of) for name, of in titles.items()},
         values,
     )
@@ -156,7 +159,7 @@ def _error_per_frame(runs: Sequence[StoredRun], labels: Sequence[str]) -> Chart:
                 {"row": label, "frame": frame, "mean": scores.mean()}
                 | {"min": scores.min(), "max": scores.max()}
             )
-        ends.append(f"{label} {errors[:, 0].mean():.1f} to {errors[:, -1].mean():.1f}")
+        ends.append(f"{label} {errors[:, 0].mean():.4g} to {errors[:, -1].mean():.4g}")
     x = _field("frame", "predicted frame", axis={"format": "d", "tickMinStep": 1})
     return Chart(
         "Error per predicted frame",
@@ -182,9 +185,10 @@ def _number(name: str, title: str, values: Sequence[float]) -> Spec:
     return _field(name, title, scale={**scale, "padding": 16}, axis=axis)
 
 
-def _row(labels: Sequence[str], *, dashes: bool = False) -> Spec:
-    """The colours of rows, or their dashes; without a legend, as the page has one."""
-    values = [style_of(label, labels)[dashes] for label in labels]
+def _row(labels: Sequence[str], by_round: Sequence[Any] | None = None) -> Spec:
+    """The colours of rows, or what their rounds have; without a legend, as the page has one."""
+    styles = [style_of(label, labels) for label in labels]
+    values = [by_round[number] if by_round else colour for colour, number in styles]
     scale = {"domain": list(labels), "range": values}
     return {"field": "row", "type": "nominal", "scale": scale, "legend": None}
 
@@ -200,7 +204,7 @@ def _lines(labels: Sequence[str], x: Spec, y: Spec, *more: Spec) -> Spec:
     """A line of each row, with the range over seeds as a band."""
     at = {"x": x, "color": _row(labels)}
     span = {"y": {**y, "field": "min"}, "y2": {"field": "max"}}
-    shown = {"y": y, "strokeDash": _row(labels, dashes=True), "tooltip": _tooltip(x, y)}
+    shown = {"y": y, "strokeDash": _row(labels, DASHES), "tooltip": _tooltip(x, y)}
     band = _layer("area", {"opacity": 0.2}, **at, **span)
     line = _layer("line", {"point": {"size": 20}}, **at, **shown)
     return _spec(labels, band, line, *more)

@@ -142,13 +142,16 @@ def _table(claims: list[Claim]) -> Iterator[str]:
 
 
 def _conventions(claims: list[Claim]) -> list[str]:
-    """What must be known of these numbers, each said once with its source."""
+    """What must be known of these numbers, each said once with its source.
+
+    Not that some are printed as multiples, as these are divided here.
+    """
     lines: dict[str, None] = {}
     for convention in CONVENTIONS:
-        metric = SCALED.sub(r"\1", convention.metric)
         for claim in claims:
             of_its_tables = set(claim.tables) & set(convention.tables)
-            if claim.source == convention.source and of_its_tables and metric in claim.printed:
+            is_shown = of_its_tables and convention.metric in claim.printed
+            if claim.source == convention.source and is_shown:
                 lines[f"{SHORT[claim.source]}: {convention.text}"] = None
     return list(lines)
 

@@ -35,19 +35,25 @@ from benchmarks.data.pyav import import_av
 from benchmarks.experiment.store import StoredRun
 from benchmarks.report.scores import curve_of
 from benchmarks.report.series import (
-    COLOURS,
     SYNTHETIC,
     Frames,
     by_label,
+    costs_and_errors,
+    in_equal_time,
     is_synthetic,
+    keys_of,
     mean_curve,
     pareto,
     read_samples,
     sequence_of,
     shown,
+    style_of,
 )
 
-LINES = ("-", (0, (4, 1.5)), (0, (1, 1)))  # of the first round of colours, the second, the third
+# By round of colours.
+LINES = ("-", (0, (4, 1.5)), (0, (1, 1)))
+MARKERS = ("o", "s", "^")
+HOLLOW = "hollow: trained on fewer sequences"
 
 STYLE: dict[Any, Any] = {
     "font.size": 8,
@@ -116,9 +122,15 @@ def draw(
 def _marked(figure: Figure, runs: Sequence[StoredRun], below: float = 2) -> Figure:
     """The figure, with a line so many points below it if its data are synthetic."""
     if is_synthetic(runs):
-        place = figure.transFigure + ScaledTranslation(0, -below / 72, figure.dpi_scale_trans)
-        figure.text(1, 0, SYNTHETIC, ha="right", va="top", fontsize=7, color="0.3", transform=place)
+        _write_below(figure, SYNTHETIC, "right", below)
     return figure
+
+
+def _write_below(figure: Figure, text: str, side: str, below: float = 2) -> None:
+    """Write a line so many points below a figure, at its end that is "left" or "right"."""
+    place = figure.transFigure + ScaledTranslation(0, -below / 72, figure.dpi_scale_trans)
+    x = float(side == "right")
+    figure.text(x, 0, text, ha=side, va="top", fontsize=7, color="0.3", transform=place)
 
 
 def save(figure: Figure, path: Path) -> Path:
@@ -219,8 +231,8 @@ def error_per_frame(runs: Sequence[StoredRun], labels: Sequence[str]) -> Figure:
 
 
 def _line_style(label: str, labels: Sequence[str]) -> dict[str, Any]:
-    dashes, colour = divmod(list(labels).index(label), len(COLOURS))
-    return {"color": COLOURS[colour], "linestyle": LINES[dashes % len(LINES)]}
+    colour, number = style_of(label, labels)
+    return {"color": colour, "linestyle": LINES[number]}
 
 
 def _logarithmic(axes: Axes, which: str, values: Sequence[float]) -> None:
@@ -253,7 +265,7 @@ def _label_ends(axes: Axes, ends: Mapping[str, float], labels: Sequence[str]) ->
     order = sorted(at, key=at.__getitem__)
     placed = _spread([at[label] for label in order], apart)
     for label, height in zip(order, placed, strict=True):
-        colour = _line_style(label, labels)["color"]
+        style = _line_style(label, labels)
         axes.annotate(
             shown(label),
             xy=(1.0, ends[label]),
@@ -262,10 +274,10 @@ def _label_ends(axes: Axes, ends: Mapping[str, float], labels: Sequence[str]) ->
             textcoords="offset points",
             va="center",
             fontsize=7.5,
-            color=colour,
+            color=style["color"],
             arrowprops={
+                **style,
                 "arrowstyle": "-",
-                "color": colour,
                 "lw": 0.6,
                 "shrinkA": 1,
                 "shrinkB": 1,
@@ -397,22 +409,29 @@ def _scale_bar(figure: Figure, largest: float, width: float, height: float) -> N
 def animate(
     runs: Sequence[StoredRun], labels: Sequence[str], path: Path, *, sequence: int = 0
 ) -> Path:
-    """Write a GIF of truth beside all rows, as `film` does, each in its row's colour."""
+    """Write a GIF of truth beside all rows, as `film` does, each in its row's colour.
+
+    Its comment has the keys of the runs (see `keys_of`).
+    """
     past, future, predictions = sequence_of(read_samples(runs, labels), sequence)
     tiles = [(TRUTH, "black", future)]
     for label, frames in predictions.items():
         tiles.append((shown(label), _line_style(label, labels)["color"], frames))
-    return film(past, tiles, path, SYNTHETIC * is_synthetic(runs))
+    return film(past, tiles, path, SYNTHETIC * is_synthetic(runs), keys_of(runs))
 
 
 def film(
-    past: Frames, tiles: Sequence[tuple[str, str, Frames]], path: Path, mark: str = ""
+    past: Frames,
+    tiles: Sequence[tuple[str, str, Frames]],
+    path: Path,
+    mark: str = "",
+    comment: str = "",
 ) -> Path:
     """Write a .gif or .mp4: the input frames `past`, then each tile's frames in step.
 
     All are [T, C, H, W] in [0, 1]; a tile has a name, a colour and its frames, as many as the
     others. A grey border means input, a border in the tile's colour what follows. The last frame
-    rests.
+    rests. A GIF has the `comment` in its file.
     """
     horizon = len(tiles[0][2])
     height, width = past.shape[-2:]
@@ -451,7 +470,7 @@ def film(
         images.append(image)
     if path.suffix.lower() == ".mp4":
         return _write_mp4(images, path)
-    return _write_gif(images, len(past), path)
+    return _write_gif(images, len(past), path, comment)
 
 
 def _write_mp4(images: Sequence[Image.Image], path: Path) -> Path:
@@ -474,7 +493,7 @@ def _write_mp4(images: Sequence[Image.Image], path: Path) -> Path:
     return path
 
 
-def _write_gif(images: Sequence[Image.Image], past: int, path: Path) -> Path:
+def _write_gif(images: Sequence[Image.Image], past: int, path: Path, comment: str) -> Path:
     """Write images atomically in one palette, that of the last of the `past` and the last of all.
 
     One palette for all is smaller, and nothing flickers.
@@ -487,7 +506,7 @@ def _write_gif(images: Sequence[Image.Image], past: int, path: Path) -> Path:
     first, *rest = (image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images)
     options: dict[str, Any] = {
         **{"format": "GIF", "save_all": True, "append_images": rest, "loop": 0, "optimize": True},
-        "duration": [FRAME_MS] * len(rest) + [5 * FRAME_MS],
+        **{"duration": [FRAME_MS] * len(rest) + [5 * FRAME_MS], "comment": comment},
     }
     files.write(path, lambda file: first.save(file, **options))
     return path
@@ -500,39 +519,43 @@ def _write_gif(images: Sequence[Image.Image], past: int, path: Path) -> Path:
 def trade_off(runs: Sequence[StoredRun], labels: Sequence[str]) -> Figure:
     """Test MSE against FLOPs of inference and against minutes of training, one point per row.
 
-    Means over seeds, with their range where there are several. The line is the Pareto front: what
-    no other row beats in both. Rows that trained nothing are left out, as are diverged ones.
+    In equal time, against parameters instead of minutes. Means over seeds, with their range where
+    there are several. The line is the Pareto front: what no other row beats in both. Rows that
+    trained on fewer sequences than others are hollow and not part of it; those that trained nothing
+    are left out, as are diverged ones.
     """
     figure = Figure(figsize=(6.9, 2.8))
     panels = figure.subplots(1, 2, sharey=True)
-    points: dict[str, tuple[float, float, float]] = {}  # GMACs, minutes, MSE
-    lowest: list[float] = []
-    for label, of in by_label(runs, labels).items():
-        errors = [run.means["mse"] for run in of]
-        if not all(run.trained for run in of) or not np.isfinite(errors).all():
-            continue
-        style = _line_style(label, labels)
-        macs = of[0].record["cost"]["macs"] / 1e9
-        minutes = [run.record["seconds"]["train"] / 60 for run in of]
-        points[label] = (macs, float(np.mean(minutes)), float(np.mean(errors)))
-        lowest.append(min(errors))
-        for axes, x in zip(panels, points[label], strict=False):
-            axes.plot([x, x], [min(errors), max(errors)], color=style["color"], lw=0.8)
-            axes.plot(x, points[label][2], "o", ms=4.5, color=style["color"])
-    for i, (axes, xlabel) in enumerate(
-        zip(panels, ("FLOPs of inference (G)", "training time (min)"), strict=True)
-    ):
-        axes.set(xlabel=xlabel)
-        front = pareto([(point[i], point[2]) for point in points.values()])
+    points = costs_and_errors(runs, labels)
+    costs = {"macs": "FLOPs of inference (G)", "minutes": "training time (min)"}
+    if in_equal_time(runs):
+        costs = {"macs": costs["macs"], "parameters": "parameters (M)"}
+    for axes, (cost, xlabel) in zip(panels, costs.items(), strict=True):
+        for point in points:
+            _draw_point(axes, point, cost, labels)
+        front = pareto([(point[cost], point["mean"]) for point in points if point["compares"]])
         axes.plot(*zip(*front, strict=True), color="0.7", lw=0.8, zorder=0, ls="-")
+        axes.set(xlabel=xlabel)
         axes.margins(0.12, 0.1)
-        _logarithmic(axes, "x", [point[i] for point in points.values()])
+        _logarithmic(axes, "x", [point[cost] for point in points])
     panels[0].set(ylabel="test MSE per frame")
-    _logarithmic(panels[0], "y", lowest)
+    _logarithmic(panels[0], "y", [point["min"] for point in points])
     figure.subplots_adjust(0.08, 0.17, 0.99, 0.97, wspace=0.06)
-    for i, axes in enumerate(panels):
-        _label_points(figure, axes, {label: (p[i], p[2]) for label, p in points.items()}, labels)
+    for axes, cost in zip(panels, costs, strict=True):
+        places = {point["row"]: (point[cost], point["mean"]) for point in points}
+        _label_points(figure, axes, places, labels)
+    if not all(point["compares"] for point in points):
+        _write_below(figure, HOLLOW, "left")
     return figure
+
+
+def _draw_point(axes: Axes, point: Mapping[str, Any], cost: str, labels: Sequence[str]) -> None:
+    """Draw a row's mean error against a cost, over the range of its seeds."""
+    colour, number = style_of(point["row"], labels)
+    face = colour if point["compares"] else "white"
+    x = point[cost]
+    axes.plot([x, x], [point["min"], point["max"]], color=colour, lw=0.8)
+    axes.plot(x, point["mean"], MARKERS[number], ms=4.5, color=colour, mfc=face)
 
 
 OFFSETS = ((5, -2), (4, 5), (4, -9), (4, 12), (4, -16))

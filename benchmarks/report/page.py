@@ -26,9 +26,17 @@ from benchmarks.experiment.spec import Panel, Suite
 from benchmarks.experiment.store import RECORD, StoredRun
 from benchmarks.metrics import Cost
 from benchmarks.report.change import Change
-from benchmarks.report.charts import charts, style_of
+from benchmarks.report.charts import charts
 from benchmarks.report.scores import trained_on
-from benchmarks.report.series import Frames, Samples, is_synthetic, read_samples, sequence_of
+from benchmarks.report.series import (
+    Frames,
+    Samples,
+    is_synthetic,
+    keys_of,
+    read_samples,
+    sequence_of,
+    style_of,
+)
 from benchmarks.report.table import Cell, Table, commit_of, device_of
 
 MOST_BYTES = 7_000_000  # of films in a page, which makes less than 10 MB with all else
@@ -70,18 +78,18 @@ def write_page(
     """Write report/NAME/index.html under `out`, and return its path.
 
     `panels` have their runs as they are shown. `target` is a value and a label for the learning
-    curves. `films` are GIFs by panel, for panels whose runs come without frames. A panel whose
-    columns are all costs has neither charts nor films.
+    curves. `films` are GIFs by panel, for panels whose runs come without frames; one that was made
+    of other runs is not shown. A panel whose columns are all costs has neither charts nor films.
     """
     path = out / "report" / table.name / "index.html"
     labels = [row.label for row in suite.rows]
     measured = [x for x in labels if any(r.record["row"] == x for _, of in panels for r in of)]
-    budget = MOST_BYTES // max(1, len(panels))
+    scored = [of for of in panels if not all(isinstance(column, Cost) for column in of[0].columns)]
+    budget = MOST_BYTES // max(1, len(scored))
     shown = [
         _panel(panel, runs, labels, target if panel.has_target else None, budget)
-        | {"index": i, "gif": _link(path, (films or {}).get(panel.name))}
-        for i, (panel, runs) in enumerate(panels)
-        if not all(isinstance(column, Cost) for column in panel.columns)
+        | {"index": i, "gif": _link(path, _own((films or {}).get(panel.name), runs))}
+        for i, (panel, runs) in enumerate(scored)
     ]
     text = (
         _environment()
@@ -140,8 +148,8 @@ def _groups(table: Table) -> list[tuple[str, int]]:
 
 
 def _style(label: str, labels: Sequence[str]) -> dict[str, Any]:
-    colour, dashes = style_of(label, labels)
-    return {"label": label, "colour": colour, "dashed": dashes[1] > 0}
+    colour, number = style_of(label, labels)
+    return {"label": label, "colour": colour, "dashed": number > 0}
 
 
 def _link(page: Path, path: Path | None) -> str | None:
@@ -149,6 +157,17 @@ def _link(page: Path, path: Path | None) -> str | None:
     if path is None or not path.exists():
         return None
     return quote(Path(os.path.relpath(path, page.parent)).as_posix())
+
+
+def _own(gif: Path | None, runs: Sequence[StoredRun]) -> Path | None:
+    """The GIF, if it was made of these runs, as its comment says."""
+    if gif is None or not gif.exists():
+        return None
+    try:
+        with Image.open(gif) as image:
+            return gif if image.info.get("comment") == keys_of(runs).encode() else None
+    except OSError:  # it is no image
+        return None
 
 
 def _panel(
