@@ -14,6 +14,7 @@ import argparse
 import contextlib
 import io
 import json
+import math
 import os
 import random
 import re
@@ -87,8 +88,8 @@ class Campaign:
         """The arguments of the command on the campaign's suite and data."""
         data = str(self.data / "clips.npy")
         where = ("--data", data, "--out", str(out), "--device", "cpu")
-        how = ("--checkpoint-seconds", "0", "--no-figures")
-        return ["--suite", str(self.suite), *where, *how, *options]
+        how = () if "--report" in options else ("--checkpoint-seconds", "0")
+        return ["--suite", str(self.suite), *where, *how, "--no-figures", *options]
 
     def call(self, out: Path, *options: str) -> tuple[int, str]:
         """Run the command in this process: status and what it printed."""
@@ -182,7 +183,7 @@ class Campaign:
     def damage_results(self, dice: random.Random, out: Path) -> None:
         """Damage a file of a finished run, then rebuild the table: nothing false is shown."""
         shutil.copytree(self.folder / "whole", out)
-        files = [path for path in (out / "runs").rglob("*") if path.is_file()]
+        files = sorted(path for path in (out / "runs").rglob("*") if path.is_file())
         victims = [path for path in files if path.suffix in (".json", ".npz", ".jsonl", ".pt")]
         victim = dice.choice(victims)
         how = damage(dice, victim)
@@ -204,7 +205,7 @@ class Campaign:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         finish(process)
-        checkpoints = list((out / "runs").glob("*/checkpoint*.pt"))
+        checkpoints = sorted((out / "runs").glob("*/checkpoint*.pt"))
         for path in dice.sample(checkpoints, dice.randint(0, len(checkpoints))):
             damage(dice, path)
         self.check_whole(out)
@@ -215,7 +216,8 @@ class Campaign:
         folder.mkdir(parents=True)
         path = odd_data(dice, folder)
         for _ in range(dice.choice([0, 1, 1, 2])):
-            files = [p for p in path.parent.rglob("*") if p.is_file() and not p.is_symlink()]
+            found = sorted(path.parent.rglob("*"))
+            files = [p for p in found if p.is_file() and not p.is_symlink()]
             if files:
                 damage(dice, dice.choice(files))
         before = tree(folder)
@@ -437,15 +439,17 @@ KINDS: dict[str, int] = {  # how often each kind is tried, relative to the other
 }
 
 
-def run_campaign(seconds: float, seed: int, kinds: list[str]) -> int:
-    """Attempt until the time is over; prints figures, returns 1 if anything was lost."""
+def run_campaign(
+    seed: int, kinds: list[str], *, seconds: float = math.inf, most: float = math.inf
+) -> int:
+    """Attempt for so long, or `most` times; prints figures, returns 1 if anything was lost."""
     attempts: Counter[str] = Counter()
     lost: list[str] = []
     with tempfile.TemporaryDirectory(prefix="campaign-") as name:
         campaign = Campaign(Path(name))
         deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            number = f"{seed}-{sum(attempts.values())}"
+        while time.monotonic() < deadline and attempts.total() < most:
+            number = f"{seed}-{attempts.total()}"
             dice = random.Random(number)
             kind = dice.choices(kinds, [KINDS[kind] for kind in kinds])[0]
             attempts[kind] += 1
@@ -461,7 +465,7 @@ def run_campaign(seconds: float, seed: int, kinds: list[str]) -> int:
             shutil.rmtree(out, ignore_errors=True)
     for kind in sorted(attempts):
         print(f"{kind}: {attempts[kind]} attempts")
-    total = sum(attempts.values())
+    total = attempts.total()
     print(f"{total} attempts, {total - len(lost)} survived, {len(lost)} lost something")
     return bool(lost)
 
@@ -474,4 +478,4 @@ if __name__ == "__main__":
     options = parser.parse_args()
     for name in ("SIGINT", "SIGHUP"):  # nohup, and a shell's background, ignore them
         signal.signal(getattr(signal, name), signal.SIG_DFL)
-    sys.exit(run_campaign(options.seconds, options.seed, options.kinds))
+    sys.exit(run_campaign(options.seed, options.kinds, seconds=options.seconds))

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import io
 import os
-from collections.abc import Iterator
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 # Before NumPy is imported: OpenBLAS's threads wait busily for cores that other tests use.
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
@@ -40,9 +46,55 @@ def _folders(monkeypatch: pytest.MonkeyPatch, _caches: Iterator[Path]) -> None:
     monkeypatch.setenv(CACHE_VARIABLE, str(next(_caches)))  # made when it is needed
 
 
+@pytest.fixture(scope="module")
+def module_cache(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture
+def one_cache(module_cache: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What one test of a module has prepared stays prepared for the others."""
+    monkeypatch.setenv(CACHE_VARIABLE, module_cache)
+
+
 def run_folders(out: Path) -> list[Path]:
     """The folders of the runs below an output folder."""
     return sorted(path for path in (out / "runs").iterdir() if not path.name.startswith("."))
+
+
+def bounded(work: Callable[[], Any]) -> Any:
+    """What `work` returns or raises; fails if it takes more than a minute."""
+    outcome: Future[Any] = Future()
+
+    def begin() -> None:
+        try:
+            outcome.set_result(work())
+        except BaseException as error:
+            outcome.set_exception(error)
+
+    threading.Thread(target=begin, daemon=True).start()
+    return outcome.result(60)
+
+
+def wait_for(is_so: Callable[[], bool], process: subprocess.Popen, seconds: float = 120) -> None:
+    """Wait for what a process does; fails if it ends before, and ends it if it takes too long."""
+    deadline = time.monotonic() + seconds
+    while not is_so():
+        if time.monotonic() >= deadline:
+            process.kill()
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+class Terminal(io.StringIO):
+    """A stream that says that it is one."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def tensors(*arrays: np.ndarray) -> list[torch.Tensor]:
+    return [torch.from_numpy(array) for array in arrays]
 
 
 def broken_window(x: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ import io
 import os
 import socket
 import struct
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -360,29 +360,26 @@ def write_images(folder: Path, pictures: Mapping[int, Image.Image], name: str) -
 
 # Stand-ins for a file
 
-STAND_INS = ("pipe", "socket", "folder", "link to nothing", "unreadable")
+STAND_INS = ("a named pipe", "a socket", "a folder", "a link to nothing", "unreadable")
 
 
-@contextlib.contextmanager
-def stand_in(path: Path, what: str) -> Iterator[str]:
-    """Replace the file `path` by a stand-in; gives what an error says of it."""
-    path.unlink()
-    if what == "pipe" and hasattr(os, "mkfifo"):
+def stand_in(path: Path, what: str) -> str:
+    """Put a stand-in at `path`, where a file may be; returns what an error says of it."""
+    path.unlink(missing_ok=True)
+    if what == "a named pipe" and hasattr(os, "mkfifo"):
         os.mkfifo(path)
-        yield "is a named pipe; expected a file"
-    elif what == "socket" and hasattr(socket, "AF_UNIX"):
-        with socket.socket(socket.AF_UNIX) as server:
-            with contextlib.chdir(path.parent):
-                server.bind(path.name)  # by its name: the path of a socket has 107 bytes at most
-            yield "is a socket; expected a file"
-    elif what == "folder":
+    elif what == "a socket" and hasattr(socket, "AF_UNIX"):
+        with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(path.parent):
+            server.bind(path.name)  # by its name: the path of a socket has 107 bytes at most
+    elif what == "a folder":
         path.mkdir()
-        yield "is a folder; expected a file"
-    elif what == "link to nothing":
+    elif what == "a link to nothing":
         path.symlink_to(path.parent / "nothing")
-        yield "is a link to nothing; expected a file"
+    elif what == "a link to itself":
+        path.symlink_to(path.name)
     elif what == "unreadable" and hasattr(os, "geteuid") and os.geteuid() > 0:
         path.touch(mode=0)
-        yield "may not be read; change its permissions"
+        return "may not be read; change its permissions"
     else:
         pytest.skip(f"this system or user cannot make one: {what}")
+    return f"is {what}; expected a file"

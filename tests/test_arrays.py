@@ -367,7 +367,7 @@ def test_unusable_folders_are_refused(tmp_path):
         Arrays(tmp_path / "absent")
     images(tmp_path / "sizes" / "a", 3)
     images(tmp_path / "sizes" / "b", 3, size=(4, 2))
-    with pytest.raises(ValueError, match=r"frame0\.png has frames of uint8 \(1, 2, 4\), and a of"):
+    with pytest.raises(ValueError, match=r"b.frame0\.png has frames of uint8 \(1, 2, 4\), and a"):
         Arrays(tmp_path / "sizes", past=1, future=1)
     images(tmp_path / "cut" / "a", 3)
     whole = (tmp_path / "cut" / "a" / "frame1.png").read_bytes()

@@ -8,6 +8,7 @@ import pickle
 import resource
 import shutil
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -156,10 +157,10 @@ def test_frames_are_prepared_in_the_platforms_cache_folder_or_where_the_variable
     monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "else"))
     assert cache_folder("kth", tmp_path).parent == tmp_path / "else"
     monkeypatch.delenv(CACHE_VARIABLE)
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))  # Linux
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "home"))
     place = cache_folder("kth", tmp_path).parent
-    assert place.name.startswith("spatiotemporal-benchmarks") or "spatiotemporal" in str(place)
+    assert place.name == "spatiotemporal-benchmarks"
+    assert place.parent == tmp_path / "home" or sys.platform != "linux"
 
 
 def test_a_data_folder_has_one_place_whatever_it_is_called(tmp_path, monkeypatch):
@@ -284,18 +285,6 @@ def test_frames_travel_to_another_process_as_a_place(tmp_path):
     overwrite(tmp_path / "set" / "frames.npy", zero_a_frame)
     with pytest.raises(OSError, match=r"frames\.npy was changed"):
         pickle.loads(sent)
-
-
-@pytest.mark.slow
-def test_a_file_that_is_cut_off_while_it_is_read_is_an_error_that_names_it(tmp_path):
-    """A mapped file would end the process with SIGBUS."""
-    path = tmp_path / "clips.npy"
-    np.save(path, np.zeros((100, 64, 64), np.uint8))
-    array = NumpyFile(path)
-    with path.open("r+b") as file:
-        file.truncate(1000)
-    with pytest.raises(OSError, match=r"clips\.npy was changed, replaced or removed"):
-        array[50:60]
 
 
 def test_stretches_of_an_array_are_those_of_numpy(tmp_path):

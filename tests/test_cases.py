@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import base64
-import contextlib
 import io
 import json
 import os
 import pickle
 import re
-import socket
 import struct
 import subprocess
 import sys
@@ -23,6 +21,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
+from official_files import stand_in
 from PIL import Image
 from scipy.io import netcdf_file
 
@@ -702,12 +701,6 @@ def test_an_image_that_is_not_one_plain_frame_is_refused(tmp_path, write_image, 
     refused(tmp_path, rf"0\.png .*{message}", **WINDOWS)
 
 
-def test_frames_of_two_sizes_are_refused_with_both_names(tmp_path):
-    picture(tmp_path / "r0" / "0.png", moving(1, 1)[0, 0, 0])
-    picture(tmp_path / "r1" / "0.png", moving(1, 1, size=(7, 7))[0, 0, 0])
-    refused(tmp_path, r"r1.0\.png has frames of uint8 \(1, 7, 7\), and r0 of uint8", **WINDOWS)
-
-
 # The order of frames
 
 
@@ -876,33 +869,18 @@ def test_frames_are_cropped_to_their_middle_and_padded_with_their_edges(tmp_path
 # Files that are damaged, or mean harm
 
 
-def put_in_the_place(path, kind):
-    if kind == "folder":
-        path.mkdir()
-    elif kind == "pipe":
-        if not hasattr(os, "mkfifo"):
-            pytest.skip("needs named pipes")
-        os.mkfifo(path)
-    else:
-        if not hasattr(socket, "AF_UNIX"):
-            pytest.skip("needs sockets that are files")
-        # The path of a socket has 107 bytes at most.
-        with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(path.parent):
-            server.bind(path.name)
-
-
-@pytest.mark.parametrize("kind", ["folder", "pipe", "socket"])
+@pytest.mark.parametrize("kind", ["a folder", "a named pipe", "a socket"])
 def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path, kind):
     for suffix in (".npy", ".npz", ".h5", ".nc"):
-        put_in_the_place(tmp_path / f"a{suffix}", kind)
+        stand_in(tmp_path / f"a{suffix}", kind)
         refused(tmp_path / f"a{suffix}", "expected a file")
-    if kind != "folder":
+    if kind != "a folder":
         for index, name in enumerate(("a.npy", "a.png")):
             (tmp_path / str(index)).mkdir()
-            put_in_the_place(tmp_path / str(index) / name, kind)
+            stand_in(tmp_path / str(index) / name, kind)
             refused(tmp_path / str(index), "expected a file", **WINDOWS)
         write(tmp_path / "a.zarr", moving(20, 4))
-        put_in_the_place(tmp_path / "a.zarr" / "x" / "c0", kind)
+        stand_in(tmp_path / "a.zarr" / "x" / "c0", kind)
         refused(tmp_path / "a.zarr", "expected a file")
 
 

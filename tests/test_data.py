@@ -19,11 +19,6 @@ from benchmarks.data.dataset import divide_by_255, random_words, spans, unit_int
 from tau.predictor import Clip
 
 
-@pytest.fixture(autouse=True)
-def no_data_folder(monkeypatch):
-    monkeypatch.delenv(DATA_VARIABLE, raising=False)
-
-
 @pytest.fixture(scope="module")
 def bundled():
     return MovingMNIST()
@@ -456,7 +451,8 @@ def test_what_is_no_file_of_digits_is_refused_and_not_passed_over(
 ):
     write_idx(tiny_mnist, tmp_path, packed=packed)
     path = tmp_path / (getattr(mnist, part).name + (".gz" if packed else ""))
-    with stand_in(path, what) as message, pytest.raises((ValueError, OSError)) as error:
+    message = stand_in(path, what)
+    with pytest.raises((ValueError, OSError)) as error:
         MovingMNIST(tmp_path)
     assert f"{path} {message}" in str(error.value) and "\n" not in str(error.value)
 
@@ -555,7 +551,8 @@ def test_what_is_no_file_of_test_sequences_is_refused_and_not_passed_over(stored
     folder, _ = stored
     write_idx(tiny_mnist, folder)  # without which the error would be another one
     path = folder / "mnist_test_seq.npy"
-    with stand_in(path, what) as message, pytest.raises((ValueError, OSError)) as error:
+    message = stand_in(path, what)
+    with pytest.raises((ValueError, OSError)) as error:
         MovingMNIST(folder)
     assert f"{path} {message}" in str(error.value) and "\n" not in str(error.value)
 

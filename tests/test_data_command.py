@@ -13,13 +13,14 @@ import sys
 import threading
 import time
 import zipfile
-from concurrent.futures import Future
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path, PurePosixPath
 from typing import ClassVar
 
 import numpy as np
 import pytest
+from conftest import bounded
+from official_files import stand_in
 
 from benchmarks.data import DATA_VARIABLE, DATASETS, download, mnist
 from benchmarks.data.__main__ import main
@@ -285,34 +286,11 @@ def test_a_command_is_needed(capsys):
 # Whatever is in the files' places
 
 
-def bounded(work):
-    """What `work` returns or raises; fails if it takes more than a minute."""
-    outcome = Future()
-
-    def begin():
-        try:
-            outcome.set_result(work())
-        except BaseException as error:
-            outcome.set_exception(error)
-
-    threading.Thread(target=begin, daemon=True).start()
-    return outcome.result(60)
-
-
 @pytest.fixture(params=["a named pipe", "a folder", "a link to nothing"])
 def other(request, tiny, folder):
     """Something that is no file, in the place of the array of a set that was downloaded."""
-    if request.param == "a named pipe" and not hasattr(os, "mkfifo"):
-        pytest.skip("needs fifos")
     main(["download", "tiny", "--data", str(folder)])
-    path = folder / "tiny/frames.npy"
-    path.unlink()
-    if request.param == "a named pipe":
-        os.mkfifo(path)
-    elif request.param == "a folder":
-        path.mkdir()
-    else:
-        path.symlink_to("nothing")
+    stand_in(folder / "tiny/frames.npy", request.param)
     return request.param
 
 

@@ -13,10 +13,11 @@ import shutil
 import sys
 import threading
 import zipfile
-from concurrent.futures import Future
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+from conftest import Terminal, bounded
+from official_files import stand_in
 
 from benchmarks.data import download
 from benchmarks.data.download import Unavailable, file_checks, obtain
@@ -154,20 +155,6 @@ def get(root, *urls, path="set/data.bin", hash=SHA256, size=None, unpack=None):
     """Download one file; returns what was said."""
     file = File(path, urls, hash, size, unpack)
     return obtain(Source("set", "A set", "free", "small", (), (file,)), file, root)
-
-
-def bounded(work):
-    """What `work` returns or raises; fails if it takes more than a minute."""
-    outcome = Future()
-
-    def run():
-        try:
-            outcome.set_result(work())
-        except Exception as error:
-            outcome.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
-    return outcome.result(60)
 
 
 def left(root):
@@ -603,16 +590,10 @@ def test_a_file_without_mirror_is_to_be_got_by_hand(tmp_path):
 def put(kind, path, elsewhere):
     """Put something that is no file at `path`; a link leads to a file of another's."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    if kind == "a named pipe":
-        os.mkfifo(path)
-    elif kind == "a folder":
-        path.mkdir()
-    elif kind == "a link to nothing":
-        path.symlink_to(path.with_name("nothing"))
-    elif kind == "a link to itself":
-        path.symlink_to(path.name)
-    else:
+    if kind == "a link":
         path.symlink_to(elsewhere)
+    else:
+        stand_in(path, kind)
 
 
 KINDS = ["a named pipe", "a folder", "a link to nothing", "a link to itself", "a link"]
@@ -741,10 +722,6 @@ def test_of_two_at_once_one_works_and_the_other_waits(server, tmp_path, capsys):
 
 
 def test_a_bar_is_shown_on_a_terminal_only(server, tmp_path, monkeypatch):
-    class Terminal(io.StringIO):
-        def isatty(self):
-            return True
-
     for name, screen in (("a", Terminal()), ("b", io.StringIO())):
         monkeypatch.setattr(sys, "stderr", screen)
         get(tmp_path, server.serve("/a", Answer()), path=name)

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import os
-import socket
 import subprocess
 import sys
 import textwrap
 import time
 
 import pytest
+from official_files import stand_in
 
 from benchmarks import files
 
@@ -58,27 +57,13 @@ def test_a_damaged_json_file_is_named_with_the_remedy(tmp_path, content):
         files.read_json(tmp_path / "a.json", "delete it")
 
 
-def special_files(folder):
-    (folder / "folder").mkdir()
-    if hasattr(os, "mkfifo"):
-        os.mkfifo(folder / "pipe")
-        yield "pipe", "is a named pipe"
-    if hasattr(socket, "AF_UNIX"):
-        # the path of a socket has 107 bytes at most
-        with socket.socket(socket.AF_UNIX) as server, contextlib.chdir(folder):
-            server.bind("socket")
-        yield "socket", "is a socket"
-    yield "folder", "is a folder"
-
-
-def test_what_is_not_a_regular_file_is_refused_at_once(tmp_path):
-    for name, message in special_files(tmp_path):
-        for read in (files.check_regular, lambda path: files.read_json(path, "")):
-            with pytest.raises(ValueError, match=f"{name} {message}; expected a file"):
-                read(tmp_path / name)
-    (tmp_path / "link").symlink_to(tmp_path / "nothing")
-    with pytest.raises(FileNotFoundError, match="is a link to nothing"):
-        files.check_regular(tmp_path / "link")
+@pytest.mark.parametrize("what", ["a folder", "a named pipe", "a socket", "a link to nothing"])
+def test_what_is_not_a_regular_file_is_refused_at_once(tmp_path, what):
+    message = stand_in(tmp_path / "x", what)
+    error = FileNotFoundError if what == "a link to nothing" else ValueError
+    for read in (files.check_regular, lambda path: files.read_json(path, "")):
+        with pytest.raises(error, match=f"x {message}"):
+            read(tmp_path / "x")
 
 
 def test_partial_files_are_removed_but_not_those_of_a_writer_at_work(tmp_path):

@@ -11,14 +11,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import run_folders
+from conftest import run_folders, tensors
 from scipy.ndimage import gaussian_filter
 from skimage.metrics import structural_similarity
 
 from benchmarks import lpips, run
 from benchmarks.experiment.plan import plan_panel, with_metrics
 from benchmarks.experiment.spec import Panel
-from benchmarks.further_metrics import FURTHER, MS_SSIM, RMSE, find_metric, ms_ssim, rmse
+from benchmarks.further_metrics import FURTHER, RMSE, find_metric, ms_ssim, rmse
 from benchmarks.metrics import METRICS, MSE, SECONDS_PER_EPOCH, SSIM, Metric, mse
 from benchmarks.run import main
 
@@ -29,10 +29,6 @@ def waves(channels: int, height: int, width: int, time: int = 1) -> tuple[np.nda
     true = 0.5 + 0.5 * np.sin((0.11 * y + 0.17 * x) * (c + 1) + t) * np.cos(0.05 * x)
     pred = true + 0.3 * np.sin(1.3 * y + 0.7 * x + c) * np.cos(2.1 * x - 0.4 * y + t)
     return pred[None], true[None]
-
-
-def tensors(*arrays: np.ndarray) -> list[torch.Tensor]:
-    return [torch.from_numpy(array) for array in arrays]
 
 
 @pytest.fixture(scope="session")
@@ -415,7 +411,3 @@ def test_a_metric_of_a_users_suite_scores_its_runs(command, tmp_path, monkeypatc
     assert "scores 'bias', which are no metric of this project; give the --suite" in (
         capsys.readouterr().err
     )
-
-
-def test_ms_ssim_has_a_column_like_any_other():
-    assert (MS_SSIM.heading, MS_SSIM.better, MS_SSIM.degree) == ("MS-SSIM", "higher", 0)

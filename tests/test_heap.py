@@ -16,7 +16,8 @@ on_glibc = pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="needs g
 # Training steps in the main thread, then in another: buffers of 48 MiB, above the 32 MiB that
 # glibc's thresholds reach.
 TRAINING = """
-import json, sys, threading
+import ctypes, json, sys, threading
+ctypes.CDLL(None).prctl(41, 1, 0, 0, 0)  # PR_SET_THP_DISABLE: of huge pages, faults would be few
 from benchmarks.experiment import hardware as heap
 kept = [heap.keep_freed_memory(), heap.keep_freed_memory()] if sys.argv[1] == "keep" else []
 import torch

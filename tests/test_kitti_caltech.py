@@ -26,23 +26,14 @@ from PIL import Image
 
 from benchmarks.data import hkl, kitti_caltech, seq
 from benchmarks.data.array_file import NumpyFile
-from benchmarks.data.cache import CACHE_VARIABLE, cache_folder
+from benchmarks.data.cache import cache_folder
 from benchmarks.data.kitti_caltech import KittiCaltech, KittiRawCaltech
 
 SETS = ("set06", "set07", "set08", "set09", "set10")
 Color = tuple[int, int, int]
 RED = (255, 0, 0)
 
-
-@pytest.fixture(scope="module")
-def cache_place(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(autouse=True)
-def _one_cache(cache_place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What one test has prepared of the module's files stays prepared for the others."""
-    monkeypatch.setenv(CACHE_VARIABLE, cache_place)
+pytestmark = pytest.mark.usefixtures("one_cache")
 
 
 # Frames of .seq
@@ -742,16 +733,6 @@ def test_raw_drives_are_read_without_prednets_test_drives(raw: Path) -> None:
     assert "KITTI (2 drives)" in data.caption
     checks = {check.what: check.found for check in data.checks()}
     assert checks["KITTI training frames"] == 12 and checks["KITTI training drives"] == 2
-
-
-def test_raw_frames_are_not_decoded_twice(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    digest = open_raw(raw).digest
-
-    def fail(*_: object) -> None:
-        raise AssertionError("read again")
-
-    monkeypatch.setattr(kitti_caltech, "_kitti_frame", fail)
-    assert open_raw(raw).digest == digest
 
 
 def test_long_drives_are_decoded_in_order_and_in_batches(

@@ -58,16 +58,7 @@ RANGES = {
 LISTED = sum(len(r) for ranges in RANGES.values() for r in ranges)
 OPTIONS = {"past": 2, "future": 2}
 
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return str(tmp_path_factory.mktemp("cache"))
-
-
-@pytest.fixture(autouse=True)
-def one_cache(cache, monkeypatch):
-    """What a fixture of the module has prepared stays prepared for all tests."""
-    monkeypatch.setenv(CACHE_VARIABLE, cache)
+pytestmark = pytest.mark.usefixtures("one_cache")
 
 
 # What the files hold
@@ -105,9 +96,9 @@ def root(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def kth(root, cache):
+def kth(root, module_cache):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(CACHE_VARIABLE, cache)
+        patch.setenv(CACHE_VARIABLE, module_cache)
         return KTH(root, **OPTIONS)
 
 
@@ -595,9 +586,9 @@ def images(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def curated(images, cache):
+def curated(images, module_cache):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv(CACHE_VARIABLE, cache)
+        patch.setenv(CACHE_VARIABLE, module_cache)
         return Action(images, **OPTIONS)
 
 

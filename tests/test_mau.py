@@ -71,11 +71,6 @@ def test_every_step_is_counted() -> None:
     assert cost.published_macs(model, clip) == 3 * step_macs(clip, 4)
 
 
-def test_macs_equal_fvcores() -> None:
-    model = tiny(downsampling=1)
-    assert cost.macs(model, TINY) == cost.fvcore_macs(model, TINY)
-
-
 def test_attention_looks_for_the_past_that_resembles_the_key() -> None:
     torch.manual_seed(0)
     cell = MAUCell(2, 3, 4, 4).double()

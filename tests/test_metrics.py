@@ -348,20 +348,6 @@ def test_predictions_are_clipped_for_ssim_and_psnr_but_not_for_mse_and_mae():
         assert (metric(pred, true) > metric(clipped, true)).all(), metric.__name__
 
 
-def test_short_last_batch_counts_what_it_should():
-    """Sequences are scored one by one, so averaging all of them weighs each the same."""
-    pred, true = (x[:, :, None] for x in torch.rand(2, 10, 5, 8, 8).unbind())
-    pred[8:] += 0.7  # the two sequences of the short batch are hard
-    whole = mse(pred, true)
-    batches = [mse(p, t) for p, t in zip(pred.split(4), true.split(4), strict=True)]
-    assert [b.shape[0] for b in batches] == [4, 4, 2]
-    assert torch.equal(torch.cat(batches), whole)
-    of_sequences = torch.cat(batches).mean()
-    of_batches = torch.stack([b.mean() for b in batches]).mean()
-    torch.testing.assert_close(of_sequences, ((pred - true) ** 2).sum((2, 3, 4)).mean())
-    assert of_batches > 1.2 * of_sequences
-
-
 # Contract
 
 

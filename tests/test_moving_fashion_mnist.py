@@ -152,7 +152,8 @@ def test_a_generated_test_set_needs_test_items(root: Path, stored: np.ndarray) -
 @pytest.mark.parametrize("name", ["train-images-idx3-ubyte.gz", TEST_FILE])
 def test_what_is_no_file_is_refused(root: Path, stored: np.ndarray, name: str) -> None:
     path = root / "moving_fmnist" / name
-    with stand_in(path, "pipe") as message, pytest.raises((ValueError, OSError)) as error:
+    message = stand_in(path, "a named pipe")
+    with pytest.raises((ValueError, OSError)) as error:
         MovingFashionMNIST(root)
     assert f"{path} {message}" in str(error.value)
 

@@ -253,10 +253,8 @@ def test_what_is_no_file_is_refused_at_once_with_one_line(
     copied: Callable[[str], Path], name: str, file: str, what: str
 ) -> None:
     root = copied(name)
-    with (
-        stand_in(root / file, what) as message,
-        pytest.raises((ValueError, OSError)) as error,
-    ):
+    message = stand_in(root / file, what)
+    with pytest.raises((ValueError, OSError)) as error:
         open_set(name, root)
     assert f"{root / file} {message}" in str(error.value), error.value
     assert "\n" not in str(error.value) and not list(cache_root().glob("*.frames"))

@@ -8,12 +8,11 @@ import signal
 import subprocess
 import sys
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("ray")
 
 from benchmarks.experiment import ray_cluster
 from benchmarks.experiment.hardware import Machine
@@ -24,6 +23,7 @@ from benchmarks.experiment.view import View
 from benchmarks.run import main
 
 ROOT = Path(__file__).resolve().parent.parent
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="needs ray")
 SUITE = """
 import os
 import time
@@ -89,6 +89,7 @@ def at_first_epoch(monkeypatch, act):
     return acted
 
 
+@needs_ray
 @pytest.mark.cluster
 def test_the_table_is_that_of_the_plain_command_also_where_nodes_do_not_see_its_folder(
     command, monkeypatch, capsys
@@ -110,6 +111,7 @@ def test_the_table_is_that_of_the_plain_command_also_where_nodes_do_not_see_its_
     assert names["out"] == names["plain"], "no marker, no checkpoint of the failed row"
 
 
+@needs_ray
 @pytest.mark.cluster
 def test_a_run_whose_node_dies_goes_on_elsewhere_to_the_same_numbers(command, monkeypatch, capsys):
     from ray.cluster_utils import Cluster as Nodes
@@ -136,6 +138,7 @@ def test_a_run_whose_node_dies_goes_on_elsewhere_to_the_same_numbers(command, mo
     assert scores("out") == scores("plain") != {}
 
 
+@needs_ray
 @pytest.mark.cluster
 def test_the_same_command_continues_after_a_signal_and_after_a_kill(command, monkeypatch, capsys):
     rows = ("--rows", "Mine")
@@ -165,6 +168,7 @@ def test_the_same_command_continues_after_a_signal_and_after_a_kill(command, mon
     assert scores("out") == scores("plain") != {}
 
 
+@needs_ray
 @pytest.mark.cluster
 def test_a_node_with_another_version_of_the_package_is_named(command, monkeypatch, capsys):
     monkeypatch.setattr(ray_cluster, "_source_digest", lambda: "0.0.1-other")
@@ -181,13 +185,15 @@ def test_a_node_with_another_version_of_the_package_is_named(command, monkeypatc
     [
         (("--on", "dask"), "--on is 'dask'; expected ray, or ray://HOST:PORT"),
         (("--on", "ray://"), "expected ray, or ray://HOST:PORT"),
-        (("--on", "ray://127.0.0.1:1"), "no Ray cluster at 127.0.0.1:1: "),
+        pytest.param(
+            *(("--on", "ray://127.0.0.1:1"), "no Ray cluster at 127.0.0.1:1: "), marks=needs_ray
+        ),
         (("--on", "ray", "--jobs", "2"), "--jobs has no effect on --on ray"),
         (("--on", "ray", "--shard", "1/2"), "--shard has no effect on --on ray"),
         (("--on", "ray", "--dry-run"), "--dry-run has no effect on --on ray"),
         (("--on", "ray", "--gpus-per-run", "2"), "--gpus-per-run is 2; expected more than 0"),
         (("--on", "ray", "--suite", "efficiency"), "needs a machine to itself; leave --on ray out"),
-        (("--on", "ray", "--suite", "datasets"), "--on has no effect on suite datasets"),
+        (("--on", "ray", "--suite", "datasets"), "which trains nothing"),
         (("--cpus-per-run", "2"), "--cpus-per-run has no effect on a command without --on"),
     ],
 )
@@ -254,7 +260,7 @@ def test_what_a_run_gets_by_default(
     monkeypatch, suite, dataset, nodes, scale, device, options, needed, size
 ):
     of = cluster(monkeypatch, *nodes, **options)
-    assert of.machine.devices == {"cuda", "cpu"} if device == "cuda" else {"cpu"}
+    assert of.machine.devices == ({"cuda", "cpu"} if device == "cuda" else {"cpu"})
     run = replace(plan_panel(suite, "smoke", dataset, "cpu")[0], device=device, scale=scale)
     assert of._needed(run) == needed
     assert sum(of._needed(run).fit_on(each) for each in of.nodes) == size

@@ -26,6 +26,26 @@ def test_the_readme_shows_the_example_that_is_in_the_folder():
     assert re.findall(r"```python\n(.*?)```", README, flags=re.S) == [EXAMPLE.read_text("utf-8")]
 
 
+def numbers(text):
+    return set(re.findall(r"\d+(?:,\d{3})*(?:\.\d+)?", text))
+
+
+def test_the_numbers_of_the_readme_stand_in_the_table_that_it_links():
+    """In the row of the same label, or in that row's notes."""
+    (target,) = re.findall(r"\[The\s+table\s+with\s+its\s+notes\]\((\S+\.md)\)", README)
+    table = (ROOT / target).read_text("utf-8")
+    cells = re.compile(r"^\| ([^|<]+?)(?:<sup>(.*?)</sup>)? \|(.*)$", re.M)
+    stored = {}
+    for label, marks, row in cells.findall(table):
+        notes = [re.findall(rf"^- <sup>{mark}</sup>.*$", table, re.M) for mark in marks.split(",")]
+        stored[label] = numbers(f"{row} {notes}")
+    shown = re.search(r"(?:^\|.*\n)+", README, re.M)[0]
+    rows = {label: numbers(row) for label, _, row in cells.findall(shown)}
+    assert rows.keys() <= stored.keys() and len(rows) > 1
+    for label, found in rows.items():
+        assert found and found <= stored[label], (label, found - stored[label])
+
+
 @pytest.mark.slow
 def test_the_example_runs_in_its_folder_by_the_command_that_it_names(tmp_path):
     (command,) = re.findall(r"python (-m .*\.py)", EXAMPLE.read_text("utf-8"))
@@ -73,9 +93,14 @@ def test_every_command_that_a_page_shows_is_accepted(page):
 
 
 @pages
-def test_every_file_that_a_page_links_exists(page):
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
-        assert (page.parent / target).exists(), f"{page.name} links {target}"
+def test_every_file_and_heading_that_a_page_links_exists(page):
+    for target, anchor in re.findall(r"\]\(([^)#:]*)(?:#([^)]*))?\)", page.read_text("utf-8")):
+        path = page.parent / target if target else page
+        assert path.exists(), f"{page.name} links {target}"
+        if anchor:
+            headings = re.findall(r"^#+ (.*)$", path.read_text("utf-8"), re.M)
+            anchors = [re.sub(r"[^\w -]", "", h.lower()).replace(" ", "-") for h in headings]
+            assert anchor in anchors, f"{page.name} links {target}#{anchor}"
 
 
 @pages

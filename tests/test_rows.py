@@ -10,8 +10,10 @@ import inspect
 import pickle
 import re
 from dataclasses import replace
+from functools import partial
 from itertools import cycle, product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,9 +23,12 @@ from forward_check import CONVOLUTIONS
 from model_rows import MODELS, SHORT, SUITES, models, random_frames, rows
 from torch import Tensor
 
+from baselines import DDPAE, PredNet
 from baselines.recurrent import Recurrent
+from benchmarks.experiment import cost
 from benchmarks.experiment.cost import parameters
 from benchmarks.experiment.spec import Row
+from benchmarks.experiment.verify import count
 from benchmarks.suites.smoke import MIXERS
 from tau import TAU, Clip, Predictor
 from tau.spatial import TranslatingPredictor
@@ -215,6 +220,20 @@ def test_in_place_compilation_changes_nothing(row):
         assert torch.allclose(copied.eval()(past, 2), model.eval()(past, 2), atol=1e-6), (
             "a copy of a compiled model has weights of its own"
         )
+
+
+# Cost
+
+
+@rows
+def test_fvcore_counts_the_same(row):
+    """But for torch's fused LSTM, and for a last way up that no prediction reads."""
+    run = SimpleNamespace(build=partial(row.build, SHORT, "smoke"), clip=SHORT)
+    ours, theirs = cost.size(row.model, SHORT, row.at("smoke")), count(run)
+    if row.model in (DDPAE, PredNet):
+        assert ours[0] == theirs[0] and ours[1] > theirs[1]
+    else:
+        assert ours == theirs
 
 
 # Options

@@ -83,10 +83,10 @@ def test_published_size(clip, options, step_gmacs, gmacs, published, embedding):
     assert cost.parameters(model) == published - dead(model) - embedding
 
 
-def test_every_step_is_counted_as_fvcore_does() -> None:
+def test_every_step_is_counted() -> None:
     model = tiny(depths=(2,), depths_up=(1,))
     step = cost.macs(model, replace(TINY, past=1, future=1))
-    assert cost.macs(model, TINY) == 4 * step == cost.fvcore_macs(model, TINY)
+    assert cost.macs(model, TINY) == 4 * step
 
 
 def test_cells_join_h_then_every_second_block_joins_the_input() -> None:

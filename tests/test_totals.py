@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
-from conftest import run_folders
+from conftest import run_folders, tensors
 
 from benchmarks import files, run
 from benchmarks.data import Arrays
@@ -46,10 +46,6 @@ from benchmarks.totals import (
 GRID = np.linspace(-87.1875, 87.1875, 32)  # of WeatherBench at 5.625 degrees
 THRESHOLDS = (16, 74, 133, 160, 181, 219)
 RANGE = (0, 255)
-
-
-def tensors(*arrays: np.ndarray) -> list[torch.Tensor]:
-    return [torch.from_numpy(array) for array in arrays]
 
 
 def number(metric, pred: np.ndarray, true: np.ndarray) -> float:
@@ -375,10 +371,20 @@ def test_the_bootstrap_of_a_ratio_resamples_sequences_and_combines_then():
 
 
 def test_the_best_group_of_ratios_may_differ_from_that_of_means():
-    rng = np.random.default_rng(0)
-    hits = rng.uniform(0.1, 0.5, (1, 200))
+    csi, stormy = SCORES["csi"], (np.arange(200) % 2 == 0)[:, None]
+    of_storms = np.where(stormy, [0.6, 0.2, 0.2], [0.001, 0.005, 0.004])[None]
+    of_drizzle = np.where(stormy, [0.5, 0.3, 0.2], [0.005, 0.003, 0.002])[None]
+    scores = {"of storms": of_storms, "of drizzle": of_drizzle}
+    assert stats.best_group(scores, False, csi) == {"of storms"}
+    means = {label: csi(parts[0]) for label, parts in scores.items()}
+    assert stats.best_group(means, False) == {"of drizzle"}
+
+
+def test_the_best_group_of_ratios_has_what_differs_within_noise_alone():
+    hits = np.random.default_rng(0).uniform(0.1, 0.5, (1, 200))
     good = np.stack([hits, 0.1 * hits, 0.1 * hits], -1)
-    scores = {"good": good, "as good": good[:, ::-1].copy()[:, ::-1], "worse": good * [1, 3, 3]}
+    noise = np.where(np.arange(200) % 2, 0.051, -0.049)[:, None]  # 0.001 is a third of its error
+    scores = {"good": good, "as good": good + noise * [1, 0, 0], "worse": good * [1, 3, 3]}
     scores["broken"] = np.full_like(good, np.nan)
     assert stats.best_group(scores, False, SCORES["csi"]) == {"good", "as good"}
     assert stats.best_group(scores, True, SCORES["far"]) == {"good", "as good"}

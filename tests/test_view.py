@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import os
 import subprocess
@@ -13,6 +12,7 @@ from multiprocessing import Pipe
 from pathlib import Path
 
 import pytest
+from conftest import Terminal
 
 from benchmarks import run as command
 from benchmarks.experiment import progress, view
@@ -25,11 +25,6 @@ from benchmarks.metrics import MSE, PSNR
 from benchmarks.run import main
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-class Terminal(io.StringIO):
-    def isatty(self):
-        return True
 
 
 @pytest.fixture

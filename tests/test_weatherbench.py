@@ -350,14 +350,6 @@ def test_components_of_other_hours_are_refused(tmp_path):
 # --- the commands --------------------------------------------------------------------------------
 
 
-def test_a_data_set_travels_and_its_years_are_part_of_it(root):
-    dataset = open_t2m(root)
-    copy = pickle.loads(pickle.dumps(dataset))
-    assert torch.equal(copy.batch(0, 3, 2, "cpu"), dataset.batch(0, 3, 2, "cpu"))
-    other = open_t2m(root, train_years=(2011, 2011))
-    assert other.digest != dataset.digest
-
-
 def test_absent_files_are_told_with_the_command_that_gets_them(tmp_path, capsys):
     assert main(["--suite", "weatherbench", "--data", str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()

@@ -10,12 +10,11 @@ import shlex
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
-from conftest import run_folders
+from conftest import run_folders, wait_for
 from filelock import FileLock
 
 from benchmarks.experiment.execute import acquire
@@ -95,10 +94,16 @@ class Scale(Predictor):
             if self.act == "disturb":
                 torch.set_grad_enabled(False)
                 torch.set_default_dtype(torch.float64)
-                torch.set_num_threads(1)
+                torch.set_num_threads(3)
                 os.chdir("/")
                 torch.set_grad_enabled(True)
                 threading.Thread(target=time.sleep, args=(3600,)).start()
+            if self.act == "change the data":
+                stat = os.stat("squares.npy")
+                with open("squares.npy", "r+b") as file:
+                    file.seek(-100, os.SEEK_END)
+                    file.write(bytes(100))
+                os.utime("squares.npy", ns=(stat.st_atime_ns, stat.st_mtime_ns))
             if self.act == "slow":
                 time.sleep(0.05)
         return super().loss(past, future)
@@ -271,13 +276,6 @@ def _heed_signals():
         signal.signal(getattr(signal, name), signal.SIG_DFL)
 
 
-def wait_for(condition, process, seconds=120):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline and process.poll() is None, process.communicate()
-        time.sleep(0.02)
-
-
 SLOW = {"A": {"act": "slow"}, "B": {"act": "slow", "at": 1}}
 LONG = "epochs=1, sequences=4000"  # 1,000 steps of 50 ms
 
@@ -288,15 +286,14 @@ LONG = "epochs=1, sequences=4000"  # 1,000 steps of 50 ms
 def test_a_signal_writes_checkpoints_and_ends_with_a_line(acting, tmp_path, name):
     number = getattr(signal, name)
     command = acting(**SLOW, training=LONG)
-    process = start([*command, "--jobs", "2"])
-    curves = tmp_path / "out" / "runs"
-    wait_for(lambda: len(list(curves.glob("[ab]-*"))) == 2, process)
-    time.sleep(1)
+    process = start([*command, "--jobs", "2", "--checkpoint-seconds", "0"])
+    runs = tmp_path / "out" / "runs"
+    wait_for(lambda: len(list(runs.glob("*/checkpoint.pt"))) == 2, process)
     process.send_signal(number)
     _, err = process.communicate(timeout=600)
     assert process.returncode == 128 + number, err
     assert f"stopped by {name}; the same command continues" in err
-    steps = [torch.load(path, weights_only=True)["step"] for path in curves.glob("*/checkpoint.pt")]
+    steps = [torch.load(path, weights_only=True)["step"] for path in runs.glob("*/checkpoint.pt")]
     assert len(steps) == 2 and all(0 < step < 1000 for step in steps)
     assert len(re.findall(r"stopped after step \d+ of 1000, checkpoint written", err)) == 2
     assert "leaked" not in err
@@ -386,28 +383,9 @@ def test_partial_files_of_a_killed_process_are_removed(acting, tmp_path):
 # Data that change
 
 
-def test_data_that_change_while_a_run_reads_them_fail_it(acting, tmp_path, clips_file, monkeypatch):
-    from benchmarks.experiment import schedule as workers
-
-    command = acting(A={"act": "slow"})
-    original = clips_file.read_bytes()
-    start_process = workers.Pool.start
-    calls = []
-
-    def change(self, call, run, *args, **more):
-        process = start_process(self, call, run, *args, **more)
-        if call is workers.execute:
-            calls.append(call)
-            time.sleep(0.3)
-            data = bytearray(original)
-            data[-100:] = bytes(100)
-            stat = clips_file.stat()
-            clips_file.write_bytes(data)
-            os.utime(clips_file, ns=(stat.st_atime_ns, stat.st_mtime_ns))
-        return process
-
-    monkeypatch.setattr(workers.Pool, "start", change)
-    assert main(command) == 1 and calls
+def test_data_that_change_while_a_run_reads_them_fail_it(acting, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(acting(A={"act": "change the data", "at": 2})) == 1
     (record,) = records(tmp_path).values()
     assert record["status"] == "failed"
     assert "squares.npy was changed, replaced or removed" in record["reason"]
