@@ -256,5 +256,5 @@ def test_a_model_that_comes_along_is_small_and_forecasts_by_its_name(path):
 
 
 def test_an_unknown_name_is_refused_with_those_that_come_along(tmp_path):
-    with pytest.raises(FileNotFoundError, match="or give one of convlstm-hour, ours-hour"):
+    with pytest.raises(FileNotFoundError, match="or give one of convlstm-hour, ours-hour, simvp"):
         load("our-hours")
