@@ -10,8 +10,8 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
+from benchmarks.leaderboard import leaderboard, read_table
 from benchmarks.report.field import state_of_the_field
-from benchmarks.report.leaderboard import leaderboard, read_table
 from benchmarks.report.page import write_page
 from benchmarks.report.table import build
 from benchmarks.report.write import figure_stem

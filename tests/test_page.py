@@ -21,12 +21,12 @@ import pytest
 import vl_convert
 from PIL import Image
 
+from benchmarks.leaderboard import boards, leaderboard
 from benchmarks.metrics import INFERENCE_SPEED
 from benchmarks.report import page as page_module
 from benchmarks.report import records
 from benchmarks.report.change import Earlier, compare, read_earlier
 from benchmarks.report.charts import MOST_POINTS, charts
-from benchmarks.report.leaderboard import boards, leaderboard
 from benchmarks.report.page import sort_key, sprite
 from benchmarks.report.series import COLOURS, by_row, keys_of
 from benchmarks.report.table import Cell, build
