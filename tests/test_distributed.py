@@ -34,17 +34,21 @@ from tau import TAU, Clip
 ROOT = Path(__file__).resolve().parent.parent
 
 SUITE = """
-import os, signal
+import os, signal, time
 from pathlib import Path
 import torch
 from baselines import ConvLSTM
 from benchmarks import Panel, Row, Suite, Training
 from benchmarks.data import MovingMNIST
+from benchmarks.stopping import is_asked
 from tau import TAU, Predictor
 
 
 class Unlucky(Predictor):
-    '''A weight, and a second process that is killed at its first start, and stops at its next.'''
+    '''A weight, and a second process that is killed at its first start; its next stops the command.
+
+    Then the first process waits until it is asked to: the stop belongs to this step, the fourth.
+    '''
 
     def __init__(self, clip, command=0, log=""):
         super().__init__(clip)
@@ -57,7 +61,12 @@ class Unlucky(Predictor):
 
     def loss(self, past, future):
         self.calls += 1
-        if torch.distributed.is_initialized() and torch.distributed.get_rank() == 1:
+        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else None
+        deadline = time.monotonic() + 60
+        while rank == 0 and self.calls == 4 and not is_asked():
+            assert time.monotonic() < deadline, "the first process was not asked to stop"
+            time.sleep(0.01)
+        if rank == 1:
             starts = self.log.read_text() if self.log.exists() else ""
             if (len(starts), int(self.calls)) in ((0, 3), (1, 4)):
                 self.log.write_text(starts + "x")
