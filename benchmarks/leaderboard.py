@@ -16,7 +16,7 @@ from benchmarks.experiment.store import StoredRun
 from benchmarks.metrics import Metric
 from benchmarks.report import records, stats
 from benchmarks.report.markdown import escape_markdown
-from benchmarks.report.scores import MUST_AGREE, MUST_AGREE_IN_TIME, is_timed, paired
+from benchmarks.report.scores import MUST_AGREE, MUST_AGREE_IN_TIME, block, is_timed, paired
 from benchmarks.report.series import by_row
 from benchmarks.report.table import ABSENT, device_of, number_text
 from benchmarks.suites import find_suite, suite_names
@@ -197,7 +197,8 @@ def _table(board: Board) -> Iterator[str]:
 def _cells(entries: Sequence[Entry], metric: Metric) -> Iterator[str]:
     """A metric's column; bold are the best mean, and those that do not differ from it."""
     scores = {str(i): paired(of.runs, metric) for i, of in enumerate(entries) if of.has(metric)}
-    best = stats.best_group(scores, metric.lower_is_better, metric.combine)
+    together = block(run for of in entries for run in of.runs)
+    best = stats.best_group(scores, metric.lower_is_better, metric.combine, together)
     for i, entry in enumerate(entries):
         if not entry.has(metric):
             yield ABSENT

@@ -45,6 +45,7 @@ def test_own_arrays_split_in_order(tmp_path):
     assert numbers(torch.cat(list(dataset.validation(100, 1, "cpu")))) == [16, 17]
     assert numbers(next(dataset.validation(1, 16, "cpu"))) == [16]
     assert (dataset.train_sequences, dataset.test_sequences) == (16, 2)
+    assert dataset.overlap(None) == 1
     assert sorted(numbers(dataset.batch(0, 0, 16, "cpu"))) == list(range(16))
     expected = "float32, from 0 to 1; trained on 16 sequences, validated on 2, tested on 2"
     assert expected in dataset.caption
@@ -228,6 +229,8 @@ def test_a_recording_is_cut_in_time(tmp_path):
     dense = Arrays(path, past=2, future=3, stride=1)
     assert [len(side) for side in sides(dense)] == [77, 5, 6]
     assert "windows of 5 frames, 1 apart" in dense.caption
+    assert (dataset.overlap(None), dense.overlap(None)) == (1, 5)
+    assert (dense.overlap(2), dense.overlap(1)) == (2, 1), "of windows 0 and 3; of window 0"
     assert dense.digest != dataset.digest
 
 

@@ -25,7 +25,7 @@ from benchmarks.data.cache import (
     is_prepared,
     prepare,
 )
-from benchmarks.data.recordings import Recording, Windows, cut
+from benchmarks.data.recordings import Recording, Windows, cut, overlap
 from benchmarks.experiment import server
 
 SHAPE = (1, 2, 3)
@@ -416,6 +416,15 @@ def test_windows_are_cut_from_either_end():
     for length, stride in ((0, 1), (1, 0)):
         with pytest.raises(ValueError, match="expected positive"):
             cut(recordings, length, stride)
+
+
+def test_how_many_windows_in_a_row_share_frames():
+    recordings = [Recording("a", 0, 0, 11), Recording("b", 0, 11, 4)]
+    for stride, expected in ((1, 4), (2, 2), (3, 2), (4, 1)):
+        starts = cut(recordings, 4, stride)
+        assert overlap(np.stack([starts, starts + 3], axis=1)) == expected
+    assert overlap(np.array([[9, 12], [7, 9], [0, 6]])) == 2, "in any order"
+    assert overlap(np.array([[0, 3]])) == 1
 
 
 def test_windows_read_what_they_say(tmp_path):

@@ -52,7 +52,7 @@ def test_three_methods_and_three_attributes_make_a_data_set():
     expected = "Grey: 1 past and 2 future frames of 1x2x3; 40 training and 20 test sequences."
     assert dataset.caption == expected
     assert dataset.value_range == (0, 1) and dataset.notes == () and not dataset.synthetic
-    assert dataset.checks() == [] and dataset.source is None
+    assert dataset.checks() == [] and dataset.source is None and dataset.overlap(None) == 1
     assert dataset.divided_by_255 and not open_dataset(altered(value_range=(0, 9))).divided_by_255
     dataset.check_unchanged()
     again = pickle.loads(pickle.dumps(dataset))

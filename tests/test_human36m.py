@@ -46,6 +46,10 @@ def test_the_lists_split_clips_of_the_same_videos(root: Path) -> None:
     assert (data.train_sequences, data.test_sequences) == (3, 3)
     assert near(reds(torch.cat(list(data.test(None, 2, "cpu")))), [51, 26, 1])
     assert near(reds(torch.cat(list(data.validation(9, 2, "cpu")))), [1])  # S8's
+    assert data.overlap(None) == 1
+    (first, last), (_, after), (other, _) = data._train.stretches([0, 1, 2], 8)
+    assert (last - first, after - last) == (35, 25), "clips of S1, 25 frames apart"
+    assert other > after + 1000, "a clip of S9"
     assert data.caption == (
         "Human3.6M, the field's lists: trained on 3 clips, S8's 1 for validation; tested on 3. "
         "Both lists cut clips from the same videos: 2 of 3 test clips share frames with clips of "

@@ -267,6 +267,7 @@ def test_every_window_is_the_published_one_and_of_its_side(kth, known):
             scan = published_scan([(name.split("_")[1], numbers)], 4)
             assert sorted(firsts) == [numbers[place] for place in scan]
     assert [len(clips) for clips in splits.values()] == [17, 4, 7]
+    assert kth.overlap(None) == 2, "of running's windows of 4 frames, 3 apart"
 
 
 def test_frames_stay_in_the_file(kth):

@@ -71,6 +71,11 @@ def test_an_event_gives_three_windows_that_overlap_by_a_frame(
     first = {sequence[0] for sequence in values(data.batch(0, 0, 6, "cpu"))}
     assert first == {value + 4 * start for value in (0, 50) for start in starts}
     assert starts[-1] + length == data.event_frames
+    assert data.overlap(None) == 3 and data.overlap(2) == 2 and data.overlap(1) == 1
+    assert data._train.stretches([2, 3], 5).tolist() == [
+        [starts[2], starts[2] + 4],
+        [data.event_frames, data.event_frames + 4],
+    ], "events do not overlap"
 
 
 def test_other_frames_and_the_unit(tmp_path: Path) -> None:

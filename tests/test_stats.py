@@ -83,6 +83,38 @@ def test_bootstrap_agrees_with_the_normal_theory() -> None:
     assert p == pytest.approx(math.erfc(1.8 / math.sqrt(2)), abs=0.02)
 
 
+def test_overlapping_windows_need_blocks() -> None:
+    """Means of 8 values in a row, 1.5 standard errors from zero: p is 0.13.
+
+    Of that variance a block of B has the sum over shifts k of (1 - |k|/B) (1 - |k|/8) / 8.
+    """
+    count = 8_000
+    noise = np.random.default_rng(2).normal(size=count)
+    noise = (noise - noise.mean()) / noise.std() + 1.5 / math.sqrt(count)
+    windows = np.convolve(np.append(noise, noise[:7]), np.ones(8) / 8, "valid")
+    for block, share in ((1, 1 / 8), (8, 0.672), (16, 0.836)):
+        p = stats.paired_bootstrap(windows, np.zeros(count), samples=2_000, block=block)
+        assert p == pytest.approx(math.erfc(1.5 / math.sqrt(2 * share)), abs=0.025)
+    parts = windows[None, :, None]
+    of_parts = stats.paired_bootstrap(
+        parts, 0 * parts, samples=2_000, block=16, combine=lambda means: means[..., 0]
+    )
+    assert of_parts == pytest.approx(p, abs=1e-3)
+
+
+@pytest.mark.parametrize(("block", "is_told"), [(10, True), (11, False)])
+def test_bootstrap_needs_ten_blocks(block: int, is_told: bool) -> None:
+    a = np.arange(100.0)
+    assert (stats.paired_bootstrap(a, a + 1, block=block) < 0.05) == is_told
+    group = stats.best_group({"a": a, "b": a + 1}, lower_is_better=True, block=block)
+    assert group == ({"a"} if is_told else set())
+
+
+def test_bootstrap_rejects_an_empty_block() -> None:
+    with pytest.raises(ValueError, match="block is 0"):
+        stats.paired_bootstrap([1.0], [2.0], block=0)
+
+
 def test_bootstrap_is_two_sided_and_paired() -> None:
     rng = np.random.default_rng(1)
     hard = rng.normal(50, 20, size=300)  # sequences differ far more than the two models do

@@ -56,6 +56,7 @@ def test_a_record_says_what_it_was_measured_with(suite, dataset, tmp_path):
     assert record["device"]["type"] == "cpu" and record["device"]["threads"] > 0
     assert record["data"]["digest"] == dataset.digest
     assert record["steps"] == 8 and record["test_sequences"] == 4
+    assert record["overlap"] == 1
     scores = store.read_run(tmp_path / run.folder).scores()
     for name, mean in record["means"].items():
         assert scores[name].shape == (4, 3)

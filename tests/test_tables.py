@@ -950,6 +950,20 @@ def test_from_few_test_sequences_nothing_is_bold() -> None:
     assert "Bold:" not in said(table)
 
 
+def test_windows_that_share_frames_are_resampled_in_blocks() -> None:
+    runs = [make("SimVP", level=80), make("Ours")]
+    assert "over test sequences, 10,000" in said(build(runs, SPEC))
+    for run in runs:
+        run.record["overlap"] = 3
+    told = said(build(runs, SPEC))
+    assert "of Moving MNIST in blocks of 6, twice as many as in a row share frames" in told
+    for run in runs:
+        run.record["overlap"] = 4
+    assert not measure(runs, SPEC)["mse_best"].any()
+    told = said(build(runs, SPEC))
+    assert "From fewer than 10 blocks of test sequences that share frames it cannot be told" in told
+
+
 @pytest.mark.parametrize(("level", "misleads"), [(200.0, True), (20.0, False)])
 def test_ssim_misleads_where_a_row_that_trained_nothing_is_best_by_it_alone(
     level: float, misleads: bool

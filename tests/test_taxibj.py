@@ -44,6 +44,7 @@ def test_windows_never_cross_a_gap_a_file_or_an_incomplete_day(root, capsys):
     assert found + dataset.provenance["validation_sequences"] + purged == expected
     assert dataset.provenance["validation_sequences"] == 48
     assert dataset.test_sequences == 48 - 3
+    assert dataset.overlap(None) == dataset.clip.frames == 8
 
 
 def test_values_are_flow_over_the_largest_of_the_training_days(root):

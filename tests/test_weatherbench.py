@@ -82,6 +82,8 @@ def test_windows_cross_new_year_and_leave_out_the_last_hour_and_window(root):
     dataset = open_t2m(root)
     assert dataset.train_sequences == 2 * HOURS - 23 - 1  # the last hour of 2011 is not there
     assert dataset.test_sequences == HOURS - 1 - 23 - 1
+    assert dataset.overlap(None) == dataset.test_sequences < 24, "all share frames"
+    assert dataset.overlap(2) == 2
     both = np.concatenate([values(T2M, 2010), values(T2M, 2011)])
     scaled = torch.from_numpy((both.astype(float) - 170) / 170).float()
     first, *_, last = dataset._train.starts
@@ -248,6 +250,7 @@ def test_the_released_windows_read_frames_at_their_offsets(several):
     expected = frames[[2, 8, 14, 19, 20, 26, 32, 38]]
     np.testing.assert_array_equal(windows.read([1], 8)[0], expected)
     np.testing.assert_array_equal(windows.read([0, 1], 5)[1], expected[:5])
+    assert windows.stretches([0, 1], 8).tolist() == [[1, 37], [2, 38]]
 
 
 @pytest.mark.parametrize(

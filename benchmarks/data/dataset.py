@@ -156,6 +156,14 @@ class Dataset(ABC):
         mean: NDArray[np.float64] = (total / frames).numpy()
         return mean
 
+    def overlap(self, sequences: int | None) -> int:
+        """How many sequences in a row, of those that `test(sequences)` gives, share frames.
+
+        Sequences that do are not independent, and resampled in blocks. 1, as here, if there are
+        none: a subclass that cuts windows out of recordings says more.
+        """
+        return 1
+
     def check_unchanged(self) -> None:  # noqa: B027 - nothing to check is a good default
         """Raise OSError if files that were opened have changed since; nothing to check here."""
 

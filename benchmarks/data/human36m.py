@@ -26,6 +26,7 @@ from tau.predictor import Clip
 FOLDERS = ("human36m", "human", "Human3.6M", "h36m", "")
 LISTS = ("train.txt", "test.txt")
 SIDE = 256
+VIDEO = 10**6  # more than any video has frames
 STEP = 5  # of the 50 frames per second, every fifth
 SPAN = 70  # frames from the first to the last that a line of a list names
 MOST = SPAN // STEP + 1
@@ -112,6 +113,12 @@ class Clips:
         """The first `length` frames of the clips in `index`: [B, length, 3, 256, 256] uint8."""
         clips = [[read_frame(path) for path in self.paths(i, length)] for i in index]
         return np.array(clips, np.uint8)
+
+    def stretches(self, index: Sequence[int] | np.ndarray, length: int) -> np.ndarray:
+        """Places [N, 2] of the first and last frame, as if each video followed the one before."""
+        video, first = self.places[index].astype(np.int64).T
+        place = video * VIDEO + first
+        return np.stack([place, place + STEP * (length - 1)], axis=1)
 
     def check_unchanged(self) -> None:
         """Raise ChangedError if a list, or the file of a frame, is no longer what it was."""

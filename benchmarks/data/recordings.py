@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -54,6 +54,35 @@ class Readable(Protocol):
         """Raise OSError if what is read is no longer what was opened."""
 
 
+@runtime_checkable
+class Located(Protocol):
+    """Sequences that tell which frames they are of: two that share frames are not independent."""
+
+    def stretches(self, index: Sequence[int] | np.ndarray, length: int) -> np.ndarray:
+        """Places [N, 2] of the first and last frame of the sequences in `index`, both included."""
+
+
+def overlap(stretches: np.ndarray) -> int:
+    """How many stretches [N, 2] in a row share frames with the first of them, at most.
+
+    1 if none does.
+
+    Examples:
+        >>> overlap(np.array([[0, 9], [5, 14], [10, 19], [15, 24]]))
+        2
+    """
+    first, last = stretches.astype(np.int64).T
+    count = 1
+    while count < len(stretches):
+        shared = np.maximum(first[count:], first[:-count]) <= np.minimum(
+            last[count:], last[:-count]
+        )
+        if not shared.any():
+            break
+        count += 1
+    return count
+
+
 class Windows:
     """Sequences cut from frames [F, C, H, W] at the places `starts` [N].
 
@@ -74,6 +103,11 @@ class Windows:
         for sequence, start in zip(out, self.starts[index], strict=True):
             sequence[...] = self.array[int(start) : int(start) + length]
         return out[:, :, ::-1] if self.reverse_channels else out
+
+    def stretches(self, index: Sequence[int] | np.ndarray, length: int) -> np.ndarray:
+        """Places [N, 2] of the first and last frame of the windows in `index`."""
+        starts = self.starts[index]
+        return np.stack([starts, starts + length - 1], axis=1)
 
     def check_unchanged(self) -> None:
         """Raise ChangedError if the file of frames is no longer what it was."""

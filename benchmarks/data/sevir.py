@@ -192,6 +192,12 @@ class EventWindows:
         out[out == MISSING] = 0
         return out
 
+    def stretches(self, index: Sequence[int] | np.ndarray, length: int) -> np.ndarray:
+        """Places [N, 2] of the first and last frame, as if each event followed the one before."""
+        event, window = np.divmod(np.asarray(index), len(self.starts))
+        first = event * self.files[0].shape[3] + np.asarray(self.starts)[window]
+        return np.stack([first, first + length - 1], axis=1)
+
     def check_unchanged(self) -> None:
         """Raise ChangedError if a file is no longer what it was."""
         for file in self.files:

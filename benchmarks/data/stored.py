@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmarks.data.dataset import Dataset, divide_by_255, random_words, spans, to_device
-from benchmarks.data.recordings import Readable
+from benchmarks.data.recordings import Located, Readable, overlap
 from tau.predictor import Clip
 
 CLIMATOLOGY_BYTES = 1 << 26  # of training sequences that are averaged at a time
@@ -108,6 +108,13 @@ class StoredDataset(Dataset):
             self._convert(self._train.read(np.arange(a, b), self.clip.frames), "cpu")
             for a, b in batches
         )
+
+    def overlap(self, sequences: int | None) -> int:
+        """How many of the test sequences in a row share frames; 1 where `test` does not tell."""
+        if not isinstance(self._test, Located):
+            return 1
+        chosen = evenly_spaced(sequences, len(self._test))
+        return overlap(self._test.stretches(chosen, self.clip.frames))
 
     def check_unchanged(self) -> None:
         """Raise ChangedError if a file that sequences are read from is no longer what it was."""

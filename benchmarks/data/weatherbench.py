@@ -86,6 +86,10 @@ class SpacedWindows(Windows):
         offsets = self.offsets[:length]
         return super().read(index, offsets[-1] + 1)[:, offsets]
 
+    def stretches(self, index: Sequence[int] | np.ndarray, length: int) -> np.ndarray:
+        """Places [N, 2] of the first and last frame; weather goes on between frames."""
+        return super().stretches(index, self.offsets[:length][-1] + 1)
+
 
 class WeatherBench(StoredDataset):
     """Fields of ERA5, [C, 32, 64], rows from south to north: 12 hours to the next 12.

@@ -215,6 +215,7 @@ def _measure(
         "training": _encoded(run),
         "seconds": seconds,
         "test_sequences": len(scores["mse"]),
+        "overlap": dataset.overlap(run.training.test_sequences),
         "means": {name: run.metrics[name].number(values) for name, values in scores.items()},
         "cost": {
             "parameters": counted.parameters,

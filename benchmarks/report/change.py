@@ -14,7 +14,7 @@ from benchmarks.experiment.spec import Panel, Suite
 from benchmarks.experiment.store import StoredRun
 from benchmarks.metrics import Metric
 from benchmarks.report import records, stats
-from benchmarks.report.scores import paired
+from benchmarks.report.scores import block, paired
 from benchmarks.report.series import by_row
 from benchmarks.report.table import number_text
 
@@ -143,7 +143,10 @@ def _verdict(column: Metric, old: Sequence[StoredRun], new: Sequence[StoredRun])
         return EQUAL
     if not (np.isfinite(before).all() and np.isfinite(after).all()):
         return "not finite"
-    if stats.paired_bootstrap(before, after, combine=column.combine) >= stats.SIGNIFICANCE:
+    p_value = stats.paired_bootstrap(
+        before, after, block=block([*old, *new]), combine=column.combine
+    )
+    if p_value >= stats.SIGNIFICANCE:
         return SAME
     was, now = (stats.number(scores, column.combine) for scores in (before, after))
     return BETTER if (now < was) == column.lower_is_better else WORSE

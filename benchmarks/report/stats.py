@@ -13,7 +13,7 @@ Combine = Callable[[Array], Array]  # parts of a score [..., K] -> numbers [...]
 
 RESAMPLES = 10_000
 SIGNIFICANCE = 0.05
-LEAST_SEQUENCES = 10  # of fewer, chance alone can give resamples that all have one sign
+LEAST_SEQUENCES = 10  # or blocks: of fewer, chance alone can give resamples that all have one sign
 CHUNK = 64  # resamples drawn at a time: bounds the memory, does not change the result
 
 
@@ -74,6 +74,7 @@ def paired_bootstrap(
     b: ArrayLike,
     samples: int = RESAMPLES,
     *,
+    block: int = 1,
     seed: int = 0,
     combine: Combine | None = None,
 ) -> float:
@@ -83,8 +84,10 @@ def paired_bootstrap(
     resampled means at least as far from zero as the observed one, both counts plus one (Davison
     and Hinkley, Bootstrap Methods, 1997, eq. 4.11), so it is never below 1 / (samples + 1).
     With `combine` the scores are parts [S, N, K], seeds may differ in number, and what is tested is
-    the difference of their `number`, less the observed one in each resample. Sequences are taken
-    as independent; fewer than LEAST_SEQUENCES of them tell nothing, and p is 1.
+    the difference of their `number`, less the observed one in each resample. Blocks of
+    `block` sequences in a row are resampled, from any place on the circle of them all (Politis and
+    Romano, A circular block-resampling procedure for stationary data, 1992), and taken as
+    independent. Fewer than LEAST_SEQUENCES blocks tell nothing, and p is 1.
     Raises ValueError if the scores are not paired, empty or not finite.
 
     Examples:
@@ -103,11 +106,14 @@ def paired_bootstrap(
             f"scores have shapes {first.shape} and {second.shape}; expected one score for each "
             "of the same test sequences"
         )
-    return float(_p_values([first], second, samples, seed, combine)[0])
+    return float(_p_values([first], second, samples, seed, combine, block)[0])
 
 
 def best_group(
-    scores: Mapping[str, ArrayLike], lower_is_better: bool, combine: Combine | None = None
+    scores: Mapping[str, ArrayLike],
+    lower_is_better: bool,
+    combine: Combine | None = None,
+    block: int = 1,
 ) -> set[str]:
     """Label with the best mean and all whose difference from it is not significant at 5 %.
 
@@ -115,7 +121,8 @@ def best_group(
     sequences; with `combine` parts [S, N, K], of which it makes the mean (see `number`). Where
     higher is better, a mean can be infinite, as PSNR is without an error: then the labels with such
     a mean are the group, and nothing is tested. Any other label with a score that is not finite (a
-    diverged run) is never in the group. Fewer than LEAST_SEQUENCES have no other group.
+    diverged run) is never in the group. For fewer than LEAST_SEQUENCES blocks of `block` sequences
+    (see `paired_bootstrap`) it is empty else.
     Raises ValueError if the labels have different numbers of sequences.
 
     Examples:
@@ -134,7 +141,7 @@ def best_group(
     perfect = {label for label, mean in means.items() if mean == np.inf}
     if perfect and not lower_is_better:
         return perfect
-    if any(values.shape[seeds] < LEAST_SEQUENCES for values in arrays.values()):
+    if any(values.shape[seeds] // block < LEAST_SEQUENCES for values in arrays.values()):
         return set()
     finite = {label: values for label, values in arrays.items() if np.isfinite(values).all()}
     if not finite:
@@ -144,16 +151,22 @@ def best_group(
     if not rivals:
         return {best}
     others = [finite[label] for label in rivals]
-    p_values = _p_values(others, finite[best], RESAMPLES, 0, combine)
+    p_values = _p_values(others, finite[best], RESAMPLES, 0, combine, block)
     return {best} | {r for r, p in zip(rivals, p_values, strict=True) if p >= SIGNIFICANCE}
 
 
 def _p_values(
-    others: Sequence[Array], one: Array, samples: int, seed: int, combine: Combine | None
+    others: Sequence[Array],
+    one: Array,
+    samples: int,
+    seed: int,
+    combine: Combine | None,
+    block: int,
 ) -> Array:
     """Two-sided p-values of `others` against `one`; all meet the same resamples."""
-    if samples < 1:
-        raise ValueError(f"samples is {samples!r}; expected a positive integer")
+    for name, value in (("samples", samples), ("block", block)):
+        if value < 1:
+            raise ValueError(f"{name} is {value!r}; expected a positive integer")
     if not all(np.isfinite(values).all() for values in (*others, one)):
         raise ValueError("scores hold values that are not finite; expected finite numbers")
     if combine is None:
@@ -161,13 +174,15 @@ def _p_values(
     else:
         observed, resampled = _of_parts(others, one, combine)
     sequences = one.shape[0 if combine is None else 1]
-    if sequences < LEAST_SEQUENCES:
+    if sequences // block < LEAST_SEQUENCES:
         return np.ones(len(others))
     generator = np.random.default_rng(seed)
     extreme = np.zeros(len(others), dtype=np.int64)
     for start in range(0, samples, CHUNK):
         count = min(CHUNK, samples - start)
-        drawn = generator.integers(sequences, size=(count, sequences))
+        first = generator.integers(sequences, size=(count, -(-sequences // block), 1))
+        blocks = (first + np.arange(block)) % sequences
+        drawn = blocks.reshape(count, -1)[:, :sequences]
         for row, differences in enumerate(resampled(drawn)):
             extreme[row] += np.count_nonzero(np.abs(differences) >= abs(observed[row]))
     return (extreme + 1) / (samples + 1)

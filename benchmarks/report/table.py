@@ -29,7 +29,7 @@ from benchmarks.report.published import (
     methods,
     published,
 )
-from benchmarks.report.scores import SIZES, known, measure
+from benchmarks.report.scores import SIZES, block, known, measure
 
 # --- what a table shows --------------------------------------------------------------------------
 
@@ -442,23 +442,36 @@ def _statements(suite: Suite, groups: Sequence[Group]) -> Iterator[str]:
             "SSIM misleads where rows that trained nothing have the best: where most windows of a "
             "frame are plain, it rewards exact black, and a blurred forecast has none"
         )
-    done = [run for group in groups for run in group.runs if run.done]
-    if any(run.record["test_sequences"] < stats.LEAST_SEQUENCES for run in done):
+    few = {
+        block([run]) > 1
+        for group in groups
+        for run in group.runs
+        if run.done and run.record["test_sequences"] // block([run]) < stats.LEAST_SEQUENCES
+    }
+    if few:
         yield (
-            f"From fewer than {stats.LEAST_SEQUENCES} test sequences it cannot be told whether "
-            "finite means differ, and none is bold"
+            f"From fewer than {stats.LEAST_SEQUENCES} "
+            f"{'blocks of test sequences that share frames' if True in few else 'test sequences'} "
+            "it cannot be told whether finite means differ, and none is bold"
         )
     if any(of[f"{column.name}_best"].any() for of, column in columns):
         infinite = any(_is_flawless(row, c) for of, c in columns for _, row in of.iterrows())
         unequal = any(group.frame["is_shorter"].any() for group in groups)
         yield (
             "Bold: the best mean, and every mean that does not differ from it significantly "
-            f"(paired bootstrap over test sequences, {stats.RESAMPLES:,} resamples, two-sided, "
-            f"{stats.SIGNIFICANCE:.0%}; it takes them as independent, and does not cover the std "
-            "over seeds"
+            f"(paired bootstrap over test sequences{_blocks(groups)}, {stats.RESAMPLES:,} "
+            f"resamples, two-sided, {stats.SIGNIFICANCE:.0%}; it takes them as independent, "
+            "and does not cover the std over seeds"
             f"{'; infinite means are equally good and not tested' * infinite})"
             f"{'; rows that trained on fewer sequences are left out' * unequal}"
         )
+
+
+def _blocks(groups: Sequence[Group]) -> str:
+    """In which blocks test sequences are resampled that are not independent."""
+    sizes = [(group.panel.name, block(group.runs)) for group in groups]
+    told = "".join(f", of {name} in blocks of {size}" for name, size in sizes if size > 1)
+    return f"{told}, twice as many as in a row share frames" * bool(told)
 
 
 def _left_out(suite: Suite, group: Group) -> Iterator[str]:
