@@ -21,7 +21,8 @@ from benchmarks.experiment.hardware import resolve_precision
 from benchmarks.experiment.plan import Run, plan_panel, run_key
 from benchmarks.experiment.spec import DatasetTable, Panel, Row, Suite, Training
 from benchmarks.metrics import MSE
-from benchmarks.suites import find_suite
+from benchmarks.suites import find_suite, suite_names
+from benchmarks.suites.sizes import SMALL_LR
 from tau import TAU, Clip
 
 
@@ -144,6 +145,29 @@ def test_plan_refuses_a_batch_larger_than_the_training_set(suite: Suite, dataset
     big = {"smoke": Training(epochs=1, sequences=640, batch_size=64)}
     with pytest.raises(ValueError, match="batch of 64"):
         plan_panel(replace(suite, training=big), "smoke", dataset, "cpu")
+
+
+def test_a_suite_without_the_standard_scale_is_quick_on_a_gpu_too():
+    for name, *expected in (
+        ("ablation", "standard", "quick"),
+        ("hour", "quick", "quick"),
+        ("smoke", "smoke", "smoke"),
+    ):
+        suite = find_suite(name)
+        assert [plan._default_scale(suite, device) for device in ("cuda", "cpu")] == expected
+
+
+@pytest.mark.parametrize("name", [n for n in suite_names() if n != "datasets"])
+def test_a_row_of_the_users_own_trains_with_the_rate_of_the_others(name: str) -> None:
+    suite = find_suite(name)
+    assert isinstance(suite, Suite)
+    rates = {"ConvLSTM": SMALL_LR / 2, "PredRNN": SMALL_LR / 2} if name == "hour" else {}
+    for scale in {"smoke", "quick"} & suite.training.keys():
+        of_all = suite.training[scale].lr
+        assert of_all == SMALL_LR
+        for row in suite.rows:
+            found = row.training.get(scale, {}).get("lr", of_all)
+            assert found == (rates.get(row.label, of_all) if scale == "quick" else of_all)
 
 
 def test_plan_names_unknown_rows_and_scales(suite: Suite, dataset: Arrays):

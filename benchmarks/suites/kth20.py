@@ -18,7 +18,9 @@ from tau import TAU, Clip
 
 TRAINING = {
     "smoke": ablation.TRAINING["smoke"],
-    "quick": Training(epochs=6, sequences=160, batch_size=4, val_sequences=32, test_sequences=160),
+    "quick": Training(
+        epochs=6, sequences=160, batch_size=4, lr=SMALL_LR, val_sequences=32, test_sequences=160
+    ),
     "standard": caltech.RELEASED,
     "paper": caltech.RELEASED,
 }
@@ -29,7 +31,7 @@ ROWS = (
         "ConvLSTM",
         ConvLSTM,
         sizes=sizes.LARGE_RECURRENT,
-        training=at_scales(SMALL_LR, lr=1e-3),
+        training=at_scales({}, lr=1e-3),
         published="ConvLSTM",
         note=NOTES["ConvLSTM"],
     ),
@@ -37,14 +39,14 @@ ROWS = (
         "PredRNN",
         PredRNN,
         sizes=sizes.LARGE_RECURRENT,
-        training=at_scales(SMALL_LR, lr=1e-3),
+        training=at_scales({}, lr=1e-3),
         published="PredRNN",
     ),
     Row(
         "PredRNN++",
         PredRNNpp,
         sizes=sizes.LARGE_RECURRENT,
-        training=at_scales(SMALL_LR, lr=1e-3),
+        training=at_scales({}, lr=1e-3),
         published="PredRNN++",
         note=NOTES["PredRNN++"],
     ),
@@ -52,7 +54,7 @@ ROWS = (
         "E3D-LSTM",
         E3DLSTM,
         sizes=sizes.KTH_E3DLSTM,
-        training=at_scales(SMALL_LR, lr=5e-4),
+        training=at_scales({}, lr=5e-4),
         published="E3d-LSTM",
         note=f"m lives, depth is padded and attention is per pixel, as in the paper; {PORT} has "
         "none of these, and its convolutions stride by 2 in depth and space, which counts 216.95 G "
@@ -62,14 +64,14 @@ ROWS = (
         "SimVP",
         SimVP,
         sizes=sizes.LARGE_SIMVP,
-        training=at_scales(SMALL_LR, lr=1e-3),
+        training=at_scales({}, lr=1e-3),
         published="SimVP",
     ),
     Row(
         "Ours",
         TAU,
         sizes=sizes.LARGE_TAU,
-        training=at_scales(SMALL_LR, lr=1e-3),
+        training=at_scales({}, lr=1e-3),
         published="TAU",
     ),
 )

@@ -13,7 +13,7 @@ from benchmarks.data import SEVIR
 from benchmarks.experiment.spec import Panel, PublishedTable, Row, Suite, Training
 from benchmarks.suites import sizes
 from benchmarks.suites.notes import NOTES
-from benchmarks.suites.sizes import BRIEF, LR_1E3, at_scales
+from benchmarks.suites.sizes import BRIEF, LR_1E3, SMALL_LR, at_scales
 from benchmarks.totals import MEAN_MSE, event_score
 from tau import TAU, Clip
 
@@ -31,8 +31,12 @@ COLUMNS = (
 RECURRENT = {**sizes.LARGE_RECURRENT, "standard": {"patch": 4}, "paper": {"patch": 8}}
 FULL = Training(epochs=50, sequences=None)
 TRAINING = {
-    "smoke": Training(epochs=2, sequences=16, batch_size=4, val_sequences=4, test_sequences=16),
-    "quick": Training(epochs=8, sequences=120, batch_size=4, val_sequences=32, test_sequences=200),
+    "smoke": Training(
+        epochs=2, sequences=16, batch_size=4, lr=SMALL_LR, val_sequences=4, test_sequences=16
+    ),
+    "quick": Training(
+        epochs=8, sequences=120, batch_size=4, lr=SMALL_LR, val_sequences=32, test_sequences=200
+    ),
     "standard": FULL,
     "paper": FULL,
 }

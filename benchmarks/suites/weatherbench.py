@@ -34,8 +34,12 @@ from tau import TAU
 
 RELEASED = Training(epochs=50, sequences=None, schedule="cosine")
 TRAINING = {
-    "smoke": Training(epochs=1, sequences=16, batch_size=4, val_sequences=4, test_sequences=8),
-    "quick": Training(epochs=6, sequences=160, batch_size=4, val_sequences=32, test_sequences=200),
+    "smoke": Training(
+        epochs=1, sequences=16, batch_size=4, lr=SMALL_LR, val_sequences=4, test_sequences=8
+    ),
+    "quick": Training(
+        epochs=6, sequences=160, batch_size=4, lr=SMALL_LR, val_sequences=32, test_sequences=200
+    ),
     "standard": RELEASED,
     "paper": RELEASED,
 }
@@ -45,28 +49,29 @@ COLUMNS = (
 )
 
 
-def rows(simvp: float, ours: float, schedule: str) -> tuple[Row, ...]:
-    """The rows, with these learning rates and the schedule of Ours."""
+def rows(simvp: float, ours: float, schedule: str, steps: int = 50 * 3_284) -> tuple[Row, ...]:
+    """The rows, with these learning rates, the schedule of Ours, and the steps of a training."""
+    recurrent = sizes.weather_recurrent(steps)
     return (
         Row("Last frame", LastFrame, note=NOTES["Last frame"]),
         Row(
             "ConvLSTM",
             ConvLSTM,
-            sizes=sizes.WEATHER_RECURRENT,
-            training=at_scales(SMALL_LR, lr=5e-4),
+            sizes=recurrent,
+            training=at_scales({}, lr=5e-4),
             note=NOTES["ConvLSTM"],
         ),
         Row(
             "PredRNN",
             PredRNN,
-            sizes=sizes.WEATHER_RECURRENT,
-            training=at_scales(SMALL_LR, lr=5e-4),
+            sizes=recurrent,
+            training=at_scales({}, lr=5e-4),
         ),
         Row(
             "SimVP",
             SimVP,
             sizes=sizes.TAXIBJ_SIMVP,
-            training=at_scales(SMALL_LR, lr=simvp),
+            training=at_scales({}, lr=simvp),
         ),
         Row(
             "PredFormer",
@@ -80,7 +85,7 @@ def rows(simvp: float, ours: float, schedule: str) -> tuple[Row, ...]:
             "Ours",
             TAU,
             sizes=sizes.TAXIBJ_TAU,
-            training=at_scales(SMALL_LR, lr=ours, schedule=schedule),
+            training=at_scales({}, lr=ours, schedule=schedule),
         ),
     )
 

@@ -43,7 +43,7 @@ SUITE: Suite = replace(
             versions=(WeatherBenchMVReleased,),
         ),
     ),
-    rows=weatherbench.rows(simvp=5e-3, ours=5e-3, schedule="cosine"),
+    rows=weatherbench.rows(simvp=5e-3, ours=5e-3, schedule="cosine", steps=50 * 3_376),
     published_elsewhere=tuple(
         zoo(f"Weather MV {variable.name}", variable.name, DATASET, "4->4", ("RMSE",))
         for variable in VARIABLES
