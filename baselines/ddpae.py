@@ -39,7 +39,8 @@ class Encoder(nn.Module):
     """DCGAN's: images [N, C, *size] -> codes [N, code]; no biases.
 
     4 x 4 convolutions halve the sides, and double the width from the second on, until the shorter
-    side is 4; each but the first has batch normalisation. One convolution of what is left follows.
+    side is less than 8; each but the first has batch normalisation. One convolution of what is left
+    follows.
     """
 
     def __init__(self, channels: int, width: int, code: int, size: tuple[int, int]) -> None:

@@ -126,9 +126,10 @@ class PhyDNet(Recurrent):
     the same. The port's count, 15.3275 G, includes the matrix products of the moment error,
     0.0022 G, which are part of `loss` here and not of inference.
 
-    Teacher forcing: one draw decides for the whole batch and all future frames. Its probability
-    falls linearly from 1 to 0 over `sampling_stop` of the training; the default falls by the
-    released 0.003 in each of OpenSTL's 200 epochs (step by step, not at the epoch's end), to 0.4.
+    Teacher forcing: one draw decides for all future frames of a batch, or a process's part of it.
+    Its probability falls linearly from 1 to 0 over `sampling_stop` of the training; the default
+    falls by the released 0.003 in each of OpenSTL's 200 epochs (step by step, not at the epoch's
+    end), to 0.4.
 
     hidden: widths of the ConvLSTM layers; the last, a multiple of 32, is also the latent width.
     stride: how much smaller latents are than frames, 4 or 2; published with 2 for TaxiBJ. Raises

@@ -134,7 +134,7 @@ class UniformerAttention(ViT):
 
 
 def uniformer(at: Site) -> Block:
-    """As released: global blocks in the middle, local ones at the first and last place."""
+    """As released: global, but for the first block and where the width changes."""
     return UniformerAttention(at) if at.keeps_width and at.index else UniformerConv(at)
 
 

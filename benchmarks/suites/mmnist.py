@@ -75,7 +75,8 @@ ROWS = (
         training=at_scales(BRIEF, lr=1e-3),
         published="Conv-TT-LSTM",
         note="teacher forcing falls by a fixed schedule, not once the validation loss stalls, and "
-        "ends after 270 of 2,000 epochs, or 180 of 200 (released: 270 or more); same cost",
+        "ends after 270 of 2,000 epochs (released: 270 or more) or 0.9 of a shorter training; same "
+        "cost",
     ),
     Row(
         "DDPAE",
