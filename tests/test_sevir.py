@@ -14,6 +14,7 @@ from benchmarks.data import SEVIR, SEVIRLowRes, open_dataset
 from benchmarks.data.__main__ import main
 from benchmarks.data.dataset import divide_by_255
 from benchmarks.data.sevir import EVENTS, FILES, read_catalogue
+from benchmarks.experiment.plan import Options, plan
 from benchmarks.suites import find_suite
 
 STORM = "vil/2018/SEVIR_VIL_STORMEVENTS_2018_0101_0630.h5"
@@ -76,6 +77,15 @@ def test_an_event_gives_three_windows_that_overlap_by_a_frame(
         [starts[2], starts[2] + 4],
         [data.event_frames, data.event_frames + 4],
     ], "events do not overlap"
+
+
+def test_official_files_that_are_not_whole_are_told_before_each_run(tmp_path, capsys):
+    write(tmp_path)
+    for data, is_told in ((str(tmp_path), True), (str(tmp_path), True), ("synthetic", False)):
+        options = Options("sevir_lr", scale="smoke", rows=["Last frame"], device="cpu", data=data)
+        plan(find_suite("sevir_lr"), options)
+        told = "sevir-lr: 3 of 3 counts are not those of the official files, such as train events: "
+        assert (told in capsys.readouterr().err) == is_told
 
 
 def test_other_frames_and_the_unit(tmp_path: Path) -> None:

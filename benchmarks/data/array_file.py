@@ -29,6 +29,8 @@ HEADER_FAULTS = (  # what NumPy raises besides ValueError, depending on the plac
     *(SyntaxError, tokenize.TokenError, AttributeError, LookupError),
 )
 
+MOST_BYTES = 1 << 30  # of a read: macOS refuses those of 2 GiB
+
 Place = int | slice | tuple[int, slice]
 
 CHANGED = (
@@ -160,7 +162,7 @@ class NumpyFile(ArrayFile):
 
     def _read(self, buffer: memoryview, position: int) -> int:
         if hasattr(os, "preadv"):
-            return os.preadv(self._handle, [buffer], position)
+            return os.preadv(self._handle, [buffer[:MOST_BYTES]], position)
         with self._lock:  # Windows
             os.lseek(self._handle, position, os.SEEK_SET)
             data = os.read(self._handle, len(buffer))

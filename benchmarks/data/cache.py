@@ -32,6 +32,7 @@ from benchmarks.data.recordings import Recording
 from benchmarks.files import FULL, Stamp, write_json
 
 CACHE_VARIABLE = "SPATIOTEMPORAL_CACHE"
+NO_LOCKS = {getattr(errno, name, None) for name in ("ENOLCK", "ENOSYS", "EOPNOTSUPP", "ENOTSUP")}
 FORMAT = 3  # of the folder; a reader's own version is part of what it calls its source
 FRAMES, INDEX, MARKER = "frames.npy", "index.json", ".spatiotemporal-prepared.json"
 INDEX_KEYS = {"source", "digest", "recordings", "notes", "facts"}  # of every format
@@ -151,7 +152,8 @@ def prepare(
         if (found := _open(folder, source)) is not None:
             return found  # another process prepared it in the meantime
         for leftover in folder.parent.glob(f".{folder.name}.partial-*"):
-            shutil.rmtree(leftover)  # of a process that was killed: the lock is ours
+            # Of a process that was killed: the lock is ours. What is still read stays on NFS.
+            shutil.rmtree(leftover, ignore_errors=True)
         with _explained(folder):
             partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}.partial-", dir=folder.parent))
         try:
@@ -296,7 +298,7 @@ def check_replaceable(folder: Path) -> None:
         return
     ours = not folder.is_symlink() and (folder / MARKER).is_file()
     content = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if not ours or content - {FRAMES, INDEX, MARKER}:
+    if not ours or content - {FRAMES, INDEX, MARKER, ".DS_Store"}:
         raise FileExistsError(
             errno.EEXIST,
             f"{folder} is or holds something that is not prepared frames; nothing in it is "
@@ -311,7 +313,7 @@ def _replace(new: Path, place: Path) -> None:
         old = Path(tempfile.mkdtemp(prefix=f".{place.name}.partial-", dir=place.parent))
         place.replace(old / place.name)
         new.replace(place)
-        shutil.rmtree(old)
+        shutil.rmtree(old, ignore_errors=True)
     else:
         new.replace(place)
 
@@ -322,10 +324,12 @@ def _explained(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        remedy = "make its folder writable, or set {} to one that is"
+        if error.errno in NO_LOCKS:
+            remedy = "its file system has no locks: set {} to a folder on a local disk"
         raise OSError(
             error.errno,
-            f"cannot prepare {folder} ({error.strerror}); make its folder writable, or set "
-            f"{CACHE_VARIABLE} to one that is",
+            f"cannot prepare {folder} ({error.strerror}); {remedy.format(CACHE_VARIABLE)}",
         ) from error
 
 

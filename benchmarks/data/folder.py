@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Iterator
@@ -17,11 +18,11 @@ from benchmarks.data.layout import count
 from benchmarks.data.originals import prepare_files
 from benchmarks.data.pictures import Pictures
 from benchmarks.data.reader import Film, RecordingReader, Source
+from benchmarks.data.sources import is_litter
 from benchmarks.data.splits import divide
 from benchmarks.data.videos import VIDEOS, is_film
 
 VERSION = 2  # of this reader; raise it when the frames it gives change
-LITTER = ("thumbs.db", "desktop.ini", "__macosx")  # besides names that begin with a point
 RESULTS = ("tables", "records", "figures")  # beside the runs, in a folder for --out
 
 
@@ -172,15 +173,20 @@ def _walk(root: Path, ours: list[Path]) -> Iterator[Path]:
         identity = status.st_dev, status.st_ino
         if identity in above:
             continue  # a link to a folder that it is in
+        if not os.access(folder, os.R_OK | os.X_OK):
+            raise PermissionError(
+                errno.EACCES,
+                f"{folder} may not be read; change its permissions, or give a folder without it",
+            )
         content = list(folder.iterdir())
         made = {path for path in content if _holds_runs(path)}
         made |= {path for path in content if made and path.name in RESULTS}
         for path in content:
-            if path.name.startswith(".") or path.name.lower() in LITTER:
+            if is_litter(path.name):
                 continue
             if not path.is_dir() or path.suffix.lower() == ".zarr":
                 yield path
-            elif path in made or is_prepared_folder(path):
+            elif path in made or (os.access(path, os.X_OK) and is_prepared_folder(path)):
                 ours.append(path)
             else:
                 pending.append((path, above | {identity}))

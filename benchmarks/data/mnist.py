@@ -16,7 +16,7 @@ from torch import Tensor
 from benchmarks.data import sources
 from benchmarks.data.originals import check_readable, reading
 
-FOLDERS = ("", "mnist", "MNIST/raw")
+FOLDERS = ("", "mnist", "MNIST/raw", "moving_mnist", "MovingMNIST")
 MAGIC = 2051  # idx: unsigned bytes in three dimensions
 SIDE = 28
 

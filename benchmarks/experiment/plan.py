@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.data import DATASETS, OWN_FILES, Dataset, open_dataset, open_own
+from benchmarks.data.stored import StoredDataset
 from benchmarks.experiment.code import (
     Code,
     code_of,
@@ -626,8 +627,8 @@ def _part(option: str, value: Any) -> str:
 
 
 def _default_scale(suite: Suite, device: str) -> str:
-    wanted = "standard" if device == "cuda" else "quick"
-    return wanted if wanted in suite.training else next(iter(suite.training))
+    wanted = ("standard", "quick") if device == "cuda" else ("quick",)
+    return next((scale for scale in wanted if scale in suite.training), next(iter(suite.training)))
 
 
 def _open(suite: Suite, panel: Panel, scale: str, options: Options) -> Dataset:
@@ -646,13 +647,28 @@ def _open(suite: Suite, panel: Panel, scale: str, options: Options) -> Dataset:
     if panel.dataset is None:
         raise ValueError(f"suite {suite.name!r} runs on your own data; give --data FILE or FOLDER")
     try:
-        return _opener(panel, scale, options)()
+        dataset = _opener(panel, scale, options)()
+        for line in (*dataset.notes, *_unofficial(dataset)):
+            print(line, file=sys.stderr)
+        return dataset
     except FileNotFoundError as error:
         if options.root is None or not options.root.is_dir():
             raise
         raise FileNotFoundError(
             f"{error}; if these are recordings of your own: --suite compare --data {options.data}"
         ) from error
+
+
+def _unofficial(dataset: Dataset) -> Iterator[str]:
+    """A line if files that are read are not whole: their counts are not the official ones."""
+    checks = dataset.checks() if isinstance(dataset, StoredDataset) else []
+    odd = [check for check in checks if not check.holds]
+    if odd:
+        yield (
+            f"{dataset.name}: {len(odd)} of {len(checks)} counts are not those of the official "
+            f"files, such as {odd[0].what}: expected {odd[0].expected}, found {odd[0].found}; "
+            f"python -m benchmarks.data verify {dataset.name} lists them"
+        )
 
 
 def _opener(panel: Panel, scale: str, options: Options) -> Callable[[], Dataset]:
