@@ -74,7 +74,7 @@ def arguments() -> argparse.ArgumentParser:
     add = parser.add_argument
     add("--suite", metavar="NAME|FILE", help="a suite's name, or a Python file that holds SUITE")
     add("--list", action="store_true", help="list the suites and their rows")
-    add("--scale", choices=SCALES, help="default: quick on a CPU, standard on a GPU")
+    add("--scale", choices=SCALES, help="default: standard on a CUDA GPU, else quick")
     add("--rows", metavar="LABEL", nargs="+", help="only these rows of the suite")
     add("--add", metavar="FILE:CLASS", nargs="+", help="models of yours, each a row at the end")
     add("--metrics", metavar="NAME", nargs="+", help="columns: rmse, ms_ssim, lpips=FILE, ...")
@@ -111,13 +111,18 @@ def arguments() -> argparse.ArgumentParser:
         help="folder with the official files, your own file or folder, or 'synthetic'",
     )
     add("--dataset", metavar="NAME", help="another data set than the suite's, such as kth")
-    add("--past", metavar="T", type=_positive, help="your own data: frames given (default: half)")
+    add(
+        "--past",
+        metavar="T",
+        type=_positive,
+        help="your own data: frames given (whole sequences: half)",
+    )
     add("--future", metavar="T", type=_positive, help="your own data: frames to predict")
     add(
         "--stride",
         metavar="T",
         type=_positive,
-        help="your own recordings: frames between starts of windows",
+        help="your own recordings: frames between starts of windows (default: no overlap)",
     )
     add(
         "--data-range",
