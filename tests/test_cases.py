@@ -14,6 +14,7 @@ import sys
 import textwrap
 import zipfile
 import zlib
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import h5py
@@ -515,7 +516,8 @@ def test_links_to_folders_are_followed_and_circles_passed_over(tmp_path):
 def test_hidden_and_system_files_are_passed_over(tmp_path):
     for index, frame in enumerate(moving(1, 40)[0, :, 0]):
         picture(tmp_path / "r0" / f"{index}.PNG", frame, format="PNG")
-    for name in ("r0/._1.png", "r0/Thumbs.db", "r0/desktop.ini", "__MACOSX/r0/1.png"):
+    names = ("r0/._1.png", "r0/Thumbs.db", "r0/desktop.ini", "__MACOSX/r0/1.png", "@eaDir/1.png")
+    for name in (*names, "$RECYCLE.BIN/1.png", "lost+found/1.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(b"no image")
     picture(tmp_path / "r0" / ".ipynb_checkpoints" / "1-checkpoint.png", frame)
@@ -729,7 +731,16 @@ def test_numbers_in_names_are_read_as_one_growing_number(names):
 
 
 @pytest.mark.parametrize(
-    "names", ["00 0a 10 1f ff", "a b c", "2015.6.1 2015.6.10 2015.10.1", "c1_8 c1_9 c2_1 c10_1"]
+    "names",
+    [
+        "00 0a 10 1f ff",
+        "a b c",
+        "2015.6.1 2015.6.10 2015.10.1",
+        "c1_8 c1_9 c2_1 c10_1",
+        "2020scene01frame30 2020scene01frame31 2020scene02frame01",
+        "20200101_0058 20200101_0060 20200102_0001",
+        "2020_01_30 2020_01_31 2020_2_1",
+    ],
 )
 def test_an_order_that_is_not_certain_is_shown(names):
     stems = names.split()
@@ -775,6 +786,94 @@ def test_a_constant_step_is_no_gap(tmp_path, step):
         picture(tmp_path / "r0" / f"t{step * index + index % 2 * step / 10:g}.png", frame)
     dataset = Arrays(tmp_path, **WINDOWS)
     assert dataset.notes == () and dataset.train_sequences == 16
+
+
+def counted(stems):
+    """The numbers of frames that are given in another order."""
+    found = in_order("r0", [Path(f"{stem}.png") for stem in reversed(stems)])
+    assert [file.stem for file in found.files] == stems and not found.remark
+    return found.numbers
+
+
+@pytest.mark.parametrize(
+    "start", ["2020-01-01T05", "2021-02-28T23", "2020-02-28T23", "2020-12-31T23"]
+)
+@pytest.mark.parametrize(
+    ("form", "step"),
+    [
+        ("%Y%m%d", timedelta(days=1)),
+        ("%Y-%m-%d", timedelta(days=1)),
+        ("%Y%m%d", timedelta(days=7)),
+        ("%Y%m%d%H", timedelta(hours=1)),
+        ("era5_%Y.%m.%d.%H", timedelta(hours=6)),
+        ("%Y%m%d%H%M", timedelta(minutes=5)),
+        ("%Y%m%d_%H%M", timedelta(minutes=5)),
+        ("%Y%m%d.%H%M", timedelta(minutes=5)),
+        ("%Y_%m_%d_%H_%M", timedelta(minutes=10)),
+        ("H08_%Y%m%d_%H%M_99_FLDK.02401_02401", timedelta(minutes=10)),
+        ("1920x1080_%Y%m%d_%H%M_20191231", timedelta(minutes=10)),
+        ("%Y%m%d%H%M%S", timedelta(seconds=150)),
+        ("%Y-%m-%dT%H-%M-%S", timedelta(minutes=5)),
+        ("radar_%Y%m%d-%H%M%S", timedelta(minutes=5)),
+    ],
+)
+def test_times_in_names_cross_hours_days_months_and_years_and_no_missing_file(form, step, start):
+    stems = [(datetime.fromisoformat(start) + step * i).strftime(form) for i in range(40)]
+    assert counted(stems) == [*range(40)]
+    assert counted(stems[:13] + stems[14:]) == [*range(13), *range(14, 40)]
+    assert counted(stems[:1] + stems[30:]) == [0, *range(30, 40)]
+
+
+@pytest.mark.parametrize(
+    ("names", "numbers"),
+    [
+        ("201911 201912 202001 202002", [0, 1, 2, 3]),
+        ("sst_2019-10 sst_2019-11 sst_2019-12 sst_2020-02 sst_2020-03", [0, 1, 2, 4, 5]),
+        ("190011 190012 190101 190102", [0, 1, 2, 3]),
+        ("190011 190012 200101 200102", [0, 1, 1202, 1203]),
+        ("20191101 20191201 20200101 20200201 20200301 20200501", [0, 1, 2, 3, 4, 6]),
+        ("20200227 20200228 20200301 20200302", [0, 1, 3, 4]),
+        ("20210227 20210228 20210301 20210302", [0, 1, 2, 3]),
+        ("1_200501 1_200512 1_200601 1_200612", [0, 1, 2, 3]),
+        ("20200101_200501 20200101_200512 20200101_200601 20200101_200612", [0, 1, 5, 6]),  # 20 h
+    ],
+)
+def test_months_and_leap_days_are_counted_by_the_calendar(names, numbers):
+    assert counted(names.split()) == numbers
+
+
+@pytest.mark.parametrize(
+    ("names", "numbers"),
+    [
+        ("000001 000002 000003 000005", [0, 1, 2, 4]),
+        ("10000000 10000001 10000002 10000100", [0, 1, 2, 100]),
+        ("cam2020_0930 cam2020_0931 cam2020_0932 cam2020_1001", [0, 1, 2, 71]),
+        ("20200129 20200130 20200131 20200132 20200201", [0, 1, 2, 3, 72]),  # no day 32
+        ("20210227 20210228 20210229 20210230 20210301", [0, 1, 2, 3, 74]),  # no leap year
+        ("202011 202012 202013 202101", [0, 1, 2, 90]),
+        ("2020010123 2020010124 2020010125 2020010200", [0, 1, 2, 77]),
+        ("180011 180012 180101 180102", [0, 1, 90, 91]),  # years before 1900 and after 2100
+        ("210011 210012 210101 210102", [0, 1, 90, 91]),
+        ("1_20191231 2_20200101 3_20200102 5_20200103", [0, 1, 2, 4]),  # has its own number
+        ("20200101_2300 20200102_0000 20200103_0000 20200104_2300", [0, 1, 2, 3]),  # even days
+        ("2020001 2020002 2020003 2020005", [0, 1, 2, 4]),
+        ("1577836800 1577836860 1577836920 1577837040", [0, 1, 2, 4]),
+    ],
+)
+def test_numbers_that_are_no_times_are_counted_as_they_are(names, numbers):
+    assert counted(names.split()) == numbers
+
+
+def test_windows_cross_midnight_and_no_missing_time(tmp_path):
+    first = datetime(2020, 1, 31, 22, 30)
+    stems = [f"{first + timedelta(minutes=5 * i):%Y%m%d_%H%M}" for i in range(62)]
+    missing = [stems.pop(40), stems.pop(40)]
+    assert missing == ["20200201_0150", "20200201_0155"]
+    for stem, frame in zip(stems, moving(1, 60)[0, :, 0], strict=True):
+        picture(tmp_path / "r0" / f"{stem}.png", frame)
+    assert Arrays(tmp_path, past=2, future=2, stride=1).notes == (
+        "missing: 2 frames in 1 gap, the first after 20200201_0145.png; no sequence crosses a gap",
+    )
 
 
 def test_pieces_of_one_recording_are_one_recording(tmp_path):

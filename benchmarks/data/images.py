@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Sequence
+from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
 from pathlib import Path
@@ -29,6 +30,8 @@ WITH_ALPHA = {"LA": "L", "RGBA": "RGB"}
 COUNT = r"[0-9]+"
 DECIMAL = r"[0-9]+(?:\.[0-9]+)?(?:[eE][-+][0-9]+)?"
 SIGNED = rf"[-+]?{DECIMAL}"
+TIME = r"(?<![0-9])(?=([0-9]{4}(?:[-_.: T]{0,2}[0-9]{2}){%d})(?![0-9]))"  # year, month and so on
+YEARS = range(1900, 2101)  # of a time; other numbers are counted as they are
 LONG_STEP = 1.5  # usual steps between two numbers, from which on frames are missing
 
 
@@ -84,7 +87,7 @@ class Frames(NamedTuple):
     """Image files of a recording, in order.
 
     `numbers` grow by one from frame to frame, and by more where some are missing. `remark` tells
-    the order where no number in the names grows from frame to frame.
+    the order where no number or time in the names grows from frame to frame.
     """
 
     files: list[Path]
@@ -115,6 +118,8 @@ def in_order(name: str, files: Sequence[Path]) -> Frames:
         )
     found = [files[index] for index in order]
     column = None if values is None else _growing([values[index] for index in order])
+    if column is None or len({after - before for before, after in pairwise(column)}) > 1:
+        column = _times([file.stem for file in found]) or column
     if column is not None:
         return Frames(found, _steps(column))
     ends = ", ".join(file.name for file in (*found[:2], found[-1]))
@@ -143,6 +148,38 @@ def _growing(values: Sequence[tuple[Decimal, ...]]) -> list[Decimal] | None:
         if all(before < after for before, after in pairwise(column)):
             return column
     return None
+
+
+def _times(stems: Sequence[str]) -> list[Decimal] | None:
+    """The times in names of one form, if they grow: in seconds, or in months if without a day.
+
+    Their digits are those of year, month, day, hour, minute and second, or of the first two or
+    more of these, as in 202001312355 or 2020-01-31T23-55-00. The rest is the same in all names.
+    """
+    if len({re.sub(r"[0-9]", "0", stem) for stem in stems}) > 1:
+        return None
+    for pairs in (5, 4, 3, 2, 1):  # of digits after the year
+        for match in re.finditer(TIME % pairs, stems[0]):
+            start, end = match.span(1)  # of several that overlap, too
+            if len({stem[:start] + stem[end:] for stem in stems}) > 1:
+                continue
+            times = _read_times([stem[start:end] for stem in stems], pairs)
+            if times is not None and all(before < after for before, after in pairwise(times)):
+                return times
+    return None
+
+
+def _read_times(texts: Sequence[str], pairs: int) -> list[Decimal] | None:
+    form = "%Y%m%d%H%M%S"[: 2 + 2 * pairs]
+    try:
+        times = [datetime.strptime(re.sub(r"[^0-9]", "", text), form) for text in texts]
+    except ValueError:
+        return None
+    if any(time.year not in YEARS for time in times):
+        return None
+    if form == "%Y%m":
+        return [Decimal(12 * time.year + time.month) for time in times]
+    return [Decimal((time - datetime.min).total_seconds()) for time in times]
 
 
 def _steps(column: Sequence[Decimal]) -> list[int]:
