@@ -78,7 +78,7 @@ def _stored(row: str, seed: int = 0, steps: int = 7, **means: float) -> StoredRu
         "precision": "fp32",
         "data": {"digest": "d"},
         "means": every,
-        "device": {"threads": 1},
+        "device": {"type": "cpu", "threads": 1},
         "versions": {},
         "commit": None,
     }
@@ -157,6 +157,15 @@ def test_another_precision_is_refused(reference):
     with pytest.raises(ValueError, match="precision fp32, and row 'a' has bf16"):
         check(_with_others(run), reference)
     assert precision_of(reference) == "fp32"
+
+
+def test_another_kind_of_device_is_refused(reference):
+    run = _stored("a", mse=11.0)
+    run.record["device"] = {"type": "cuda", "threads": 1}
+    with pytest.raises(
+        ValueError, match="made on cpu, and row 'a' runs on cuda: give --device cpu"
+    ):
+        check(_with_others(run), reference)
 
 
 def test_a_broken_ordering_is_a_fault(reference):

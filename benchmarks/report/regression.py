@@ -59,9 +59,10 @@ def comparable(records: Iterable[Mapping[str, Any]], path: Path) -> dict[str, An
     """The reference in `path`, if it can be compared with runs of these records, done or planned.
 
     Raises FileNotFoundError or ValueError if it is missing or damaged, or was made from other data,
-    at another scale or in another precision.
+    at another scale, in another precision or on another kind of device.
     """
     reference = read_reference(path)
+    made_on = reference["made"].get("device", {}).get("type")
     for record in records:
         for name, actual in _identity(record).items():
             if actual != reference[name]:
@@ -70,6 +71,12 @@ def comparable(records: Iterable[Mapping[str, Any]], path: Path) -> dict[str, An
                     f"{path} was made with {name} {reference[name]}, and row {record['row']!r} has "
                     f"{actual}{generated}; --check and --update need the same options"
                 )
+        device = record["device"]["type"]
+        if made_on not in (None, device):
+            raise ValueError(
+                f"{path} was made on {made_on}, and row {record['row']!r} runs on {device}: give "
+                f"--device {made_on}"
+            )
     return reference
 
 
