@@ -103,7 +103,7 @@ def arguments() -> argparse.ArgumentParser:
         "--precision",
         choices=PRECISIONS,
         default="auto",
-        help="auto: bf16 where the device computes it natively, else fp32",
+        help="auto: fp32 at small scales, else bf16 where the device has it",
     )
     add(
         "--data",

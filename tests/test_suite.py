@@ -164,7 +164,7 @@ def test_a_row_of_the_users_own_trains_with_the_rate_of_the_others(name: str) ->
     rates = {"ConvLSTM": SMALL_LR / 2, "PredRNN": SMALL_LR / 2} if name == "hour" else {}
     for scale in {"smoke", "quick"} & suite.training.keys():
         of_all = suite.training[scale].lr
-        assert of_all == SMALL_LR
+        assert of_all == SMALL_LR and suite.training[scale].precision == "fp32"
         for row in suite.rows:
             found = row.training.get(scale, {}).get("lr", of_all)
             assert found == (rates.get(row.label, of_all) if scale == "quick" else of_all)

@@ -16,15 +16,15 @@ from benchmarks.data import MovingMNIST
 from benchmarks.experiment.spec import Panel, Row, Suite, Training
 from benchmarks.suites import sizes, taxibj
 from benchmarks.suites.notes import NOTES
-from benchmarks.suites.sizes import BRIEF, LR_1E3, LR_5E4, QUARTER, SMALL_LR, at_scales
+from benchmarks.suites.sizes import BRIEF, LR_1E3, LR_5E4, QUARTER, SMALL, at_scales
 from tau import TAU
 
 TRAINING = {
     "smoke": Training(
-        epochs=3, sequences=160, batch_size=4, lr=SMALL_LR, val_sequences=16, test_sequences=64
+        epochs=3, sequences=160, batch_size=4, val_sequences=16, test_sequences=64, **SMALL
     ),
     "quick": Training(
-        epochs=10, sequences=180, batch_size=4, lr=SMALL_LR, val_sequences=32, test_sequences=400
+        epochs=10, sequences=180, batch_size=4, val_sequences=32, test_sequences=400, **SMALL
     ),
     "standard": Training(epochs=200),
     "paper": Training(epochs=2_000),

@@ -8,7 +8,7 @@ from benchmarks.experiment.spec import Panel, Row, Suite, Training
 from benchmarks.metrics import MAE, MSE, PSNR, PSNR_UINT8_WRAP, SSIM, SSIM_RANGE2
 from benchmarks.suites import ablation, sizes
 from benchmarks.suites.notes import NOTES
-from benchmarks.suites.sizes import SMALL_LR, at_scales
+from benchmarks.suites.sizes import SMALL, at_scales
 from tau import TAU, Clip
 
 # As released for this data set, and for KTH: one cycle with Adam, 100 epochs.
@@ -81,9 +81,9 @@ SUITE = Suite(
             epochs=8,
             sequences=120,
             batch_size=4,
-            lr=SMALL_LR,
             val_sequences=32,
             test_sequences=200,
+            **SMALL,
         ),
         "standard": RELEASED,
         "paper": RELEASED,

@@ -12,7 +12,7 @@ from baselines import LastFrame
 from benchmarks.experiment.spec import Suite, Training
 from benchmarks.metrics import INFERENCE_SPEED, PEAK_MEMORY, SECONDS_PER_EPOCH, TRAINING_SPEED
 from benchmarks.suites import ablation, mmnist
-from benchmarks.suites.sizes import SMALL_LR
+from benchmarks.suites.sizes import SMALL
 
 _BRIEF = Training(epochs=1, sequences=32, batch_size=16, val_sequences=16, test_sequences=16)
 
@@ -28,7 +28,7 @@ SUITE = Suite(
     ),
     rows=[row for row in mmnist.ROWS if row.model is not LastFrame],  # which costs nothing
     training={
-        **dict.fromkeys(("smoke", "quick"), replace(_BRIEF, lr=SMALL_LR)),
+        **dict.fromkeys(("smoke", "quick"), replace(_BRIEF, **SMALL)),
         **dict.fromkeys(("standard", "paper"), _BRIEF),
     },
     published="Sec 4.5",

@@ -10,7 +10,7 @@ from dataclasses import replace
 
 from benchmarks.experiment.spec import Row, Suite, Training
 from benchmarks.suites import ablation
-from benchmarks.suites.sizes import SMALL_LR
+from benchmarks.suites.sizes import SMALL, SMALL_LR
 
 SEEDS = {"Conv baseline": (0, 1, 2), "Ours w/o DDR": (0, 1, 2), "Ours": (0, 1, 2)}
 LABELS = ("Last frame", "ConvLSTM", "PredRNN", "SimVP", *SEEDS)
@@ -38,9 +38,9 @@ SUITE: Suite = replace(
             minutes=7,
             sequences=800,
             batch_size=4,
-            lr=SMALL_LR,
             val_sequences=100,
             test_sequences=1_000,
+            **SMALL,
         ),
     },
     published_columns=(("MSE", "Moving MNIST"), ("FLOPs_G", "Moving MNIST")),

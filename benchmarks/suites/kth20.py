@@ -13,13 +13,13 @@ from benchmarks.experiment.spec import Panel, Row, Suite, Training
 from benchmarks.metrics import MSE, PSNR, PSNR_UINT8_WRAP, SSIM, SSIM_RANGE2
 from benchmarks.suites import ablation, caltech, sizes
 from benchmarks.suites.notes import NOTES, PORT
-from benchmarks.suites.sizes import SMALL_LR, at_scales
+from benchmarks.suites.sizes import SMALL, at_scales
 from tau import TAU, Clip
 
 TRAINING = {
     "smoke": ablation.TRAINING["smoke"],
     "quick": Training(
-        epochs=6, sequences=160, batch_size=4, lr=SMALL_LR, val_sequences=32, test_sequences=160
+        epochs=6, sequences=160, batch_size=4, val_sequences=32, test_sequences=160, **SMALL
     ),
     "standard": caltech.RELEASED,
     "paper": caltech.RELEASED,

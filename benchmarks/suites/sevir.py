@@ -13,7 +13,7 @@ from benchmarks.data import SEVIR
 from benchmarks.experiment.spec import Panel, PublishedTable, Row, Suite, Training
 from benchmarks.suites import sizes
 from benchmarks.suites.notes import NOTES
-from benchmarks.suites.sizes import BRIEF, LR_1E3, SMALL_LR, at_scales
+from benchmarks.suites.sizes import BRIEF, LR_1E3, SMALL, at_scales
 from benchmarks.totals import MEAN_MSE, event_score
 from tau import TAU, Clip
 
@@ -32,10 +32,10 @@ RECURRENT = {**sizes.LARGE_RECURRENT, "standard": {"patch": 4}, "paper": {"patch
 FULL = Training(epochs=50, sequences=None)
 TRAINING = {
     "smoke": Training(
-        epochs=2, sequences=16, batch_size=4, lr=SMALL_LR, val_sequences=4, test_sequences=16
+        epochs=2, sequences=16, batch_size=4, val_sequences=4, test_sequences=16, **SMALL
     ),
     "quick": Training(
-        epochs=8, sequences=120, batch_size=4, lr=SMALL_LR, val_sequences=32, test_sequences=200
+        epochs=8, sequences=120, batch_size=4, val_sequences=32, test_sequences=200, **SMALL
     ),
     "standard": FULL,
     "paper": FULL,

@@ -23,17 +23,17 @@ from benchmarks.experiment.spec import Panel, Row, Suite, Training
 from benchmarks.metrics import MAE, MSE, SSIM, SSIM_RANGE2
 from benchmarks.suites import sizes
 from benchmarks.suites.notes import NOTES
-from benchmarks.suites.sizes import ADAMW_1E3, SMALL_LR, at_scales
+from benchmarks.suites.sizes import ADAMW_1E3, SMALL, at_scales
 from tau import TAU, Clip
 
 # As released for this data set: Adam, cosine with 5 epochs of warm-up, 50 epochs.
 RELEASED = Training(epochs=50, sequences=None, schedule="cosine")
 TRAINING = {
     "smoke": Training(
-        epochs=3, sequences=160, batch_size=4, lr=SMALL_LR, val_sequences=16, test_sequences=64
+        epochs=3, sequences=160, batch_size=4, val_sequences=16, test_sequences=64, **SMALL
     ),
     "quick": Training(
-        epochs=10, sequences=240, batch_size=4, lr=SMALL_LR, val_sequences=64, test_sequences=400
+        epochs=10, sequences=240, batch_size=4, val_sequences=64, test_sequences=400, **SMALL
     ),
     "standard": RELEASED,
     "paper": RELEASED,

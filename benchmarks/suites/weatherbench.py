@@ -22,7 +22,7 @@ from benchmarks.data.weather_files import LATITUDES
 from benchmarks.experiment.spec import Panel, PublishedTable, Row, Suite, Training
 from benchmarks.suites import sizes
 from benchmarks.suites.notes import NOTES, ZOO
-from benchmarks.suites.sizes import SMALL_LR, at_scales
+from benchmarks.suites.sizes import SMALL, at_scales
 from benchmarks.totals import (
     MEAN_MAE,
     MEAN_MSE,
@@ -35,10 +35,10 @@ from tau import TAU
 RELEASED = Training(epochs=50, sequences=None, schedule="cosine")
 TRAINING = {
     "smoke": Training(
-        epochs=1, sequences=16, batch_size=4, lr=SMALL_LR, val_sequences=4, test_sequences=8
+        epochs=1, sequences=16, batch_size=4, val_sequences=4, test_sequences=8, **SMALL
     ),
     "quick": Training(
-        epochs=6, sequences=160, batch_size=4, lr=SMALL_LR, val_sequences=32, test_sequences=200
+        epochs=6, sequences=160, batch_size=4, val_sequences=32, test_sequences=200, **SMALL
     ),
     "standard": RELEASED,
     "paper": RELEASED,
