@@ -34,6 +34,13 @@ FOLDER = tempfile.TemporaryDirectory()  # removed when the tests end
 RECORD = _of_three_rows(Path(FOLDER.name))
 
 
+def best_first(metric: str = "mse") -> list[str]:
+    """The labels of the record's rows, the lowest mean first; the highest, for SSIM."""
+    entries = json.loads(RECORD.read_text(encoding="utf-8"))
+    means = {entry["row"]: entry["means"][metric] for entry in entries}
+    return sorted(means, key=means.__getitem__, reverse=metric == "ssim")
+
+
 class Filmed(records.RecordedRun):
     """A recorded run that has frames: the truth of sequence n, frame t is n / 4 + t / 8.
 

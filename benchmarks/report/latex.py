@@ -192,10 +192,15 @@ def _head_rows(heads: Sequence[Head]) -> Iterator[str]:
 
 
 def _latex_line(line: Line, table: Table, layout: Layout) -> str:
-    columns = zip(*(x.cells for x in table.lines), strict=True)
-    widest = [max((cell.spread for cell in column), key=len) for column in columns]
-    cells = [_latex_cell(c, room, layout) for c, room in zip(line.cells, widest, strict=True)]
+    rooms = _rooms(table)
+    cells = [_latex_cell(c, room, layout) for c, room in zip(line.cells, rooms, strict=True)]
     return rf"{escape_latex(line.label)}{_superscript(*line.marks)} & {' & '.join(cells)} \\"
+
+
+def _rooms(table: Table) -> list[str]:
+    """The longest spread of each column, whose room cells without one leave blank."""
+    columns = zip(*(line.cells for line in table.lines), strict=True)
+    return [max((cell.spread for cell in column), key=len) for column in columns]
 
 
 def _latex_cell(cell: Cell, room: str, layout: Layout) -> str:
@@ -224,15 +229,14 @@ def _digits(text: str) -> float:
 def _width(table: Table, layout: Layout) -> float:
     """Approximate width of the tabular in points, a few percent too wide rather than too narrow."""
 
-    def points(cell: Cell) -> float:
+    def points(cell: Cell, room: str) -> float:
         text = _digits(cell.text) * (1.15 if cell.bold else 1.0) + 0.8 * bool(cell.mark)
-        spread = (_digits(f"±{cell.spread}") + 1.0) * layout.spread_digit if cell.spread else 0.0
-        return text * layout.digit + spread
+        return text * layout.digit + (_digits(f"±{room}") + 1.0) * layout.spread_digit * bool(room)
 
     widths = []
-    for i, head in enumerate(table.heads):
+    for i, (head, room) in enumerate(zip(table.heads, _rooms(table), strict=True)):
         heading = max(_digits(head.heading), _digits(f"({head.unit})")) * layout.digit
-        widths.append(max(heading, *(points(line.cells[i]) for line in table.lines)))
+        widths.append(max(heading, *(points(line.cells[i], room) for line in table.lines)))
     for level in ([head.group for head in table.heads], [head.part for head in table.heads]):
         for name, a, b in _spans(level):
             lacking = _digits(name) * layout.digit - sum(widths[a - 2 : b - 1])
