@@ -103,7 +103,7 @@ def arguments() -> argparse.ArgumentParser:
         "--precision",
         choices=PRECISIONS,
         default="auto",
-        help="auto: fp32 at small scales, else bf16 where the device has it",
+        help="auto: the suite's (fp32 at small scales), else bf16 if the device has it",
     )
     add(
         "--data",

@@ -55,7 +55,7 @@ def test_constant_frames_however_well_they_are_packed_are_accepted(path):
 
 
 def test_a_file_that_another_process_has_locked_is_read(path):
-    """As a notebook that still has it open, or a file system that has no locks."""
+    """Which is what it looks like on a file system without locks, too."""
     fcntl = pytest.importorskip("fcntl")
     with h5py.File(path, "w") as file:
         file["x"] = values()
@@ -63,6 +63,8 @@ def test_a_file_that_another_process_has_locked_is_read(path):
         fcntl.flock(other, fcntl.LOCK_EX)
         with open_hdf5(path) as file:
             assert np.array_equal(file["x"][()], values())
+    with h5py.File(path, "r"), open_hdf5(path) as file:  # and one that this process reads
+        assert np.array_equal(file["x"][()], values())
 
 
 @pytest.mark.parametrize("secret", ["file", "pipe"])

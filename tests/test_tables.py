@@ -956,7 +956,7 @@ def test_windows_that_share_frames_are_resampled_in_blocks() -> None:
     for run in runs:
         run.record["overlap"] = 3
     told = said(build(runs, SPEC))
-    assert "of Moving MNIST in blocks of 6, twice as many as in a row share frames" in told
+    assert "on Moving MNIST in blocks of 6, twice the number in a row that share frames" in told
     for run in runs:
         run.record["overlap"] = 4
     assert not measure(runs, SPEC)["mse_best"].any()

@@ -159,7 +159,7 @@ class Dataset(ABC):
     def overlap(self, sequences: int | None) -> int:
         """How many sequences in a row, of those that `test(sequences)` gives, share frames.
 
-        Sequences that do are not independent, and resampled in blocks. 1, as here, if there are
+        Sequences that do are not independent, and are resampled in blocks. 1, as here, if there are
         none: a subclass that cuts windows out of recordings says more.
         """
         return 1

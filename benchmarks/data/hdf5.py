@@ -40,8 +40,13 @@ def open_hdf5(path: Path, remedy: str = "write it again") -> h5py.File:
     waited for, and as `reading_hdf5` does for a file that is damaged or may not be read.
     """
     with reading_hdf5(path, remedy):
-        # HDF5's own lock fails on network file systems; a file that changes is told by its stamp.
-        return h5py.File(check_regular(path), "r", locking=False)
+        try:
+            return h5py.File(check_regular(path), "r")
+        except OSError as error:
+            if "lock" not in str(error):
+                raise
+            # HDF5's lock fails on network file systems; a file that changes is told by its stamp.
+            return h5py.File(path, "r", locking=False)
 
 
 def find_object(group: h5py.Group, name: str, remedy: str = "write it again") -> Any:

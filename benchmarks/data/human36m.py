@@ -255,14 +255,14 @@ def _divide(listed: Mapping[str, Sequence[Listed]], by_subject: bool) -> dict[st
     """The clips of each split (see `Human36M`)."""
     train, test = (list(listed[name]) for name in LISTS)
     if by_subject:
-        both = sorted(train + test, key=lambda clip: (clip.video, clip.first))
         train, test = (
-            [clip for clip in both if (clip.subject in TEST) == wanted] for wanted in (False, True)
+            [clip for clip in train + test if (clip.subject in TEST) == wanted]
+            for wanted in (False, True)
         )
     return {
         "train": [clip for clip in train if clip.subject not in VALIDATION],
         "validation": [clip for clip in train if clip.subject in VALIDATION],
-        "test": test,
+        "test": sorted(test, key=lambda clip: (clip.video, clip.first)),  # see `overlap`
     }
 
 

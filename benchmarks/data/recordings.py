@@ -63,9 +63,9 @@ class Located(Protocol):
 
 
 def overlap(stretches: np.ndarray) -> int:
-    """How many stretches [N, 2] in a row share frames with the first of them, at most.
+    """How many stretches [N, 2], in the order of their recordings, share frames with the next.
 
-    1 if none does.
+    Counts the first: 1 if none do.
 
     Examples:
         >>> overlap(np.array([[0, 9], [5, 14], [10, 19], [15, 24]]))

@@ -87,7 +87,14 @@ class Source:
 def _met(patterns: Iterable[str], root: Path | None) -> str | None:
     if root is None:
         return None
-    return next((p for p in patterns if any(map(is_file, visible(root, p)))), None)
+    return next((p for p in patterns if _is_met(p, root)), None)
+
+
+def _is_met(pattern: str, root: Path) -> bool:
+    try:
+        return any(map(is_file, visible(root, pattern)))
+    except OSError:  # of a folder that has perhaps nothing to do with it
+        return False
 
 
 def _instead(patterns: Iterable[str], root: Path | None) -> str:

@@ -215,7 +215,6 @@ def _measure(
         "training": _encoded(run),
         "seconds": seconds,
         "test_sequences": len(scores["mse"]),
-        "overlap": dataset.overlap(run.training.test_sequences),
         "means": {name: run.metrics[name].number(values) for name, values in scores.items()},
         "cost": {
             "parameters": counted.parameters,
@@ -272,10 +271,19 @@ def describe(run: Run) -> dict[str, Any]:
         "clip": asdict(run.clip),
         "value_range": list(dataset.value_range),
         "divided_by_255": dataset.divided_by_255,
+        "overlap": _overlap(run),
         "data": {**dataset.provenance, "caption": dataset.caption, "digest": dataset.digest},
         **({"metrics": {m.name: m.digest for m in run.further}} if run.further else {}),
         **store.provenance(run.device),
     }
+
+
+def _overlap(run: Run) -> int:
+    """See `Dataset.overlap`, which a user may have written."""
+    value = int(run.dataset.overlap(run.training.test_sequences))
+    if value < 1:
+        raise ValueError(f"data set {run.dataset.name!r}: overlap is {value}; expected 1 or more")
+    return value
 
 
 def lock_of(runs: Path, run: Run) -> FileLock:

@@ -123,8 +123,9 @@ def paired(runs: Sequence[StoredRun], metric: Metric) -> NDArray[np.float64]:
 def block(runs: Iterable[StoredRun]) -> int:
     """How many test sequences in a row the bootstrap resamples together: 1 where none share frames.
 
-    Else twice as many as do. Of windows that share frames, blocks of as many have two thirds of the
-    variance that the mean has, blocks of twice as many five sixths. Older records do not tell.
+    Otherwise twice the number that do: blocks of that number would give two thirds of the variance
+    of the mean of windows that share frames, blocks of twice as many five sixths. Older records do
+    not tell.
     """
     overlap = max((run.record.get("overlap", 1) for run in runs), default=1)
     return overlap if overlap == 1 else 2 * overlap

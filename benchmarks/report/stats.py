@@ -122,7 +122,7 @@ def best_group(
     higher is better, a mean can be infinite, as PSNR is without an error: then the labels with such
     a mean are the group, and nothing is tested. Any other label with a score that is not finite (a
     diverged run) is never in the group. For fewer than LEAST_SEQUENCES blocks of `block` sequences
-    (see `paired_bootstrap`) it is empty else.
+    (see `paired_bootstrap`) the group is empty.
     Raises ValueError if the labels have different numbers of sequences.
 
     Examples:

@@ -470,8 +470,8 @@ def _statements(suite: Suite, groups: Sequence[Group]) -> Iterator[str]:
 def _blocks(groups: Sequence[Group]) -> str:
     """In which blocks test sequences are resampled that are not independent."""
     sizes = [(group.panel.name, block(group.runs)) for group in groups]
-    told = "".join(f", of {name} in blocks of {size}" for name, size in sizes if size > 1)
-    return f"{told}, twice as many as in a row share frames" * bool(told)
+    told = " and".join(f" on {name} in blocks of {size}" for name, size in sizes if size > 1)
+    return f",{told}, twice the number in a row that share frames" * bool(told)
 
 
 def _left_out(suite: Suite, group: Group) -> Iterator[str]:
