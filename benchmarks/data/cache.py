@@ -32,7 +32,7 @@ from benchmarks.data.recordings import Recording
 from benchmarks.files import FULL, Stamp, write_json
 
 CACHE_VARIABLE = "SPATIOTEMPORAL_CACHE"
-NO_LOCKS = {getattr(errno, name, None) for name in ("ENOLCK", "ENOSYS", "EOPNOTSUPP", "ENOTSUP")}
+NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP}
 FORMAT = 3  # of the folder; a reader's own version is part of what it calls its source
 FRAMES, INDEX, MARKER = "frames.npy", "index.json", ".spatiotemporal-prepared.json"
 INDEX_KEYS = {"source", "digest", "recordings", "notes", "facts"}  # of every format
