@@ -449,6 +449,14 @@ def test_a_folder_that_cannot_be_read_is_not_taken_for_an_empty_one(tmp_path, mo
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(PermissionError, match="2011_09_30"):
         list(visible(tmp_path, "*/*.png"))
+    for dataset in DATASETS.values():  # that some folder is unreadable makes no set present
+        if dataset.source is not None:
+            assert dataset.source.missing(tmp_path) and not dataset.source.found(tmp_path)
+    late = tmp_path / "zkth" / LIST, tmp_path / "zkth" / "person01_walking_d1_uncomp.avi"
+    for path in late:  # nor hides what comes after it
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    assert len(DATASETS["kth"].source.found(tmp_path)) == 1
     (tmp_path / "2011_09_30").rename(tmp_path / "$RECYCLE.BIN")
     assert [path.name for path in visible(tmp_path, "*/*.png")] == ["a.png"]
 

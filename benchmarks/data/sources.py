@@ -64,7 +64,7 @@ class Source:
         """Where `file` is: at its path, or where else `needs` has a file of its name."""
         name = PurePosixPath(file.path).name
         others = (p for patterns in self.needs for p in patterns if PurePosixPath(p).name == name)
-        paths = (path for pattern in (file.path, *others) for path in visible(root, pattern))
+        paths = (path for pattern in (file.path, *others) for path in _passing(root, pattern))
         return next(filter(is_file, paths), None)
 
     def found(self, root: Path | None) -> list[str]:
@@ -87,21 +87,14 @@ class Source:
 def _met(patterns: Iterable[str], root: Path | None) -> str | None:
     if root is None:
         return None
-    return next((p for p in patterns if _is_met(p, root)), None)
-
-
-def _is_met(pattern: str, root: Path) -> bool:
-    try:
-        return any(map(is_file, visible(root, pattern)))
-    except OSError:  # of a folder that has perhaps nothing to do with it
-        return False
+    return next((p for p in patterns if any(map(is_file, _passing(root, p)))), None)
 
 
 def _instead(patterns: Iterable[str], root: Path | None) -> str:
     """What is in the place of a missing file, in brackets; empty if nothing is."""
     if root is None:
         return ""
-    paths = (path for p in patterns for path in (root / p, *visible(root, p)))
+    paths = (path for p in patterns for path in (root / p, *_passing(root, p)))
     kinds = ((path, kind(path)) for path in paths)
     other = ((path, what) for path, what in kinds if what not in ("a file", "missing"))
     return next((f" ({path} is {what}; expected a file)" for path, what in other), "")
@@ -112,27 +105,36 @@ def visible(root: Path, pattern: str) -> Iterator[Path]:
 
     `**` stands for any number of folders. Unlike Path.glob, and in every version of Python, this
     follows links to folders, each folder once, so that loops end, and finds links to nothing.
+    Raises OSError for a folder that may not be read: to pass it over would be to lose data without
+    a word.
     """
-    return _matching(root, PurePosixPath(pattern).parts, set())
+    return _matching(root, PurePosixPath(pattern).parts, set(), skip=False)
 
 
-def _matching(folder: Path, parts: tuple[str, ...], seen: set[object]) -> Iterator[Path]:
+def _passing(root: Path, pattern: str) -> Iterator[Path]:
+    """`visible`, past folders that may not be read: they may have nothing to do with the set."""
+    return _matching(root, PurePosixPath(pattern).parts, set(), skip=True)
+
+
+def _matching(
+    folder: Path, parts: tuple[str, ...], seen: set[object], *, skip: bool
+) -> Iterator[Path]:
     part, rest = parts[0], parts[1:]
     if part == "**":
         if (state := (os.path.realpath(folder), rest)) in seen:
             return
         seen.add(state)
-        yield from _matching(folder, rest, seen)
-    for entry in _entries(folder):
+        yield from _matching(folder, rest, seen, skip=skip)
+    for entry in _entries(folder, skip=skip):
         if part == "**":
             if _is_folder(entry):
-                yield from _matching(folder / entry.name, parts, seen)
+                yield from _matching(folder / entry.name, parts, seen, skip=skip)
         elif not fnmatch(entry.name, part):
             continue
         elif not rest:
             yield folder / entry.name
         elif _is_folder(entry):
-            yield from _matching(folder / entry.name, rest, seen)
+            yield from _matching(folder / entry.name, rest, seen, skip=skip)
 
 
 def is_litter(name: str) -> bool:
@@ -140,15 +142,17 @@ def is_litter(name: str) -> bool:
     return name.startswith(".") or name.lower() in LITTER
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
+def _entries(folder: Path, *, skip: bool) -> list[os.DirEntry[str]]:
     """What is in a folder and no litter, in order; nothing if it is none.
 
-    Raises OSError if it may not be read: to pass it over would be to lose data without a word.
+    Raises OSError if it may not be read, unless those are to be skipped.
     """
     try:
         with os.scandir(folder) as entries:
             found = [entry for entry in entries if not is_litter(entry.name)]
-    except (FileNotFoundError, NotADirectoryError):
+    except OSError as error:
+        if not skip and not isinstance(error, (FileNotFoundError, NotADirectoryError)):
+            raise
         return []
     return sorted(found, key=lambda entry: entry.name)
 
