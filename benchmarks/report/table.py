@@ -442,12 +442,9 @@ def _statements(suite: Suite, groups: Sequence[Group]) -> Iterator[str]:
             "SSIM misleads where rows that trained nothing have the best: where most windows of a "
             "frame are plain, it rewards exact black, and a blurred forecast has none"
         )
-    few = {
-        block([run]) > 1
-        for group in groups
-        for run in group.runs
-        if run.done and run.record["test_sequences"] // block([run]) < stats.LEAST_SEQUENCES
-    }
+    done = [run for group in groups for run in group.runs if run.done]
+    tested = {(block([run]), run.record["test_sequences"]) for run in done}
+    few = {size > 1 for size, count in tested if count // size < stats.LEAST_SEQUENCES}
     if few:
         yield (
             f"From fewer than {stats.LEAST_SEQUENCES} "

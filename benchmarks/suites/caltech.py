@@ -8,7 +8,7 @@ from benchmarks.experiment.spec import Panel, Row, Suite, Training
 from benchmarks.metrics import MAE, MSE, PSNR, PSNR_UINT8_WRAP, SSIM, SSIM_RANGE2
 from benchmarks.suites import ablation, sizes
 from benchmarks.suites.notes import NOTES
-from benchmarks.suites.sizes import SMALL, at_scales
+from benchmarks.suites.sizes import SMALL, released
 from tau import TAU, Clip
 
 # As released for this data set, and for KTH: one cycle with Adam, 100 epochs.
@@ -32,21 +32,21 @@ SUITE = Suite(
             "ConvLSTM",
             ConvLSTM,
             sizes=sizes.LARGE_RECURRENT,
-            training=at_scales({}, lr=5e-3),
+            training=released(lr=5e-3),
             note=NOTES["ConvLSTM"],
         ),
         Row(
             "PredRNN",
             PredRNN,
             sizes=sizes.LARGE_RECURRENT,
-            training=at_scales({}, lr=1e-2),
+            training=released(lr=1e-2),
         ),
         Row(
             "PredNet",
             PredNet,
             {"feedback": "previous"},
             sizes=sizes.CALTECH_PREDNET,
-            training=at_scales({}, lr=1e-3),
+            training=released(lr=1e-3),
             published="PredNet",
             note="the published model has widths 3, 48, 96, 192; " + NOTES["PredNet"],
         ),
@@ -54,7 +54,7 @@ SUITE = Suite(
             "CrevNet",
             CrevNet,
             sizes=sizes.CALTECH_CREVNET,
-            training=at_scales({}, lr=5e-3),
+            training=released(lr=5e-3),
             published="CrevNet",
             note="size and rate as for Moving MNIST, as none were released for these data; "
             + NOTES["CrevNet"],
@@ -63,14 +63,14 @@ SUITE = Suite(
             "SimVP",
             SimVP,
             sizes=sizes.LARGE_SIMVP,
-            training=at_scales({}, lr=5e-3),
+            training=released(lr=5e-3),
             published="SimVP",
         ),
         Row(
             "Ours",
             TAU,
             sizes=sizes.LARGE_TAU,
-            training=at_scales({}, lr=1e-2),
+            training=released(lr=1e-2),
             published="TAU",
             note="the divergence needs three frames, so with one to predict there is none",
         ),

@@ -13,7 +13,7 @@ from benchmarks.experiment.spec import Panel, Row, Suite, Training
 from benchmarks.metrics import MSE, PSNR, PSNR_UINT8_WRAP, SSIM, SSIM_RANGE2
 from benchmarks.suites import ablation, caltech, sizes
 from benchmarks.suites.notes import NOTES, PORT
-from benchmarks.suites.sizes import SMALL, at_scales
+from benchmarks.suites.sizes import SMALL, released
 from tau import TAU, Clip
 
 TRAINING = {
@@ -31,7 +31,7 @@ ROWS = (
         "ConvLSTM",
         ConvLSTM,
         sizes=sizes.LARGE_RECURRENT,
-        training=at_scales({}, lr=1e-3),
+        training=released(lr=1e-3),
         published="ConvLSTM",
         note=NOTES["ConvLSTM"],
     ),
@@ -39,14 +39,14 @@ ROWS = (
         "PredRNN",
         PredRNN,
         sizes=sizes.LARGE_RECURRENT,
-        training=at_scales({}, lr=1e-3),
+        training=released(lr=1e-3),
         published="PredRNN",
     ),
     Row(
         "PredRNN++",
         PredRNNpp,
         sizes=sizes.LARGE_RECURRENT,
-        training=at_scales({}, lr=1e-3),
+        training=released(lr=1e-3),
         published="PredRNN++",
         note=NOTES["PredRNN++"],
     ),
@@ -54,7 +54,7 @@ ROWS = (
         "E3D-LSTM",
         E3DLSTM,
         sizes=sizes.KTH_E3DLSTM,
-        training=at_scales({}, lr=5e-4),
+        training=released(lr=5e-4),
         published="E3d-LSTM",
         note=f"m lives, depth is padded and attention is per pixel, as in the paper; {PORT} has "
         "none of these, and its convolutions stride by 2 in depth and space, which counts 216.95 G "
@@ -64,14 +64,14 @@ ROWS = (
         "SimVP",
         SimVP,
         sizes=sizes.LARGE_SIMVP,
-        training=at_scales({}, lr=1e-3),
+        training=released(lr=1e-3),
         published="SimVP",
     ),
     Row(
         "Ours",
         TAU,
         sizes=sizes.LARGE_TAU,
-        training=at_scales({}, lr=1e-3),
+        training=released(lr=1e-3),
         published="TAU",
     ),
 )

@@ -13,9 +13,14 @@ Options = Mapping[str, Any]
 Sizes = Mapping[str, Options]
 
 
-def at_scales(small: Mapping[str, Options], **released: Any) -> dict[str, Options]:
-    """Options by scale: `small` for smoke and quick, `released` for standard and paper."""
-    return {**small, "standard": released, "paper": released}
+def released(**options: Any) -> dict[str, Options]:
+    """Options for the scales standard and paper."""
+    return {"standard": options, "paper": options}
+
+
+def at_scales(small: Mapping[str, Options], **options: Any) -> dict[str, Options]:
+    """Options by scale: `small` for smoke and quick, the others for standard and paper."""
+    return {**small, **released(**options)}
 
 
 def with_attention(sizes: Sizes) -> Sizes:
@@ -36,8 +41,8 @@ QUARTER: Sizes = {**BRIEF, "quick": {"sequences": 40}}
 
 # At standard and paper scale as released (Adam, one cycle); the paper's text has AdamW with 0.01
 # and weight decay 0.05.
-LR_1E3 = at_scales({}, lr=1e-3)
-LR_5E4 = at_scales({}, lr=5e-4)
+LR_1E3 = released(lr=1e-3)
+LR_5E4 = released(lr=5e-4)
 
 _ADAMW = {"optimiser": "adamw", "weight_decay": 1e-2}  # as PredFormer was released
 _ADAMW_SMALL = dict.fromkeys(("smoke", "quick"), _ADAMW)

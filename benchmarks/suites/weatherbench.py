@@ -22,7 +22,7 @@ from benchmarks.data.weather_files import LATITUDES
 from benchmarks.experiment.spec import Panel, PublishedTable, Row, Suite, Training
 from benchmarks.suites import sizes
 from benchmarks.suites.notes import NOTES, ZOO
-from benchmarks.suites.sizes import SMALL, at_scales
+from benchmarks.suites.sizes import SMALL, released
 from benchmarks.totals import (
     MEAN_MAE,
     MEAN_MSE,
@@ -58,20 +58,20 @@ def rows(simvp: float, ours: float, schedule: str, steps: int = 50 * 3_284) -> t
             "ConvLSTM",
             ConvLSTM,
             sizes=recurrent,
-            training=at_scales({}, lr=5e-4),
+            training=released(lr=5e-4),
             note=NOTES["ConvLSTM"],
         ),
         Row(
             "PredRNN",
             PredRNN,
             sizes=recurrent,
-            training=at_scales({}, lr=5e-4),
+            training=released(lr=5e-4),
         ),
         Row(
             "SimVP",
             SimVP,
             sizes=sizes.TAXIBJ_SIMVP,
-            training=at_scales({}, lr=simvp),
+            training=released(lr=simvp),
         ),
         Row(
             "PredFormer",
@@ -85,7 +85,7 @@ def rows(simvp: float, ours: float, schedule: str, steps: int = 50 * 3_284) -> t
             "Ours",
             TAU,
             sizes=sizes.TAXIBJ_TAU,
-            training=at_scales({}, lr=ours, schedule=schedule),
+            training=released(lr=ours, schedule=schedule),
         ),
     )
 
